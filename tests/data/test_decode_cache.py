@@ -259,10 +259,13 @@ def test_no_memory_is_allocated_for_an_invalid_size(
     (cached,) = (cache.cache_dir() / "pictures").iterdir()
     cached.write_bytes(cached.read_bytes().replace(b'"shape": [25,', b'"shape": [99999999999,', 1))
     allocations: list[tuple[int, ...]] = []
-    monkeypatch.setattr(decode_cache, "allocate_images", lambda shape, budget: allocations.append(shape))
+    allocate = decode_cache.allocate_images
+    monkeypatch.setattr(
+        decode_cache, "allocate_images", lambda shape, budget: (allocations.append(shape), allocate(shape, budget))[1]
+    )
     config.load()
     assert num_decoded == [50]
-    assert allocations == []
+    assert allocations == [(25, 8, 8, 3)]
 
 
 def test_files_of_killed_processes_are_deleted(image_folder: Path) -> None:

@@ -12,7 +12,6 @@ from image_helpers import NOISE, load, pixels
 from PIL import Image
 from torchvision import datasets
 
-from poise.data import decode_cache
 from poise.data.decode import (
     Fit,
     TargetFormat,
@@ -23,6 +22,7 @@ from poise.data.decode import (
     read_header,
     strict_pillow,
 )
+from poise.data.decoded import files_of
 from poise.data.digits import DigitsConfig
 from poise.data.folder import FolderConfig
 from poise.data.listing import Item
@@ -183,7 +183,7 @@ def test_the_cure_for_too_little_memory_keeps_the_aspect_ratio() -> None:
 def test_the_cache_tells_formats_apart() -> None:
     items = [Item("a.png", io.BytesIO, (1, 2), 0)]
     formats = [(size, fit) for size in ((8, 8), (8, 12), (12, 8)) for fit in FITS]
-    keys = {decode_cache.key(items, size, None, "white", fit) for size, fit in formats}
+    keys = {files_of(items, 0.0, size, None, "white", fit).key for size, fit in formats}
     assert len(keys) == len(formats)
 
 

@@ -14,7 +14,7 @@ from poise.data.folder import FolderConfig, Walk
 from poise.data.image_array import allocate_images, permute_rows
 from poise.data.scan import scan
 from poise.data.source import ImageDataset
-from poise.errors import DataError
+from poise.errors import DiskError
 
 
 def test_arrays_above_the_budget_are_memory_mapped(
@@ -41,7 +41,7 @@ def test_a_full_disk_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DataError, match="No space left on device; set TMPDIR"):
+    with pytest.raises(DiskError, match="No space left on device; set TMPDIR"):
         allocate_images((4, 8, 8, 3), budget=10)
 
 

@@ -8,7 +8,7 @@ import shlex
 import stat
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import IO, ClassVar, Literal
 
 from poise.data.listing import (
     HIDDEN,
@@ -152,7 +152,11 @@ class Walk:
 
 def _item(name: str, entry: os.DirEntry[str], status: os.stat_result) -> Item:
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    return Item(name, partial(Path.open, Path(entry.path), "rb"), stamp_of(status), changed)
+    return Item(name, partial(_open, entry.path), stamp_of(status), changed)
+
+
+def _open(path: str) -> IO[bytes]:
+    return Path(path).open("rb")  # made here, as a million paths take more memory than their text
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +15,7 @@ import numpy.typing as npt
 from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset, Labels
 from poise.data.split import held_out_split
-from poise.errors import DataError
+from poise.errors import DataError, DiskError
 from poise.utils.images import Bytes
 
 MEMORY_BUDGET = 2 * 2**30
@@ -25,25 +28,44 @@ MIN_COUNT = 2
 def allocate_images(shape: tuple[int, ...], budget: int = MEMORY_BUDGET) -> Bytes:
     """An uninitialised uint8 array: in memory, or mapped to an unnamed temporary file if it exceeds `budget` bytes.
 
-    The file is deleted with the array. Its blocks are reserved at once, so that a full disk raises here instead of
-    killing the process at a later write.
+    The file is deleted with the array.
 
     Raises:
-        DataError: the temporary folder has too little space.
+        DiskError: the temporary folder has too little space.
     """
-    needed = int(np.prod(shape))
-    if needed <= budget:
+    if int(np.prod(shape)) <= budget:
         return np.empty(shape, np.uint8)
+    with _space_errors(shape, tempfile.gettempdir(), "TMPDIR"), tempfile.TemporaryFile(prefix="poise-") as file:
+        return _map(file, shape)
+
+
+def map_new_file(path: Path, shape: tuple[int, ...]) -> Bytes:
+    """An uninitialised uint8 array that is mapped to a new file.
+
+    Raises:
+        DiskError: the disk has too little space, or the file can't be created.
+    """
+    with _space_errors(shape, str(path.parent), "POISE_CACHE"), path.open("w+b") as file:
+        return _map(file, shape)
+
+
+def _map(file: IO[bytes], shape: tuple[int, ...]) -> Bytes:
+    """Reserve all blocks at once, so that a full disk raises here instead of killing the process at a later write."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+    return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+@contextmanager
+def _space_errors(shape: tuple[int, ...], folder: str, variable: str) -> Iterator[None]:
     try:
-        with tempfile.TemporaryFile(prefix="poise-") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, needed)
-            return np.memmap(file, np.uint8, "w+", shape=shape)
+        yield
     except OSError as error:
-        raise DataError(
-            f"the images need {needed / 2**30:.1f} GiB of temporary space: {error.strerror or error}",
-            where=tempfile.gettempdir(),
-            cure="set TMPDIR to a folder on a larger disk, or reduce data.size",
+        needed = int(np.prod(shape)) / 2**30
+        raise DiskError(
+            f"the images need {needed:.1f} GiB of disk space: {error.strerror or error}",
+            where=folder,
+            cure=f"set {variable} to a folder on a larger disk, or reduce data.size",
         ) from None
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from poise.data.classes import Classes
 from poise.data.decode import Header, Trait
-from poise.data.image_array import MEMORY_BUDGET, allocate_images, check_enough, split_dataset
+from poise.data.image_array import allocate_images, check_enough, split_dataset
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.npz import ArrayNames, NpzConfig, check_images, convert_images, find_classes, load_arrays
@@ -172,7 +172,6 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
         decode_items(
             [pair[k] for pair in matches.pairs],
             config.scanned(k, config.path),
-            MEMORY_BUDGET,
             listing.listed_at,
             halves=_half_channels(config) if len(folders) == 1 else None,
         )

@@ -8,18 +8,18 @@ conversions (alpha, frames, sizes) are reported in notes.
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from poise.data import decode_cache
-from poise.data.classes import Container
+from poise.data.classes import Classes, Container
 from poise.data.dataset_json import find_classes
 from poise.data.decode import (
     SUFFIXES,
@@ -33,12 +33,14 @@ from poise.data.decode import (
     read_header,
     strict_pillow,
 )
-from poise.data.image_array import MEMORY_BUDGET, MIN_COUNT, allocate_images, check_enough, split_dataset
+from poise.data.decode_cache import Destination, Entry, Files, cached
+from poise.data.decoded import DecodedImages, files_of, statistics_of
+from poise.data.image_array import MIN_COUNT, check_enough, split_dataset
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.source import BadFile, DataSplits, ImageDataConfig
+from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataConfig
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
@@ -87,7 +89,7 @@ class ScannedConfig(ImageDataConfig):
 def scan(
     listing: Listing,
     config: ScannedConfig,
-    budget: int = MEMORY_BUDGET,
+    budget: int | None = None,
     *,
     outer_levels: int | None = None,
     least: int = MIN_COUNT,
@@ -97,71 +99,163 @@ def scan(
     Args:
         listing: the files, in any order.
         config: how they are converted.
-        budget: the largest number of bytes in memory; see `allocate_images`.
+        budget: the largest number of bytes in memory; see `decode_cache.cached`.
         outer_levels: see `ScannedConfig.outer_levels`, the default.
         least: how many usable images there must be.
 
     Raises:
         DataError: there are no images, too few usable ones, or too many bad files.
+        DiskError: the images don't fit into memory, and the disk has too little space.
+    """
+    items = sorted_items(listing, config)
+    files = _files(items, config, listing.listed_at)
+
+    def decode(destination: Destination) -> tuple[Entry, bool]:
+        decoded = decode_files(items, config, destination)
+        return decoded.to_entry(), decoded.lasting
+
+    entry = cached(files, decode, budget)
+    decoded = DecodedImages.from_entry(entry)
+    found = describe(decoded, items, listing, config, outer_levels)
+    return found.splits(config, least, entry.fingerprints)
+
+
+def sorted_items(listing: Listing, config: ScannedConfig) -> list[Item]:
+    """The image files by name.
+
+    Raises:
+        DataError: there are none.
     """
     if not listing.items and not listing.bad_files:
         found = f"only {listing.ignored_summary}" if listing.ignored else "nothing at all"
         cure = f"image files end in {' '.join(SUFFIXES)}"
         raise DataError(f"there are no images in this {config.container}", where=WHERE, found=found, cure=cure)
-    bad = list(listing.bad_files)
-    items = sorted(listing.items, key=lambda item: sort_key(item.name))
-    decoded = decode_items(items, config, budget, listing.listed_at)
-    images, target = decoded.images, config.target_format(decoded.images.shape[3])
+    return sorted(listing.items, key=lambda item: sort_key(item.name))
+
+
+@dataclass
+class Scanned:
+    """What was found in files of images, before they are split.
+
+    Attributes:
+        images: N x H x W x C.
+        usable: the rows that hold an image, ascending.
+        statistics: those of the usable rows.
+        classes: their classes.
+        notes: on the files and how they were converted.
+        warnings: likely mistakes.
+        bad: the files that can't be used.
+    """
+
+    images: Bytes
+    usable: npt.NDArray[np.intp]
+    statistics: PixelStatistics
+    classes: Classes
+    notes: list[str]
+    warnings: list[DataWarning]
+    bad: list[BadFile]
+
+    def splits(self, config: ScannedConfig, least: int, fingerprints: Path | None) -> DataSplits:
+        """The training and held-out images.
+
+        Raises:
+            DataError: there are too few usable images, or too many bad files.
+        """
+        n, labels, names = len(self.usable), self.classes.labels, self.classes.names
+        check_bad_fraction(self.bad, len(self.bad) + n, config.max_bad)
+        check_enough(n, count_noun(len(self.bad), "bad image file"), least)
+        hashes = self.statistics.hashes
+        splits = split_dataset(
+            self.images, self.usable, labels, names, config.held_out, hashes=hashes, fingerprints=fingerprints
+        )
+        splits.notes, splits.warnings, splits.bad_files = self.notes, self.warnings, self.bad
+        return splits
+
+    def to_entry(self) -> Entry:
+        """Its form in the cache."""
+        labels = {} if self.classes.labels is None else {"labels": self.classes.labels}
+        facts = {"names": self.classes.names, "notes": self.notes, "warnings": self.warnings, "bad": self.bad}
+        return Entry(self.images, {"usable": self.usable, **labels, **self.statistics._asdict()}, facts)
+
+    @classmethod
+    def from_entry(cls, entry: Entry) -> Self:
+        """The result that `to_entry` describes."""
+        arrays, facts = entry.arrays, entry.facts
+        classes = Classes(arrays.get("labels"), tuple(facts["names"]))
+        warnings, bad = [DataWarning(*one) for one in facts["warnings"]], [BadFile(*one) for one in facts["bad"]]
+        statistics = statistics_of(arrays)
+        return cls(entry.images, arrays["usable"], statistics, classes, list(facts["notes"]), warnings, bad)
+
+
+def describe(
+    decoded: DecodedImages,
+    items: list[Item],
+    listing: Listing,
+    config: ScannedConfig,
+    outer_levels: int | None = None,
+) -> Scanned:
+    """What is known of decoded files: their classes, notes and warnings."""
+    target = config.target_format(decoded.images.shape[3])
     files = list(zip(items, decoded.headers, decoded.rows, strict=True))
-    bad += [BadFile(display_name(item.name), row) for item, _, row in files if isinstance(row, str)]
+    bad = [
+        *listing.bad_files,
+        *(BadFile(display_name(item.name), row) for item, _, row in files if isinstance(row, str)),
+    ]
     bad.sort(key=lambda file: sort_key(file.name))
     good = [(item.name, header) for item, header, row in files if isinstance(header, Header) and isinstance(row, int)]
-    usable = np.array([row for row in decoded.rows if isinstance(row, int)], np.intp)
-    check_bad_fraction(bad, len(bad) + len(usable), config.max_bad)
-    check_enough(len(usable), count_noun(len(bad), "bad image file"), least)
-    trait_counts = count_traits(decoded, usable)
+    usable = np.array([row for _, _, row in files if isinstance(row, int)], np.intp)
+    statistics, trait_counts = decoded.statistics.select(usable), count_traits(decoded, usable)
     container = Container(config.select_folder, config.outer_levels if outer_levels is None else outer_levels)
     classes = find_classes([name for name, _ in good], listing, container)
-    statistics = PixelStatistics.of(images).select(usable)
-    splits = split_dataset(images, usable, classes.labels, classes.names, config.held_out, hashes=statistics.hashes)
-    splits.notes = [*classes.notes, *file_notes(listing, bad, good)]
-    splits.notes += content_notes([header for _, header in good], trait_counts, target) + pixel_notes(statistics)
-    splits.warnings = [*classes.warnings, *range_note(statistics, trait_counts[Trait.SIXTEEN_BIT])]
-    splits.bad_files = bad
-    return splits
+    notes = [*classes.notes, *file_notes(listing, bad, good)]
+    if good:
+        notes += content_notes([header for _, header in good], trait_counts, target) + pixel_notes(statistics)
+    warnings = [*classes.warnings, *range_note(statistics, trait_counts[Trait.SIXTEEN_BIT])]
+    return Scanned(decoded.images, usable, statistics, classes, notes, warnings, bad)
 
 
 def decode_items(
-    items: list[Item], config: ScannedConfig, budget: int, listed_at: float, *, halves: HalfChannels | None = None
-) -> decode_cache.DecodedImages:
+    items: list[Item], config: ScannedConfig, listed_at: float, *, halves: HalfChannels | None = None
+) -> DecodedImages:
     """The result of both passes, or the cached one.
 
     Args:
         items: the files.
         config: how they are converted.
-        budget: the largest number of bytes in memory; see `allocate_images`.
         listed_at: when they were listed.
         halves: see `TargetFormat.halves`; where a number is None it is that of ordinary images.
     """
-    key = decode_cache.key(items, config.height_width, config.channels, config.background, config.fit, halves=halves)
-    decoded, start = decode_cache.load(key, budget) if key else None, time.monotonic()
-    if decoded is None:
-        with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as progress:
-            work = ThreadedWork(pool, progress)
-            headers = read_headers(work, items)
-            good = [header for header in headers if isinstance(header, Header)]
-            channels = config.channels or (1 if all(header.grey for header in good) else 3)
-            with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
-            target = config.target_format(channels)
-            if halves is not None:
-                target = target._replace(halves=(halves[0] or channels, halves[1] or channels))
-            images, traits = _read_pixels(work, with_header, target, budget)
-        decoded = decode_cache.DecodedImages(headers, images, traits)
-        decode_cache.store(key, items, decoded, time.monotonic() - start, listed_at)
-    return decoded
+
+    def decode(destination: Destination) -> tuple[Entry, bool]:
+        decoded = decode_files(items, config, destination, halves=halves)
+        return decoded.to_entry(), decoded.lasting
+
+    return DecodedImages.from_entry(cached(_files(items, config, listed_at, halves), decode))
 
 
-def count_traits(decoded: decode_cache.DecodedImages, usable: npt.NDArray[np.intp]) -> Counter[Trait]:
+def _files(items: list[Item], config: ScannedConfig, listed_at: float, halves: HalfChannels | None = None) -> Files:
+    size, channels = config.height_width, config.channels
+    return files_of(items, listed_at, size, channels, config.background, config.fit, halves=halves)
+
+
+def decode_files(
+    items: list[Item], config: ScannedConfig, destination: Destination, *, halves: HalfChannels | None = None
+) -> DecodedImages:
+    """Both passes; see `decode_items`."""
+    with strict_pillow(), ThreadPoolExecutor(THREADS) as pool, DelayedProgress() as progress:
+        work = ThreadedWork(pool, progress)
+        headers = read_headers(work, items)
+        good = [header for header in headers if isinstance(header, Header)]
+        channels = config.channels or (1 if all(header.grey for header in good) else 3)
+        with_header = [item for item, header in zip(items, headers, strict=True) if isinstance(header, Header)]
+        target = config.target_format(channels)
+        if halves is not None:
+            target = target._replace(halves=(halves[0] or channels, halves[1] or channels))
+        images, traits = _read_pixels(work, with_header, target, destination)
+    return DecodedImages(headers, images, traits, PixelStatistics.of(images))
+
+
+def count_traits(decoded: DecodedImages, usable: npt.NDArray[np.intp]) -> Counter[Trait]:
     """How many of the usable images have each trait."""
     found = [decoded.traits[row] for row in usable]
     return Counter(trait for traits in found if not isinstance(traits, str) for trait in traits)
@@ -169,11 +263,13 @@ def count_traits(decoded: decode_cache.DecodedImages, usable: npt.NDArray[np.int
 
 def read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
     """The first pass: the header of each file, or the reason why it can't be used."""
+    known: dict[Header, Header] = {}
 
     def header_of(item: Item) -> Header | str:
         try:
             with item.open() as stream:
-                return read_header(stream)
+                header = read_header(stream)
+                return known.setdefault(header, header)
         except Exception as error:  # a decoder can raise anything, and one file must not end the scan
             return describe_error(error)
 
@@ -181,19 +277,21 @@ def read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
 
 
 def _read_pixels(
-    work: ThreadedWork, items: list[Item], target: TargetFormat, budget: int
-) -> tuple[Bytes, list[set[Trait] | str]]:
+    work: ThreadedWork, items: list[Item], target: TargetFormat, destination: Destination
+) -> tuple[Bytes, list[frozenset[Trait] | str]]:
     """The second pass: the array, and for each row the traits of its image or the reason why it can't be decoded."""
     channels = target.channels if target.halves is None else sum(target.halves)
-    images = allocate_images((len(items), *target.size, channels), budget)
+    images = destination.allocate((len(items), *target.size, channels))
+    known: dict[frozenset[Trait], frozenset[Trait]] = {}
 
-    def fill(row: int) -> set[Trait] | str:
+    def fill(row: int) -> frozenset[Trait] | str:
         try:
             with items[row].open() as stream:
                 images[row], traits = decode_image(stream, target)
         except Exception as error:  # see `read_headers`
             return describe_error(error)
-        return traits
+        found = frozenset(traits)
+        return known.setdefault(found, found)
 
     return images, work(fill, range(len(items)), "reading {:,} of {:,} images")
 

@@ -1,7 +1,8 @@
 """What `tar` and `parquet` share: data sets of many images in few files, the shards, which are read without unpacking.
 
 Each shard is read once from its start to its end to list its images; where they are is then known, so that they can be
-decoded like files, by several threads. Images have a label of their own instead of a folder.
+decoded like files, by several threads. Images have a label of their own instead of a folder. The cache holds all that
+is known of them, so that unchanged shards are not read again.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from poise.data.classes import SPLITS
+from poise.data.decode_cache import Destination, Entry, Files, cached, key_of
+from poise.data.image_array import MIN_COUNT
 from poise.data.listing import Listing, display_name, ignored_reason, sort_key, stamp_of
 from poise.data.paths import WHERE, access_error, existing, file_at
-from poise.data.scan import ScannedConfig, scan
+from poise.data.scan import Scanned, ScannedConfig, decode_files, describe, sorted_items
 from poise.data.source import DataSplits
 from poise.errors import DataError
 from poise.utils.printing import count_noun
@@ -71,15 +75,34 @@ class ShardsConfig(ScannedConfig):
         return listing, notes + found
 
     def load(self, root: Path | None = None) -> DataSplits:
-        """List the images of all shards, then decode them; `root` is not used.
+        """List and decode the images of all shards, unless they are cached; `root` is not used.
 
         Raises:
             DataError: there are no shards, or one is damaged, or see `scan`.
+            DiskError: see `scan`.
         """
-        listing, notes = self.listing()
-        splits = scan(listing, self)
+        listed_at = time.time()
+        shards, notes = find_shards(self.path, self.suffixes, self.split)
+
+        def decode(destination: Destination) -> tuple[Entry, bool]:
+            listing, found = self.list_images(shards)
+            items = sorted_items(listing, self)
+            decoded = decode_files(items, self, destination)
+            scanned = describe(decoded, items, listing, self)
+            scanned.notes[:0] = found
+            return scanned.to_entry(), decoded.lasting
+
+        entry = cached(self._files(shards, listed_at), decode)
+        splits = Scanned.from_entry(entry).splits(self, MIN_COUNT, entry.fingerprints)
         splits.notes[:0] = notes
         return splits
+
+    def _files(self, shards: Sequence[Shard], listed_at: float) -> Files:
+        """What the cache must know: only the shards themselves, so that they need not be listed again."""
+        options = self.model_dump(exclude={"path", "split", "held_out", "max_bad", "mirror"})
+        names = [(shard.prefix or shard.path.name, shard.stamp) for shard in shards]
+        code = sorted(str(path) for path in Path(__file__).parent.glob("*.py"))
+        return Files(key_of(names, options, code=code), max(shard.changed for shard in shards), listed_at)
 
 
 class Shard(NamedTuple):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poise.errors import DiskError, RecipeError
 from poise.utils.files import make_folder
+from poise.utils.printing import print_line
 from poise.utils.system import UNSUPPORTED, disk_errors, retry_interrupted, system
 
 UNKNOWN_HOLDER = "another process"
+
+POLL = 0.2
+"""How often a process that waits for a lock asks for it, in seconds."""
 
 
 @contextmanager
@@ -62,6 +67,40 @@ def file_lock(path: Path, where: str) -> Iterator[str]:
         yield note
     finally:
         os.close(handle)
+
+
+@contextmanager
+def waiting_lock(path: Path, why: str) -> Iterator[None]:
+    """Hold the lock on the file at `path`; if another process holds it, say so in a line and wait until it doesn't.
+
+    If the file system does not support locks, the block is entered anyway.
+
+    Args:
+        path: the lock file, which is created if necessary.
+        why: what the other process is doing, for the line.
+
+    Raises:
+        DiskError: the file can't be created.
+    """
+    with disk_errors(path):
+        handle = retry_interrupted(lambda: system.open(path, os.O_RDWR | os.O_CREAT))
+    try:
+        told = False
+        while not _is_ours(handle):
+            if not told:
+                print_line(f"note: {why}: waiting for it", err=True)
+                told = True
+            time.sleep(POLL)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_ours(handle: int) -> bool:
+    try:
+        return retry_interrupted(lambda: system.lock(handle))
+    except OSError:  # not supported
+        return True
 
 
 def is_held(path: Path) -> bool:
