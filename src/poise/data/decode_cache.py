@@ -34,7 +34,7 @@ from poise.data.image_array import allocate_images, map_new_file
 from poise.data.listing import stamp_of
 from poise.errors import DiskError
 from poise.utils.cache import cache_dir, cache_key, mark_used, prune
-from poise.utils.files import make_folder, open_atomic, sync_file
+from poise.utils.files import make_folder, open_atomic, remove_file, sync_file
 from poise.utils.images import Bytes
 from poise.utils.locks import waiting_lock
 from poise.utils.printing import print_line
@@ -149,7 +149,7 @@ class Destination:
         """Remove the incomplete file, and let other processes decode the images."""
         if self.file is not None:
             with suppress(OSError):
-                system.unlink(self.file)
+                remove_file(self.file)
         self._stack.close()
 
     def allocate(self, shape: tuple[int, ...]) -> Bytes:

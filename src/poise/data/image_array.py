@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset, Labels
 from poise.data.split import held_out_split
 from poise.errors import DataError, DiskError
+from poise.utils.files import create_reserved, reserve
 from poise.utils.images import Bytes
 
 MEMORY_BUDGET = 2 * 2**30
@@ -36,7 +35,8 @@ def allocate_images(shape: tuple[int, ...], budget: int = MEMORY_BUDGET) -> Byte
     if int(np.prod(shape)) <= budget:
         return np.empty(shape, np.uint8)
     with _space_errors(shape, tempfile.gettempdir(), "TMPDIR"), tempfile.TemporaryFile(prefix="poise-") as file:
-        return _map(file, shape)
+        reserve(file.fileno(), int(np.prod(shape)))
+        return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
 def map_new_file(path: Path, shape: tuple[int, ...]) -> Bytes:
@@ -45,15 +45,9 @@ def map_new_file(path: Path, shape: tuple[int, ...]) -> Bytes:
     Raises:
         DiskError: the disk has too little space, or the file can't be created.
     """
-    with _space_errors(shape, str(path.parent), "POISE_CACHE"), path.open("w+b") as file:
-        return _map(file, shape)
-
-
-def _map(file: IO[bytes], shape: tuple[int, ...]) -> Bytes:
-    """Reserve all blocks at once, so that a full disk raises here instead of killing the process at a later write."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
-    return np.memmap(file, np.uint8, "w+", shape=shape)
+    with _space_errors(shape, str(path.parent), "POISE_CACHE"):
+        create_reserved(path, int(np.prod(shape)))
+        return np.memmap(path, np.uint8, "r+", shape=shape)
 
 
 @contextmanager

@@ -183,6 +183,35 @@ def remove_file(path: Path) -> None:
     retry_interrupted(lambda: system.unlink(path))
 
 
+def create_reserved(path: Path, size: int) -> None:
+    """Create a file of `size` bytes that is to be mapped into memory; see `reserve`.
+
+    Raises:
+        OSError: it can't be created, or the disk has too little space, in which case there is no file.
+    """
+    handle = retry_interrupted(lambda: system.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+    try:
+        reserve(handle, size)
+    except BaseException:
+        with suppress(OSError):
+            system.unlink(path)
+        raise
+    finally:
+        os.close(handle)
+
+
+def reserve(handle: int, size: int) -> None:
+    """Reserve all blocks of an open file, so that a full disk raises here, and not kills the process at a write.
+
+    Raises:
+        OSError: the disk has too little space.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+    else:
+        retry_interrupted(lambda: system.truncate(handle, size))
+
+
 def append_line(path: Path, value: Any) -> None:
     """Append a line of JSON atomically, after repairing an incomplete last line that a killed process has left.
 
