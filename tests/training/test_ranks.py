@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from contracts.ranks import free_port, rank_environment
+from poise.cli import main
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import set_value, to_toml
 from poise.runs import checkpoint
@@ -183,6 +184,19 @@ def test_the_reason_of_an_error_is_given_once(tmp_path: Path) -> None:
     assert texts[0].splitlines()[-1] == "poise: batch: must be a multiple of 2 on 2 ranks, found 33; set it to 32"
     assert texts[1] == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_other_commands_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in rank_environment(0, 2, 1).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as left:
+        main(["sample", "runs/ring"])
+    assert left.value.code == 2
+    assert "poise sample runs in one process, only poise train in several" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        main(["train", "ring", "--time", "1m"])
+    assert left.value.code == 2
+    assert "the time of a step on several ranks is not measured" in capsys.readouterr().err
 
 
 def test_an_error_of_rank_0_has_its_exit_code_on_all_ranks(tmp_path: Path) -> None:

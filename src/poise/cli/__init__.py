@@ -38,7 +38,7 @@ from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, RankFailed, is_out_of_memory
 from poise.training.signals import Signals, owned_process
-from poise.utils.launcher import rank_of_process
+from poise.utils.launcher import number_of_ranks, rank_of_process
 from poise.utils.printing import make_streams_lenient, print_error, print_line, print_text
 
 app = typer.Typer(
@@ -117,6 +117,10 @@ def _style_help() -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         _style_help()
+    elif number_of_ranks() > 1 and arguments[0] in COMMANDS and arguments[0] != "train":
+        return _fail(
+            f"poise {arguments[0]} runs in one process, only poise train in several; start it without torchrun", 2
+        )
     try:
         with Signals("; there was nothing to save"):  # until a run handles signals itself
             code = app(arguments, prog_name="poise", standalone_mode=False)
