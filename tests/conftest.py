@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
+import signal
 from collections.abc import Callable, Hashable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,11 +20,14 @@ import typer.main
 from PIL import Image
 
 from poise.cli import main, progress_view
+from poise.data import derived_digits
+from poise.data.rendered_digits import render_digits
 from poise.data.source import ImageDataset, SizedSource
 from poise.data.stacked_digits import StackedDigits
 from poise.measure import classifier
 from poise.training import diagnostics
 from poise.training.memorization import MemorizationCheck
+from poise.utils.images import Bytes
 
 # Typer builds all commands anew at every call, which takes longer than most commands here
 typer.main.get_command = functools.cache(typer.main.get_command)
@@ -30,6 +35,15 @@ typer.main.get_command = functools.cache(typer.main.get_command)
 # tiny networks gain nothing from threads, and workers that fight over them lose a lot; children inherit it
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# whoever started the tests may ignore it, as nohup does, and children inherit that; tests send it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays until the end, and to search it for garbage takes half a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 _checks: dict[Hashable, MemorizationCheck] = {}
@@ -48,6 +62,20 @@ def _memorization_check(
 
 
 diagnostics.MemorizationCheck = _memorization_check  # type: ignore[misc,assignment]
+
+_rendered: dict[Hashable, tuple[Bytes, np.ndarray, Any]] = {}
+
+
+def _render_digits(n: int, random: np.random.Generator) -> tuple[Bytes, np.ndarray]:
+    """The digits of the recipe `simgan` are always the same, and to render them takes longer than its first steps."""
+    key = n, str(random.bit_generator.state)
+    if key not in _rendered:
+        _rendered[key] = (*render_digits(n, random), random.bit_generator.state)
+    images, labels, random.bit_generator.state = _rendered[key]
+    return images.copy(), labels.copy()
+
+
+derived_digits.render_digits = _render_digits
 
 
 class CommandResult(NamedTuple):

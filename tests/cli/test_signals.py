@@ -37,6 +37,12 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 ALL = pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 
 
+def one_in_a_process(quick: signal.Signals) -> pytest.MarkDecorator:
+    """This signal, and the others in the slow tests: each takes a process, and those sent within this one are all."""
+    numbers = [pytest.param(one, marks=[] if one is quick else pytest.mark.slow) for one in ENDING]
+    return pytest.mark.parametrize("number", numbers, ids=lambda number: number.name)
+
+
 def state_of(run: Path) -> str:
     return json.loads((run / "run.json").read_text())["state"]
 
@@ -59,7 +65,7 @@ def until(there: Callable[[], bool], process: subprocess.Popen[str], seconds: fl
         time.sleep(0.02)
 
 
-@ALL
+@one_in_a_process(signal.SIGTERM)
 def test_stopped_in_the_middle_and_resumed(
     poise: Any, small: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -91,7 +97,7 @@ def test_stopped_in_the_middle_and_resumed(
     assert steps_told(out) == [*before, *(s for s in range(newest.step + 1, end) if s % 5 == 0), end]
 
 
-@ALL
+@one_in_a_process(signal.SIGINT)
 def test_stopped_at_start_up(small: list[str], tmp_path: Path, number: signal.Signals) -> None:
     """From the first word on stderr: what is imported after it takes seconds, and a scheduler does not wait."""
     process = start(tmp_path / "out", small)

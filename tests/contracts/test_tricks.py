@@ -292,8 +292,17 @@ def test_does_not_change_other_random_streams(kind: str, world: str) -> None:
         assert all(torch.equal(x, y) for x, y in zip(global_states_a, global_states_b, strict=True))
 
 
-@in_each_world
+@pytest.mark.parametrize(
+    ("kind", "world"),
+    [
+        pytest.param(kind, world, marks=pytest.mark.slow if world == "labelled" and "pictures" in worlds(kind) else [])
+        for world in EVERYWHERE
+        for kind in CONTRACT
+        if world in candidate_worlds(kind)
+    ],
+)
 def test_has_its_effect(kind: str, world: str) -> None:
+    """On labelled images, if it fits pictures too, in the slow tests: the effect is that on pictures."""
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
 
@@ -388,7 +397,7 @@ def name_without_layer_numbers(name: str) -> tuple[str, ...]:
     return tuple(part for part in name.replace("/", ".").split(".") if not part.isdecimal())
 
 
-MAX_DAMAGED = 30
+MAX_DAMAGED = 16
 
 
 @SAMPLE_OR_ALL
@@ -397,11 +406,11 @@ def test_every_saved_tensor_affects_the_run(world: str, whole: bool) -> None:
     """If any one tensor of a checkpoint is set to zero, the run continues differently.
 
     By default a sample is tested, at most one of those whose names differ only in the number of a layer; all of them in
-    the slow tests. Of labelled and coded data, only tensors that others do not have are tested, wrappers around a
-    network apart, because it is slow.
+    the slow tests. Of labelled, coded and translated data, only tensors that others do not have are tested, wrappers
+    around a network apart, because it is slow.
     """
     half = run_with_everything(world)
-    only_new = world in ("labelled", CODED)
+    only_new = world in ("labelled", CODED, TRANSLATED)
     known = {name.replace("net.", "") for name in tensors_to_damage("pictures")} if only_new else set()
     names = [name for name in tensors_to_damage(world) if name.replace("net.", "") not in known]
     assert len(names) > 10
