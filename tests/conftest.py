@@ -128,7 +128,7 @@ def _cache(session_folder: Path) -> None:
     this back.
     """
     os.environ["POISE_CACHE"] = str(session_folder / "cache")
-    classifier.SAMPLES_SEEN = (6_400, 6_400)
+    classifier.SAMPLES_SEEN = (2_560, 2_560)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -65,11 +65,25 @@ def test_safetensors_of_every_recipe(name: str, tmp_path: Path) -> None:
     assert len(export.notes) == any(trick.tag() == "standing_dropout" for trick in run.recipe.tricks)
 
 
-@pytest.mark.parametrize("form", ["onnx", "pt2"])
+QUICK_FORMS = {
+    "dcgan": "pt2",
+    "cgan with class_norm": "pt2",
+    "hinge-sngan with spectral norm": "onnx",
+    "biggan": "onnx",
+    "stylegan2 with labels": "onnx",
+}
+"""Each of these in one format; in the other one in the slow tests."""
+
+
 @pytest.mark.parametrize(
-    ("name", "recipe"),
-    [*QUICK.items(), *(pytest.param(name, recipe, marks=pytest.mark.slow) for name, recipe in GRAPHS.items())],
-    ids=[*QUICK, *(f"{name} (slow)" for name in GRAPHS)],
+    ("name", "recipe", "form"),
+    [
+        pytest.param(name, recipe, form, marks=[] if quick else pytest.mark.slow, id=f"{name}{ending}-{form}")
+        for recipes, ending in ((QUICK, ""), (GRAPHS, " (slow)"))
+        for name, recipe in recipes.items()
+        for form in ("onnx", "pt2")
+        for quick in [recipes is QUICK and QUICK_FORMS[name] == form]
+    ],
 )
 def test_graphs(name: str, recipe: Recipe, form: str, tmp_path: Path) -> None:
     """Exact inputs, a batch of any size, the metadata, and no larger difference than rounding."""

@@ -42,7 +42,7 @@ def short(name: str, steps: int, *, thin: bool = False) -> Recipe:
     table = load_table(name)
     if "measure" in table:  # vectors have none
         table["measure"] |= {"n": 20} | ({"features": "pixels"} if thin else {})
-    log = {"rows": 2, "samples": 4, "saves": 2, "keep": 2, "sheet": 4}
+    log = {"rows": 2, "samples": 9, "saves": 9, "keep": 2, "sheet": 4}
     networks = {key: narrow(part) if thin else part for key, part in table["network"].items()}
     return decode(table | {"steps": steps, "batch": 4, "log": log, "network": networks})
 
@@ -102,15 +102,15 @@ def test_trains_resumes_to_the_bit_and_samples(name: str, thin: bool, tmp_path: 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        uninterrupted = train(short(name, 4, thin=thin), tmp_path / "whole", device="cpu", precision="fp32")
+        uninterrupted = train(short(name, 3, thin=thin), tmp_path / "whole", device="cpu", precision="fp32")
         train(short(name, 2, thin=thin), tmp_path / "half", device="cpu", precision="fp32")
-        resumed = train(short(name, 4, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
+        resumed = train(short(name, 3, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
     finally:
         torch.set_num_threads(threads)
     (first, _), (second, _) = (checkpoint.newest_valid(run.folder.saves) for run in (uninterrupted, resumed))
     assert first is not None
     assert second is not None
-    has_schedules = 'over = "progress"' in short(name, 4).to_toml()  # they depend on the number of steps, which differs
+    has_schedules = 'over = "progress"' in short(name, 3).to_toml()  # they depend on the number of steps, which differs
     if not has_schedules:
         assert first.tensors.keys() == second.tensors.keys()
         assert [n for n in first.tensors if not torch.equal(first.tensors[n], second.tensors[n])] == []
