@@ -41,7 +41,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected stays until the end, and to search it for garbage takes half a second each time."""
+    """What is imported and collected stays until the end; to search it for garbage takes half a second each time."""
     gc.collect()
     gc.freeze()
 

@@ -50,6 +50,9 @@ NEEDED = {"parity": ("POISE_STYLEGAN2", "POISE_BIGGAN")}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 """Programs of which the target `server` needs one."""
 
+SLOW_TARGETS = {"server"}
+"""Targets that start servers, browsers and trainings, which tests/web has in every test run."""
+
 SLOW = ["modes.py stacked", "modes.py small"]
 """Commands that train a classifier of digits first."""
 
@@ -111,7 +114,9 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("target", WITH_BENCHMARKS)
+@pytest.mark.parametrize(
+    "target", [pytest.param(one, marks=pytest.mark.slow if one in SLOW_TARGETS else []) for one in WITH_BENCHMARKS]
+)
 def test_every_line_of_a_target_runs(target: str, quick: Any, capsys: pytest.CaptureFixture[str]) -> None:
     needed = NEEDED.get(target, ())
     if needed and not any(map(os.environ.get, needed)):

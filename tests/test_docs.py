@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import tarfile
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from poise.data.source import DataSplits, SizedSource
 from poise.data.word_vectors import write_word_vectors
 from poise.measure.evaluator import Evaluator
 from poise.study.engines import ENGINES
+from poise.training import precheck
 from poise.web.server import Server
 from study.tiny_studies import DirectExecutor
 
@@ -69,6 +71,12 @@ def _few_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         made(self, entry, loaded, features, n if few else min(n or FEW, FEW), **more)
 
     monkeypatch.setattr(Evaluator, "__init__", smaller)
+
+
+@pytest.fixture(autouse=True)
+def _warm_ups_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = partial(precheck.warm_up_reconstruction, moves=2 * precheck.BLOCK)
+    monkeypatch.setattr(precheck, "warm_up_reconstruction", short)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -282,17 +283,15 @@ def test_files_of_killed_processes_are_deleted(image_folder: Path) -> None:
     assert (folder / live_name).exists()
 
 
+def fingerprints(folder: str) -> list[str]:
+    return [FolderConfig(path=folder, size=8).load().train.fingerprint for _ in range(20)]
+
+
 def test_two_concurrent_processes_agree(image_folder: Path) -> None:
-    code = (
-        "import sys; from poise.data import decode_cache as decoded; from poise.data.folder import FolderConfig\n"
-        "decoded.MIN_SECONDS = decoded.MIN_AGE = 0.0\n"
-        "for _ in range(20): print(FolderConfig(path=sys.argv[1], size=8).load().train.fingerprint)"
-    )
-    command = [sys.executable, "-c", code, str(image_folder)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=60)[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert set(outputs[0] + outputs[1]) == {FolderConfig(path=str(image_folder), size=8).load().train.fingerprint}
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        one, other = pool.map(fingerprints, [str(image_folder)] * 2, chunksize=1)
+    assert len(one) == len(other) == 20
+    assert set(one + other) == {FolderConfig(path=str(image_folder), size=8).load().train.fingerprint}
 
 
 def test_a_file_that_cannot_be_deleted_does_not_stop_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -782,21 +782,32 @@ def test_the_number_of_roll_backs_survives_resuming(tmp_path: Path, monkeypatch:
         train(guarded(roll_backs=1), out, resume=True)
 
 
+NOTED = {"gradient_long": "note", "past_its_best": "note"}
+
+
+def noted() -> Recipe:
+    """A run with two alarms that end nothing, one of them about a measure."""
+    monitor = LOUD | {"threshold": LOUD["threshold"] | {"past_its_best": 1e-6}, "policy": NOTED}
+    config = loud(measure={"every": 2, "measures": ["fid"], "n": 50})
+    return decode(config.canonical() | {"monitor": monitor})
+
+
+@pytest.fixture(scope="module")
+def noted_alarms(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The alarms of such a run that is not stopped."""
+    out = tmp_path_factory.mktemp("noted") / "whole"
+    train(noted(), out)
+    return lines(out, "alarms")
+
+
 @pytest.mark.parametrize("at", [3, 5, 8, 9, 11, 15])
-def test_a_resumed_monitor_has_the_same_history(at: int, tmp_path: Path) -> None:
+def test_a_resumed_monitor_has_the_same_history(at: int, noted_alarms: list[Any], tmp_path: Path) -> None:
     """The alarms are those of a run that was never stopped."""
-    measure = {"every": 2, "measures": ["fid"], "n": 50}
-    config = loud(measure=measure)
-    policy = {"gradient_long": "note", "past_its_best": "note"}
-    monitor = LOUD | {"threshold": LOUD["threshold"] | {"past_its_best": 1e-6}, "policy": policy}
-    config = decode(config.canonical() | {"monitor": monitor})
-    train(config, tmp_path / "whole")
-    alarms = lines(tmp_path / "whole", "alarms")
-    assert {alarm["detector"] for alarm in alarms} == set(policy)
-    assert [alarm["step"] for alarm in alarms if alarm["detector"] == "gradient_long"] == [8]
-    stopped(config, tmp_path / "run", at)
-    train(config, tmp_path / "run", resume=True)
-    assert lines(tmp_path / "run", "alarms") == alarms
+    assert {alarm["detector"] for alarm in noted_alarms} == set(NOTED)
+    assert [alarm["step"] for alarm in noted_alarms if alarm["detector"] == "gradient_long"] == [8]
+    stopped(noted(), tmp_path / "run", at)
+    train(noted(), tmp_path / "run", resume=True)
+    assert lines(tmp_path / "run", "alarms") == noted_alarms
 
 
 def test_the_history_consists_of_rows_and_measures_up_to_the_checkpoint(tmp_path: Path) -> None:
