@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu workers finetuning smallsets translation critics parity align golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu feed workers finetuning smallsets translation critics parity align golden slow kills page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -39,6 +39,9 @@ gpu: $(READY)  ## checks and measures everything on one CUDA card; writes gpu-re
 
 ranks: $(READY)  ## throughput of one rank per core beside that of one rank with all cores; minutes
 	$(BIN)/python benchmarks/ranks.py
+
+feed: $(READY)  ## the time to open a million decoded images, and batches loaded beside a training step; 13 GB of disk, minutes
+	$(BIN)/python benchmarks/feed.py
 
 frames: $(READY)  ## how much slower a game in the plane is with frames; minutes on one core
 	$(BIN)/python benchmarks/frames.py

@@ -24,7 +24,7 @@ from poise.data.scan import ScannedConfig
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.tar_shards import TarConfig
 from poise.errors import DiskError
-from poise.utils import locks
+from poise.utils import images, locks
 from poise.utils.cache import cache_dir
 from poise.utils.temporary import temporary_name
 
@@ -184,3 +184,18 @@ def test_one_of_two_decodes_and_the_other_waits(
     assert num_decoded == [N]
     assert content_of(loaded[0]) == content_of(loaded[1])
     assert capsys.readouterr().err.count("another process is decoding the same images: waiting for it") == 1
+
+
+def test_rows_of_a_mapped_file_are_read_ahead(config: ScannedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row of a batch is announced: from a page boundary before it to its end."""
+    source = config.load().train
+    assert isinstance(source, ImageDataset)
+    announced: list[tuple[int, int]] = []
+    pages = SimpleNamespace(madvise=lambda _, start, size: announced.append((start, start + size)))
+    size = SIZE * SIZE * 3
+    monkeypatch.setattr(images, "mmap", SimpleNamespace(MADV_WILLNEED=3, PAGESIZE=256))
+    monkeypatch.setattr(source.images, "_mmap", pages, raising=False)
+    indices = torch.tensor([20, 3])
+    source.gather(indices)
+    rows = source._row_tensor[indices].tolist()  # type: ignore[index]
+    assert announced == [(row * size // 256 * 256, (row + 1) * size) for row in rows]

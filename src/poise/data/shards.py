@@ -92,12 +92,12 @@ class ShardsConfig(ScannedConfig):
             scanned.notes[:0] = found
             return scanned.to_entry(), decoded.lasting
 
-        entry = cached(self._files(shards, listed_at), decode)
+        entry = cached(self.files(shards, listed_at), decode)
         splits = Scanned.from_entry(entry).splits(self, MIN_COUNT, entry.fingerprints)
         splits.notes[:0] = notes
         return splits
 
-    def _files(self, shards: Sequence[Shard], listed_at: float) -> Files:
+    def files(self, shards: Sequence[Shard], listed_at: float) -> Files:
         """What the cache must know: only the shards themselves, so that they need not be listed again."""
         options = self.model_dump(exclude={"path", "split", "held_out", "max_bad", "mirror"})
         names = [(shard.prefix or shard.path.name, shard.stamp) for shard in shards]

