@@ -39,7 +39,6 @@ from poise.data.classes import classes_by_number
 from poise.data.decode_cache import Destination, Entry
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.scan import Scanned
-from poise.data.shards import find_shards
 from poise.data.source import ImageDataset, SizedSource
 from poise.data.tar_shards import TarConfig
 from poise.engine.batches import RealBatches
@@ -56,7 +55,7 @@ STATUS = Path("/proc/self/status")
 
 def synthesise(config: TarConfig, n: int) -> None:
     """Put n images into the cache of decoded images of an archive, which need not contain any."""
-    shards, _ = find_shards(config.path, config.suffixes, None)
+    shards, _ = config.shards()
 
     def fill(destination: Destination) -> tuple[Entry, bool]:
         images = destination.allocate((n, SIDE, SIDE, 3))

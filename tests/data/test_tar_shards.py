@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from image_helpers import load, noise_png, pixels, write_tar
 
+from poise.data import decode_cache
+from poise.data.facts import image_facts
 from poise.data.lookup import data_config
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.tar_shards import TarConfig
@@ -100,6 +102,22 @@ def test_images_without_label_and_labels_without_image_are_bad_files(tmp_path: P
     ]
     with pytest.raises(DataError, match=r"2 of 4 image files can't be used: 1\.png"):
         load_tar(tmp_path / "a.tar", max_bad=0.1)
+
+
+def test_facts_are_remembered(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(decode_cache, "MIN_AGE", 0.0)
+    known = image_facts(data_config(str(shards)))
+    assert known is not None
+    assert (known.count, known.size, known.grey) == (12, (8, 8), False)
+    listed = TarConfig.list_images
+    monkeypatch.setattr(TarConfig, "list_images", lambda *_: pytest.fail("the shards are read again"))
+    assert image_facts(data_config(str(shards))) == known
+    monkeypatch.setattr(TarConfig, "list_images", listed)
+    (shards / "photos-002.tar").unlink()
+    changed = image_facts(data_config(str(shards)))
+    assert changed is not None
+    assert changed.count == 8
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {

@@ -57,6 +57,9 @@ MIN_FREE_FACTOR = 2
 SPARE = 2**28
 """The disk space, in bytes, that must be left beside images that don't fit into memory."""
 
+BYTES_PER_FILE = 1300
+"""The memory that names and places of files take while they are decoded: 1,000 to 1,300 bytes were measured."""
+
 CHUNK = 2**24
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -205,20 +208,21 @@ def check_space(shape: tuple[int, ...], folder: Path, budget: int, *, cached: bo
     """
     n, height, width, channels = shape
     needed, free = math.prod(shape), shutil.disk_usage(folder).free
-    what = f"{n:,} images of {width} x {height} x {channels} need {_gib(needed)} of disk space"
+    what = f"{n:,} images of {width} x {height} x {channels} need {_size_text(needed)} of disk space"
     if free < needed + SPARE:
         variable = "POISE_CACHE" if cached else "TMPDIR"
         cure = f"set {variable} to a folder on a larger disk, or reduce data.size"
         others = sum(path.stat().st_size for path in folder.glob("*.pixels")) if cached else 0
-        cure += f"; earlier data in this folder takes {_gib(others)}, and may be deleted" if others else ""
-        raise DiskError(what, where=str(folder), found=f"{_gib(free)} free", cure=cure)
-    where = f"{'the cache, ' if cached else ''}{folder} ({_gib(free)} free)"
+        cure += f"; earlier data in this folder takes {_size_text(others)}, and may be deleted" if others else ""
+        raise DiskError(what, where=str(folder), found=f"{_size_text(free)} free", cure=cure)
+    where = f"{'the cache, ' if cached else ''}{folder} ({_size_text(free)} free)"
     kept = "and stay there until you delete them" if cached else "for this process only, as they have just changed"
-    more = f"more than {_gib(budget)}, so they are not kept in memory but decoded into {where}, {kept}"
-    print_line(f"note: {what}, {more}", err=True)
+    more = f"more than {_size_text(budget)}, so they are not kept in memory but decoded into {where}, {kept}"
+    names = f"while they are decoded, their names take about {_size_text(BYTES_PER_FILE * n)} of memory"
+    print_line(f"note: {what}, {more}; {names}", err=True)
 
 
-def _gib(size: int) -> str:
+def _size_text(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB" if size >= 2**29 else f"{size / 2**20:,.1f} MiB"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from statistics import median
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ from poise.data.torchvision_data import VisionConfig
 from poise.data.two_domains import DOMAINS, TwoDomainsConfig, below, find_layout, listing_at, ordinary_kind
 from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import Stopped
+from poise.utils.cache import cache_dir, remembered
+from poise.utils.files import make_folder
 from poise.utils.images import Bytes
 
 MAX_HEADERS = 500
@@ -102,7 +107,7 @@ def _inspect(config: DataConfig) -> ImageFacts | None:
         if isinstance(config, NpzConfig):
             return _facts_of_array(config.path)
         if isinstance(config, ShardsConfig):
-            return _facts_of_items(config.listing()[0].items)
+            return _facts_of_shards(config)
         if isinstance(config, FolderConfig):
             return _facts_of_items(Walk(folder_at(config.path), config.follow_links).listing().items)
         if isinstance(config, ZipConfig):
@@ -143,6 +148,23 @@ def _facts_of_array(path: str, name: str = "images") -> ImageFacts | None:
         return None
     count, height, width, *channels = images.shape
     return ImageFacts(count, [(height, width)], grey=channels in ([], [1], [2]))
+
+
+def _facts_of_shards(config: ShardsConfig) -> ImageFacts | None:
+    """Facts about shards, which are remembered, as a million images take a minute to list."""
+
+    def compute() -> str:
+        facts = _facts_of_items(config.listing()[0].items)
+        return json.dumps(facts)
+
+    files, folder = config.files(config.shards()[0], time.time()), cache_dir() / "shards"
+    if files.cacheable:
+        with suppress(OSError):
+            make_folder(folder)
+        found = json.loads(remembered(folder / f"{files.key}.json", "facts", compute))
+    else:
+        found = json.loads(compute())
+    return None if found is None else ImageFacts(found[0], [(height, width) for height, width in found[1]], found[2])
 
 
 def _facts_of_items(items: list[Item]) -> ImageFacts | None:

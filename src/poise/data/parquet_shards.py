@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class ParquetConfig(ShardsConfig):
             table.column = image
             for row in range(table.count):
                 name = f"{shard.prefix}{row:06d}"
-                listing.items.append(Item(name, partial(_read, table, row), (row, *shard.stamp), shard.changed))
+                listing.items.append(Item(name, partial(_read, table, row)))
             labels += table.words(label, names) if label else [None] * table.count
         _attach(listing, labels)
         unused = [name for name in first.schema.names if name not in (image, label)]
@@ -100,7 +101,7 @@ class Table(ABC):
         """The labels in a column; None for a label that is missing, or is no index of `names` if there are any."""
         values = self.whole(column).to_pylist()
         if not names:
-            return [None if value is None else str(value) for value in values]
+            return [None if value is None else sys.intern(str(value)) for value in values]
         return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
 
 

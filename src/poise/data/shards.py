@@ -70,9 +70,13 @@ class ShardsConfig(ScannedConfig):
         Raises:
             DataError: there are no shards, or see `list_images`.
         """
-        shards, notes = find_shards(self.path, self.suffixes, self.split)
+        shards, notes = self.shards()
         listing, found = self.list_images(shards)
         return listing, notes + found
+
+    def shards(self) -> tuple[list[Shard], list[str]]:
+        """The shards that are used, and notes; see `find_shards`."""
+        return find_shards(self.path, self.suffixes, self.split)
 
     def load(self, root: Path | None = None) -> DataSplits:
         """List and decode the images of all shards, unless they are cached; `root` is not used.
@@ -82,7 +86,7 @@ class ShardsConfig(ScannedConfig):
             DiskError: see `scan`.
         """
         listed_at = time.time()
-        shards, notes = find_shards(self.path, self.suffixes, self.split)
+        shards, notes = self.shards()
 
         def decode(destination: Destination) -> tuple[Entry, bool]:
             listing, found = self.list_images(shards)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -99,14 +100,14 @@ class Content:
             self.listing.bad_files.append(BadFile(display_name(name), reason))
         else:
             read = partial(_read_member, shard.path, member.offset_data, member.size)
-            self.listing.items.append(Item(name, read, (member.offset_data, *shard.stamp), shard.changed))
+            self.listing.items.append(Item(name, read))
             self.samples.append(sample)
 
     def _add_label(self, sample: str, suffix: str, text: str) -> None:
         """Add the text of a .cls or a .json; one without a label is left out."""
         if suffix == CLS:
             if text:
-                self.labels.setdefault(CLS, {})[sample] = text
+                self.labels.setdefault(CLS, {})[sample] = sys.intern(text)
             return
         try:
             values = json.loads(text)
@@ -115,7 +116,7 @@ class Content:
         for key, value in values.items() if isinstance(values, dict) else ():
             self.keys.add(key)
             if isinstance(value, str | int) and not isinstance(value, bool):
-                self.labels.setdefault(key, {})[sample] = str(value)
+                self.labels.setdefault(key, {})[sample] = sys.intern(str(value))
 
     def attach(self, source: str) -> None:
         """Give each image the label of its sample; images without a label are bad, and labels without an image too."""

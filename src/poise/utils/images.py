@@ -23,7 +23,7 @@ def to_float(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
 def read_ahead(mapped: np.memmap[Any, Any], rows: Sequence[int]) -> None:
     """Ask the system to read rows of a mapped file at once, which otherwise it does one by one when each is used.
 
-    On a virtual disk, random rows of 12 KiB were read 5 to 10 times as fast. Where there is no such call, nothing is done.
+    On a virtual disk, random rows of 12 KiB were read 5 to 10 times as fast. Without such a call, nothing is done.
 
     Args:
         mapped: the whole array of a file.
