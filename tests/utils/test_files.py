@@ -369,6 +369,7 @@ ALLOWED = {
     ("utils/video.py", "open"),  # below a temporary name of `atomic_path`
     ("cli/project.py", "savez_compressed"),  # into a stream of `open_atomic`
     ("cli/sample.py", "savez_compressed"),  # into a stream of `open_atomic`
+    ("alignment/record.py", "savez"),  # into a stream of `open_atomic`
     ("data/word_vectors.py", "savez"),  # into a stream of `open_atomic`
     ("runs/run.py", "truncate"),  # latents
 }
