@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,20 @@ def random_classifier(seed: int, side: int = 8, classes: tuple[str, ...] = DIGIT
         return StoredClassifier(SmallClassifier((1, side, side), len(classes)).eval(), (1, side, side), classes, 0.5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fair_classifiers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """They must have seen enough to be right about new digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(classifier, "SAMPLES_SEEN", (6_400, 6_400))
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three steps with two critics that are trained on its data."""
     path = tmp_path_factory.mktemp("critics") / "run"
-    with pytest.MonkeyPatch.context() as patch:  # classifiers that have seen enough to be right about new digits
-        patch.setenv("POISE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(classifier, "SAMPLES_SEEN", (6_400, 6_400))
-        train(changing_thickness(KEEP, LABEL), path)
+    train(changing_thickness(KEEP, LABEL), path)
     return path
 
 
