@@ -560,7 +560,9 @@ def test_is_resumed(kind: str) -> None:
 @pytest.mark.parametrize("settings", [{"fraction": 0.0}, {"every": 2}])
 def test_idle_replay_neither_replaces_nor_stores(settings: dict[str, Any]) -> None:
     trick, given = build("experience_replay", size=8, **settings), numbered([1, 2, 3, 4])
-    assert replaced_batch(trick, given, context(1)) is given
+    left = replaced_batch(trick, given, context(1))
+    assert left.images is given.images
+    assert left.labels is given.labels
     assert int(trick.pool.stored) == 0
     assert not trick.pool.images.any()
 

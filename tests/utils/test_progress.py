@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 Reports = list[tuple[str, float]]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images whose decoding once took half a second, as on a busy machine, would not be read again."""
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that advances by half a second whenever it is read."""
