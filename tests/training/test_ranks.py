@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -34,33 +38,75 @@ def write_recipe(path: Path, name: str = "ring", *changes: str) -> Path:
     return path
 
 
-def start(arguments: Sequence[str], size: int = 2, **more: str) -> list[subprocess.Popen[str]]:
-    """Start a Python process per rank."""
+class Forked:
+    """A rank as a fork of this process, in which torch is imported already; with the methods of `Popen`."""
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
+        self.stderr = TemporaryFile()  # noqa: SIM115 - `communicate` closes it
+        self.process = get_context("fork").Process(target=self._play, args=(arguments, environment), daemon=True)
+        self.process.start()
+
+    def _play(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
+        """In the fork: what `python ARGUMENTS` does."""
+        os.environ.update(environment)
+        for number, file in ((1, os.open(os.devnull, os.O_WRONLY)), (2, self.stderr.fileno())):
+            os.dup2(file, number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        if tuple(arguments[:2]) == POISE:
+            main(list(arguments[2:]))
+        else:
+            sys.argv = list(arguments)
+            runpy.run_path(arguments[0], run_name="__main__")
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, "it is still running"
+        with self.stderr:
+            self.stderr.seek(0)
+            return "", self.stderr.read().decode()
+
+
+Process = Forked | subprocess.Popen[str]
+
+
+def start(arguments: Sequence[str], size: int = 2, *, fresh: bool = False, **more: str) -> Sequence[Process]:
+    """Start a process per rank: a fork of this one or, if `fresh`, a new interpreter."""
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            env=rank_environment(rank, size, port, **more),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
+    environments = [rank_environment(rank, size, port, **more) for rank in range(size)]
+    if not fresh:
+        return [Forked(arguments, environment) for environment in environments]
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen([sys.executable, *arguments], env=one, **streams) for one in environments]
 
 
-def ended(processes: list[subprocess.Popen[str]], seconds: float = 120) -> tuple[list[int], list[str]]:
+def ended(processes: Sequence[Process], seconds: float = 120) -> tuple[list[int | None], list[str]]:
     """The exit codes and what was written to stderr, once all ranks have ended."""
     texts = [process.communicate(timeout=seconds)[1] for process in processes]
     return [process.returncode for process in processes], texts
 
 
-def run(arguments: Sequence[str], size: int = 2, **more: str) -> tuple[list[int], list[str]]:
-    """Run a Python process per rank to its end."""
-    return ended(start(arguments, size, **more))
+def run(
+    arguments: Sequence[str], size: int = 2, *, fresh: bool = False, **more: str
+) -> tuple[list[int | None], list[str]]:
+    """Run a process per rank to its end."""
+    return ended(start(arguments, size, fresh=fresh, **more))
 
 
-def wait_for_rows(out: Path, number: int, processes: list[subprocess.Popen[str]]) -> None:
+def wait_for_rows(out: Path, number: int, processes: Sequence[Process]) -> None:
     """Wait until a run has logged some rows."""
     rows = out / "rows.jsonl"
     while not rows.is_file() or rows.read_bytes().count(b"\n") < number:
@@ -115,11 +161,11 @@ def test_a_signal_to_one_rank_stops_all_of_them_and_they_resume_exactly(tmp_path
     assert stats(out) == stats(whole)
 
 
-def killed_once(recipe: Path, out: Path, rank: int, seconds: float) -> list[int]:
+def killed_once(recipe: Path, out: Path, rank: int, seconds: float, *, fresh: bool = False) -> list[int | None]:
     """Kill a rank some time after the second row, or after the run was resumed; the exit codes of all ranks."""
     resumed = (out / "recipe.toml").is_file()
     command = ["--resume"] if resumed else [str(recipe)]
-    processes = start([*POISE, "train", *command, "--out", str(out)])
+    processes = start([*POISE, "train", *command, "--out", str(out)], fresh=fresh)
     if resumed:
         before = (out / "rows.jsonl").read_bytes()
         while (out / "rows.jsonl").read_bytes() == before and processes[rank].poll() is None:
@@ -148,7 +194,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
     draws, kills = Random(0), 0
     while kills < 50:
         rank = draws.randrange(2)
-        codes = killed_once(recipe, out, rank, draws.random() * draws.choice((0.02, 0.3)))
+        codes = killed_once(recipe, out, rank, draws.random() * draws.choice((0.02, 0.3)), fresh=True)
         if codes == [0, 0]:
             break  # it came to its end in spite of everything
         assert codes[rank] == -signal.SIGKILL
@@ -163,7 +209,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_rank_that_hangs_ends_the_others(tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path / "recipe.toml", "ring", "steps=100000"), tmp_path / "run"
-    processes = start([*POISE, "train", str(recipe), "--out", str(out)], POISE_RANK_TIMEOUT="5")
+    processes = start([*POISE, "train", str(recipe), "--out", str(out)], fresh=True, POISE_RANK_TIMEOUT="5")
     wait_for_rows(out, 2, processes)
     processes[1].send_signal(signal.SIGSTOP)
     try:
@@ -179,7 +225,7 @@ def test_a_rank_that_hangs_ends_the_others(tmp_path: Path) -> None:
 
 def test_the_reason_of_an_error_is_given_once(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", "ring", "batch=33")
-    codes, texts = run([*POISE, "train", str(recipe), "--out", str(tmp_path / "run")])
+    codes, texts = run([*POISE, "train", str(recipe), "--out", str(tmp_path / "run")], fresh=True)
     assert codes == [2, 2]
     assert texts[0].splitlines()[-1] == "poise: batch: must be a multiple of 2 on 2 ranks, found 33; set it to 32"
     assert texts[1] == ""
