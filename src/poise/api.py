@@ -38,6 +38,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    accumulate: int | None = None,
     data_root: str | Path | None = None,
     progress: bool = True,
     listener: ProgressListener | None = None,
@@ -61,6 +62,8 @@ def train(
         resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" (autocast).
+        accumulate: the number of parts of a batch whose gradients are computed one after another, which saves memory;
+            None for that of the run that is resumed, or else 1.
         data_root: the folder that is searched for data sets given by name.
         progress: whether to print the progress: a panel in a terminal, a single line that is updated in a notebook,
             otherwise one line per logged row.
@@ -91,6 +94,7 @@ def train(
         resume=resume,
         device=device,
         precision=precision,
+        accumulate=accumulate,
         data_root=None if data_root is None else Path(data_root),
         listener=listener,
         trust_code=trust_code,

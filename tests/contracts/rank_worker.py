@@ -1,7 +1,8 @@
 """Plays tiny games on the ranks that torchrun has started; rank 0 prints a line of JSON for each game.
 
 `differing` are the names of the state that differ between the ranks after three steps. `distance` is the largest
-difference of a weight to the same game on a single rank, in units of the largest weight.
+difference of a weight to the same game on a single rank, in units of the largest weight, and `of_parts` that to a
+single rank that computes its batches in as many parts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from contracts.test_tricks import OBJECTIVES, TRICKS, strong, worlds
 from contracts.tiny import Session, bits, findings_of, recipe, source, suited
 from poise.core.process_ranks import connected_ranks
-from poise.core.ranks import Ranks
+from poise.core.ranks import ALONE, Ranks
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 
@@ -57,9 +58,9 @@ def without_norms(game: Recipe, world: str) -> Recipe:
     return game if findings_of(changed, world).refusals else changed
 
 
-def played(game: Recipe, world: str, ranks: Ranks) -> dict[str, torch.Tensor]:
+def played(game: Recipe, world: str, ranks: Ranks = ALONE, accumulate: int = 1) -> dict[str, torch.Tensor]:
     """The state after some steps."""
-    return Session(game, source(world), ranks=ranks).play(STEPS).saved()
+    return Session(game, source(world), ranks=ranks, accumulate=accumulate).play(STEPS).saved()
 
 
 def compare(game: Recipe, world: str, ranks: Ranks) -> dict[str, Any]:
@@ -68,13 +69,19 @@ def compare(game: Recipe, world: str, ranks: Ranks) -> dict[str, Any]:
     sums = torch.tensor([[zlib.crc32(bits(state[name]).numpy().tobytes()) for name in sorted(state)]])
     first, second = ranks.gather(sums)
     differing = [name for name, same in zip(sorted(state), (first == second).tolist(), strict=True) if not same]
-    alone = played(game, world, Ranks())
+    if not ranks.leads:
+        return {}
+    distances = {"distance": played(game, world), "of_parts": played(game, world, accumulate=ranks.size)}
+    return {"differing": differing} | {name: distance(state, other) for name, other in distances.items()}
+
+
+def distance(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest difference of a weight, in units of the largest weight of `other`."""
     weights = [
         name for name in state if name.startswith("game/") and ".net." in name and state[name].is_floating_point()
     ]
-    scale = max(float(alone[name].abs().max()) for name in weights)
-    distance = max(float((state[name] - alone[name]).abs().max()) for name in weights) / scale
-    return {"differing": differing, "distance": distance}
+    scale = max(float(other[name].abs().max()) for name in weights)
+    return max(float((state[name] - other[name]).abs().max()) for name in weights) / scale
 
 
 def main() -> None:

@@ -38,6 +38,15 @@ STATISTICS_OF_A_PART = {
 }
 """They compare the samples of a batch, and a rank sees only its own ones."""
 
+ONE_PART_AFTER_ANOTHER = {
+    "batch norm",
+    "trick experience_replay",
+    "trick history",
+    "trick image_pool",
+    "trick path_length",
+}
+"""They keep something that each part of a batch changes, where ranks would change it together."""
+
 TOLERANCE = 1e-6
 """Of the largest weight, after three steps of SGD in float32."""
 
@@ -67,3 +76,5 @@ def test_every_part_on_two_ranks() -> None:
     distances = {name: game["distance"] for name, game in games.items()}
     assert {name: distance for name, distance in distances.items() if distance > TOLERANCE and name not in others} == {}
     assert {name for name in others if distances[name] <= TOLERANCE} == set()
+    apart = {name: game["of_parts"] for name, game in games.items() if game["of_parts"] > TOLERANCE}
+    assert apart.keys() == ONE_PART_AFTER_ANOTHER, apart

@@ -252,8 +252,9 @@ class Session:
         streams: RandomStreams | None = None,
         precision: Precision = "fp32",
         ranks: Ranks = ALONE,
+        accumulate: int = 1,
     ):
-        self.recipe, self.source, self.ranks = recipe, source, ranks
+        self.recipe, self.source, self.ranks, self.accumulate = recipe, source, ranks, accumulate
         self.streams = streams or RandomStreams(recipe.seed)
         critics = make_critics(recipe, DataSplits(source), CPU).networks
         self.game = build_game(recipe, source.spec(), ComputeSettings(CPU, precision), self.streams, critics=critics)
@@ -293,8 +294,8 @@ class Session:
 
     def context(self) -> MoveContext:
         """The context of the next step."""
-        rank = self.ranks.rank
-        return MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams, ranks=self.ranks, rank=rank)
+        where = {"ranks": self.ranks, "rank": self.ranks.rank, "accumulate": self.accumulate}
+        return MoveContext(self.done, self.recipe.steps, self.recipe.batch, self.streams, **where)
 
     def saved(self) -> dict[str, Tensor]:
         """All state, as a checkpoint holds it."""

@@ -207,10 +207,9 @@ def test_one_pass_equals_two_passes_without_batch_norm(side: Side) -> None:
     found: dict[Any, list[Tensor]] = {}
     for discriminate_fn in (discriminate_separately, discriminate_jointly):
         game = by_hand(d=copy.deepcopy(d), judge=discriminate_fn, objective=Relative(), lr=0.0)
-        metrics = StepMetrics()
         move = sample(game, ring_batches(), context(side=side))
         discriminate(game, move)
-        loss = compute_loss(game, move, metrics)
+        loss = compute_loss(game, move)
         loss.backward()
         scores = [move.score("real"), move.score("fake")]
         found[discriminate_fn] = [*scores, loss, *(w.grad for w in game.players[side].weights)]

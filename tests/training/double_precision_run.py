@@ -1,4 +1,7 @@
-"""Trains a recipe in float64 on as many ranks as the environment says: `python double_precision_run.py RECIPE OUT`."""
+"""Trains a recipe in float64: `python double_precision_run.py RECIPE OUT PARTS`.
+
+The environment says on how many ranks, and PARTS is the number of parts of a batch on each of them.
+"""
 
 import sys
 from typing import Any
@@ -18,4 +21,4 @@ def to_double(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 torch.set_default_dtype(torch.float64)
 nn.modules.module.register_module_forward_pre_hook(to_double)
-train(decode(load_recipe(sys.argv[1])), sys.argv[2], precision="fp32")
+train(decode(load_recipe(sys.argv[1])), sys.argv[2], precision="fp32", accumulate=int(sys.argv[3]))

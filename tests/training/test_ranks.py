@@ -132,17 +132,22 @@ def state_of(out: Path) -> Any:
     return json.loads((out / "run.json").read_bytes())["state"]
 
 
-def test_rows_of_two_ranks_are_those_of_one(tmp_path: Path) -> None:
+def test_rows_do_not_depend_on_how_batches_are_divided(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml")
     script = str(Path(__file__).with_name("double_precision_run.py"))
-    for size in (1, 2):
-        assert run([script, str(recipe), str(tmp_path / str(size))], size)[0] == [0] * size
-    one, two = stats(tmp_path / "1"), stats(tmp_path / "2")
-    assert len(one) == 12
-    for first, second in zip(one, two, strict=True):
-        assert first.keys() == second.keys()
-        for name, stat in first.items():
-            assert second[name] == pytest.approx(stat, rel=1e-5, abs=1e-9), name
+    runs: list[list[dict[str, dict[str, float]]]] = []
+    for size, accumulate in ((1, 1), (2, 1), (1, 4), (2, 2)):
+        out = tmp_path / f"{size}-{accumulate}"
+        codes, texts = run([script, str(recipe), str(out), str(accumulate)], size)
+        assert codes == [0] * size, texts
+        runs.append(stats(out))
+    whole, *divided = runs
+    assert len(whole) == 12
+    for rows in divided:
+        for first, second in zip(whole, rows, strict=True):
+            assert first.keys() == second.keys()
+            for name, stat in first.items():
+                assert second[name] == pytest.approx(stat, rel=1e-5, abs=1e-9), name
 
 
 def test_a_signal_to_one_rank_stops_all_of_them_and_they_resume_exactly(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Compute a batch in this many parts, one after another: saves memory.")
+    ] = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Train a GAN: any recipe on any images.
@@ -93,7 +96,13 @@ def train(
         from poise.training.default_recipe import train_for
 
         decoded, reason = train_for(
-            decoded, seconds, data_root=data_root, device=device, precision=precision, trust_code=trust_code
+            decoded,
+            seconds,
+            data_root=data_root,
+            device=device,
+            precision=precision,
+            accumulate=accumulate or 1,
+            trust_code=trust_code,
         )
         view.on_message(f"{reason}; --time or --steps change it")
     from poise.training.train import train as train_recipe
@@ -104,6 +113,7 @@ def train(
         resume=resume,
         device=device,
         precision=precision,
+        accumulate=accumulate,
         data_root=data_root,
         listener=view,
         trust_code=trust_code,

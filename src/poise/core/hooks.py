@@ -260,19 +260,20 @@ def concat_batches(first: Batch, second: Batch) -> Batch:
 def apply_fake_replacements(tricks: Sequence[FakeReplacement], fake: Batch, context: MoveContext) -> Batch:
     """The batch of fake samples after all replacements; each trick replaces some of the samples that are still new.
 
-    The tricks get the fake samples of all ranks, so that what they keep is the same on each.
+    The tricks get the fake samples of all ranks, so that what they keep is the same on each. If gradients are
+    accumulated, they get the parts of the batch one after another.
     """
     if not tricks:
         return fake
     replaced: list[Batch] = []
-    fake = fake.map(context.ranks.gather)
+    fake, common = fake.map(context.ranks.gather), context.of_all_ranks.with_call(context.part)
     for trick in tricks:
         if len(fake.images):
-            fake, replacements = trick.replace_fakes(fake, context.of_all_ranks)
+            fake, replacements = trick.replace_fakes(fake, common)
             replaced += [replacements] if len(replacements.images) else []
     for replacements in reversed(replaced):  # every sample keeps its index in the batch
         fake = concat_batches(fake, replacements)
-    return fake.map(context.ranks.part)
+    return fake.map(context.ranks.take_back)
 
 
 def apply_input_transforms(

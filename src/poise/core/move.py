@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from poise.core.double_backward import input_gradients
@@ -14,6 +16,7 @@ from poise.core.types import (
     MoveContext,
     Origin,
     ReconstructedBatch,
+    concat_outputs,
     per_sample,
     per_score,
     to_float32,
@@ -64,6 +67,16 @@ class MoveData:
 
     def __post_init__(self) -> None:
         self.generated = self.fake
+
+    def detach(self) -> MoveData:
+        """The same data without the graphs, and without the memory that they hold."""
+        outputs = {origin: output.map(Tensor.detach) for origin, output in self.outputs.items()}
+        logged = {name: value.detach() for name, value in self.logged.items()}
+        real = None if self.real is None else self.real.detach()
+        same = {"outputs": outputs, "logged": logged, "_input_gradients": {}, "_reconstruction": None}
+        move = replace(self, latents=self.latents.detach(), fake=self.fake.detach(), real=real, **same)
+        move.generated = self.generated.detach()
+        return move
 
     def samples(self, origin: Origin) -> Tensor:
         """The samples of one origin before input transforms, B x shape."""
@@ -135,3 +148,28 @@ class MoveData:
                 for some, gradient in zip(self.differentiated, gradients, strict=True)
             }
         return self._input_gradients[origin]
+
+
+def join_parts(moves: Sequence[MoveData], context: MoveContext) -> MoveData:
+    """The data of a move whose batch has been divided into parts, with the samples of all of them.
+
+    Logged values are means over the parts, and the functions are those of the last part.
+
+    Args:
+        moves: the parts, without graphs, in their order; a single one is returned as it is.
+        context: which move this is.
+    """
+    last = moves[-1]
+    if len(moves) == 1:
+        return last
+
+    def join(name: str) -> Any:
+        parts = [getattr(move, name) for move in moves]
+        return None if parts[0] is None else torch.cat(parts)
+
+    joined = {name: join(name) for name in ("latents", "fake", "real", "labels", "fake_labels")}
+    outputs = {origin: concat_outputs([move.outputs[origin] for move in moves]) for origin in last.outputs}
+    logged = {name: torch.stack([move.logged[name] for move in moves]).mean(0) for name in last.logged}
+    whole = replace(last, context=context, outputs=outputs, logged=logged, **joined)
+    whole.generated = join("generated")
+    return whole

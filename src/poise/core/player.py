@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poise.core.ranks import Ranks
 from poise.core.types import MoveContext, Side
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
@@ -94,12 +93,6 @@ class Player(nn.Module):
         """Set all gradients to None; `Optimizer.zero_grad` would take 3 % of a small step."""
         for weight in self.weights:
             weight.grad = None
-
-    def backward(self, loss: Tensor, ranks: Ranks) -> None:
-        """Compute the gradients of a loss, and average them over the ranks."""
-        self.clear_gradients()
-        loss.backward()
-        ranks.average(self.gradients())
 
     def gradients(self) -> list[Tensor]:
         """The gradients of the last backward pass, for all weights that have one."""

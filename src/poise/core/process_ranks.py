@@ -78,11 +78,6 @@ class ProcessRanks(Ranks):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
 
-    def part(self, batch: Tensor) -> Tensor:
-        """See `Ranks.part`."""
-        count = len(batch) // self.size
-        return batch[self.rank * count : (self.rank + 1) * count]
-
     @torch.no_grad()
     def gather(self, part: Tensor) -> Tensor:
         """See `Ranks.gather`; the memory format stays."""

@@ -32,11 +32,18 @@ class Ranks:
 
         Part r has the entries r B / size to (r + 1) B / size - 1; B is a multiple of the number of ranks.
         """
-        return batch
+        if self.size == 1:
+            return batch
+        count = len(batch) // self.size
+        return batch[self.rank * count : (self.rank + 1) * count]
 
     def gather(self, part: Tensor) -> Tensor:
         """The entries of the whole batch, B x ..., from the parts of all ranks, in their order; without a gradient."""
         return part
+
+    def take_back(self, whole: Tensor) -> Tensor:
+        """The entries of a gathered tensor that this rank gave: the inverse of `gather`."""
+        return self.part(whole)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over all ranks; without a gradient."""
@@ -55,3 +62,36 @@ class Ranks:
 
 ALONE = Ranks()
 """A process that trains alone."""
+
+
+class PartOfRank(Ranks):
+    """One of the parts that a rank divides its part of the batch into, when it accumulates gradients.
+
+    The parts are numbered like ranks: part k of n on rank r is number r n + k. They are computed one after another, so
+    what is gathered or averaged are the k-th parts of all ranks.
+
+    Args:
+        ranks: the ranks.
+        number: the number of the part on its rank, from 0.
+        parts: the number of parts on each rank.
+    """
+
+    def __init__(self, ranks: Ranks, number: int, parts: int) -> None:
+        self.ranks, self.number = ranks, number
+        self.rank, self.size = ranks.rank * parts + number, ranks.size * parts
+
+    def gather(self, part: Tensor) -> Tensor:
+        """See `Ranks.gather`."""
+        return self.ranks.gather(part)
+
+    def take_back(self, whole: Tensor) -> Tensor:
+        """See `Ranks.take_back`."""
+        return self.ranks.part(whole)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """See `Ranks.mean`."""
+        return self.ranks.mean(value)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """See `Ranks.average`."""
+        self.ranks.average(tensors)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
-from poise.core.ranks import ALONE, Ranks
+from poise.core.ranks import ALONE, PartOfRank, Ranks
 
 Shape = tuple[int, ...]
 """The shape of one sample: (channels, height, width) for images, (2,) for points in the plane."""
@@ -108,6 +108,8 @@ class MoveContext:
         call: the index of a repeated computation within the move, such as a second forward pass.
         ranks: the processes that make this move together, each with its part of the batch.
         rank: the rank whose random numbers `generator` gives.
+        accumulate: the number of parts of the batch whose gradients are computed one after another on each rank.
+        part: which of these parts this is; 0 as long as the move has not been divided.
     """
 
     step: int
@@ -119,6 +121,8 @@ class MoveContext:
     call: int = 0
     ranks: Ranks = ALONE
     rank: int = 0
+    accumulate: int = 1
+    part: int = 0
 
     @property
     def progress(self) -> float:
@@ -132,9 +136,16 @@ class MoveContext:
 
     def for_move(self, side: Side, turn: int) -> MoveContext:
         """The context of one move of this step."""
-        return MoveContext(
-            self.step, self.steps, self.batch_size, self.streams, side, turn, ranks=self.ranks, rank=self.rank
-        )
+        step, steps, batch, streams, ranks = self.step, self.steps, self.batch_size, self.streams, self.ranks
+        return MoveContext(step, steps, batch, streams, side, turn, 0, ranks, self.rank, self.accumulate)
+
+    @property
+    def parts(self) -> tuple[MoveContext, ...]:
+        """The contexts of the parts of this move, whose gradients are added up; mostly a single one."""
+        if self.accumulate == 1:
+            return (self,)
+        ranks = (PartOfRank(self.ranks, part, self.accumulate) for part in range(self.accumulate))
+        return tuple(replace(self, ranks=one, rank=one.rank, part=part) for part, one in enumerate(ranks))
 
     def with_call(self, call: int) -> MoveContext:
         """The context of the `call`-th repetition of a computation in this move, with random numbers of its own."""
@@ -172,10 +183,20 @@ class DiscriminatorOutput(NamedTuple):
     classes: Tensor | None = None
     codes: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> DiscriminatorOutput:
+        """A function of the scores and of each other output that there is."""
+        extras = (None if extra is None else function(extra) for extra in self[1:])
+        return DiscriminatorOutput(function(self.score), *extras)
+
     def select(self, samples: slice) -> DiscriminatorOutput:
         """The output for a slice of the batch."""
-        extras = (None if extra is None else extra[samples] for extra in self[1:])
-        return DiscriminatorOutput(self.score[samples], *extras)
+        return self.map(lambda output: output[samples])
+
+
+def concat_outputs(outputs: Sequence[DiscriminatorOutput]) -> DiscriminatorOutput:
+    """D's outputs for several batches in one."""
+    score, *extras = zip(*outputs, strict=True)
+    return DiscriminatorOutput(torch.cat(score), *(None if parts[0] is None else torch.cat(parts) for parts in extras))
 
 
 class Targets(NamedTuple):

@@ -1,4 +1,4 @@
-"""The device and the precision that a run computes with."""
+"""What a run computes with: the device, the precision, and the number of parts of a batch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ CURES = dict.fromkeys(("fp16", "float16", "half"), "gradient penalties overflow 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """The device and the precision of the networks' forward passes."""
+    """What a run computes with.
+
+    Attributes:
+        device: the device.
+        precision: the precision of the networks' forward passes.
+        accumulate: the number of parts of a batch, on each rank, whose gradients are computed one after another.
+    """
 
     device: torch.device
     precision: Precision
+    accumulate: int = 1
 
     @property
     def autocast(self) -> Callable[[], AbstractContextManager[object]]:
@@ -38,7 +45,8 @@ class ComputeSettings:
 
     def settings(self) -> dict[str, Any]:
         """Everything about the machine that bit-exact reproduction depends on, for `run.json`."""
-        return {
+        accumulate = {"accumulate": self.accumulate} if self.accumulate > 1 else {}
+        return accumulate | {
             "device": str(self.device),
             "precision": self.precision,
             "threads": torch.get_num_threads(),
@@ -52,8 +60,8 @@ class ComputeSettings:
         }
 
 
-def choose_compute(device: str, precision: str, recipe: Recipe) -> ComputeSettings:
-    """The compute settings for a recipe, from `--device` and `--precision`.
+def choose_compute(device: str, precision: str, recipe: Recipe, accumulate: int = 1) -> ComputeSettings:
+    """The compute settings for a recipe, from `--device`, `--precision` and `--accumulate`.
 
     Raises:
         RecipeError: the device is not available, or the precision is unknown.
@@ -66,8 +74,8 @@ def choose_compute(device: str, precision: str, recipe: Recipe) -> ComputeSettin
     if precision == "auto":
         networks = recipe.network.configs.values()
         allowed = recipe.objective.allows_bf16 and all(network.allows_bf16 for network in networks)
-        return ComputeSettings(chosen, "bf16" if allowed and native_bf16(chosen) else "fp32")
-    return ComputeSettings(chosen, "bf16" if precision == "bf16" else "fp32")
+        return ComputeSettings(chosen, "bf16" if allowed and native_bf16(chosen) else "fp32", accumulate)
+    return ComputeSettings(chosen, "bf16" if precision == "bf16" else "fp32", accumulate)
 
 
 def native_bf16(device: torch.device) -> bool:

@@ -6,21 +6,28 @@ real samples > encoder > codes > G > reconstructions > objective, loss terms > b
 
 from __future__ import annotations
 
+from functools import partial
+
+from torch import Tensor
+
 from poise.core.move import MoveData
 from poise.core.types import MoveContext, Side
 from poise.engine.batches import RealBatches
 from poise.engine.game import Game
-from poise.engine.step import add_loss_terms, apply_update, backward
+from poise.engine.step import add_loss_terms, apply_update, compute_gradients
 from poise.engine.step_metrics import StepMetrics
 
 
 def reconstruction_step(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> None:
     """One step: G and its encoder are updated to reduce the reconstruction loss."""
-    context = context.for_move(Side.G, 0)
-    with game.in_move(context):
-        move = reconstruct(game, batches, context)
-        backward(game, add_loss_terms(game, move, game.objective.reconstruction_loss(move)), move, metrics)
+    move = compute_gradients(game, context.for_move(Side.G, 0), partial(forward, game, batches), metrics)
     apply_update(game, move, metrics)
+
+
+def forward(game: Game, batches: RealBatches, context: MoveContext) -> tuple[MoveData, Tensor]:
+    """The reconstructions and their loss."""
+    move = reconstruct(game, batches, context)
+    return move, add_loss_terms(game, move, game.objective.reconstruction_loss(move))
 
 
 def reconstruct(game: Game, batches: RealBatches, context: MoveContext) -> MoveData:

@@ -9,12 +9,15 @@ nothing here waits for the device. `reconstruction_step.py` is the step of a gam
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from poise.core import hooks
 from poise.core.move import MoveData
 from poise.core.types import Batch, MoveContext, Side, Targets
+from poise.engine.accumulation import Forward, accumulate_gradients
 from poise.engine.batches import RealBatches
 from poise.engine.game import Game
 from poise.engine.step_metrics import StepMetrics
@@ -32,27 +35,36 @@ def alternate(game: Game, batches: RealBatches, context: MoveContext, metrics: S
 
 def simultaneous(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> None:
     """One step in which both players compute their gradients before either of them updates its weights."""
-    moves = [compute_gradients(game, batches, context.for_move(side, 0), metrics) for side in Side]
-    for move in moves:
+    play = partial(forward, game, batches)
+    for move in [compute_gradients(game, context.for_move(side, 0), play, metrics) for side in Side]:
         apply_update(game, move, metrics)
 
 
 def make_move(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> MoveData:
     """One move: an optimiser update of one player while the weights of the other are frozen."""
-    move = compute_gradients(game, batches, context, metrics)
+    move = compute_gradients(game, context, partial(forward, game, batches), metrics)
     apply_update(game, move, metrics)
     return move
 
 
-def compute_gradients(game: Game, batches: RealBatches, context: MoveContext, metrics: StepMetrics) -> MoveData:
-    """The first half of a move: the forward passes, the loss and its gradients."""
-    with game.in_move(context):
-        with game.autocast():
-            move = sample(game, batches, context)
-            replace_fakes(game, move)
-            discriminate(game, move)
-        backward(game, compute_loss(game, move, metrics), move, metrics)
+def compute_gradients(game: Game, context: MoveContext, forward: Forward, metrics: StepMetrics) -> MoveData:
+    """The first half of a move: the forward passes, the loss and its gradients, which tricks may change."""
+    player, move = game.players[context.side], accumulate_gradients(game, context, forward)
+    if player.side is Side.D:
+        metrics.add_scores(move.score("real"), move.score("fake"))
+    player.set_found_inf(metrics.add_norms(f"{player.side}/grad_norm", player.gradients()))
+    for trick in game.active_tricks(player.side).gradient_transforms:
+        trick.transform_gradients(player, move)
     return move
+
+
+def forward(game: Game, batches: RealBatches, context: MoveContext) -> tuple[MoveData, Tensor]:
+    """The forward passes of both players, and the loss of the one that moves."""
+    with game.autocast():
+        move = sample(game, batches, context)
+        replace_fakes(game, move)
+        discriminate(game, move)
+    return move, compute_loss(game, move)
 
 
 def apply_update(game: Game, move: MoveData, metrics: StepMetrics) -> None:
@@ -90,14 +102,12 @@ def discriminate(game: Game, move: MoveData) -> None:
     move.discriminate_fn = game.discriminate_fn(d, context)
 
 
-def compute_loss(game: Game, move: MoveData, metrics: StepMetrics) -> Tensor:
+def compute_loss(game: Game, move: MoveData) -> Tensor:
     """The player's loss, 0-dim: the objective on the selected samples, plus the loss terms that are due."""
     tricks = game.active_tricks(move.context.side).sample_selections
     losses = hooks.apply_sample_selections(tricks, adversarial_losses(game, move), move)
     total = sum((loss.mean() for loss in losses[1:]), losses[0].mean())
     move.logged["adversarial"] = total.detach() / len(losses)
-    if move.context.side is Side.D:
-        metrics.add_scores(move.score("real"), move.score("fake"))
     return add_loss_terms(game, move, total)
 
 
@@ -118,15 +128,6 @@ def adversarial_losses(game: Game, move: MoveData) -> Losses:
     real, tricks = move.score("real"), game.active_tricks(Side.D).target_transforms
     hard = Targets(torch.ones_like(real), torch.zeros_like(fake)) if tricks else None
     return game.objective.d_losses(real, fake, hard and hooks.apply_target_transforms(tricks, hard, context), context)
-
-
-def backward(game: Game, loss: Tensor, move: MoveData, metrics: StepMetrics) -> None:
-    """Backpropagate and transform the gradients; `apply_update` takes the optimiser's step."""
-    player = game.players[move.context.side]
-    player.backward(loss, move.context.ranks)
-    player.set_found_inf(metrics.add_norms(f"{player.side}/grad_norm", player.gradients()))
-    for trick in game.active_tricks(player.side).gradient_transforms:
-        trick.transform_gradients(player, move)
 
 
 def after_update(game: Game, move: MoveData, metrics: StepMetrics) -> None:

@@ -149,6 +149,7 @@ def train_for(
     data_root: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    accumulate: int = 1,
     trust_code: bool = False,
 ) -> tuple[Recipe, str]:
     """The recipe with the steps that fit in a training time, and a sentence about them.
@@ -161,12 +162,14 @@ def train_for(
         data_root: the folder that is searched for data sets given by name.
         device: the device that steps are timed on.
         precision: their precision.
+        accumulate: the number of parts of a batch that are computed one after another.
         trust_code: whether Python files that the recipe names may be run.
 
     Raises:
         PoiseError: the recipe can't be trained.
     """
-    step = recipe_step_seconds(recipe, data_root=data_root, device=device, precision=precision, trust_code=trust_code)
+    on = {"device": device, "precision": precision, "accumulate": accumulate}
+    step = recipe_step_seconds(recipe, data_root=data_root, trust_code=trust_code, **on)
     steps = steps_within(seconds, step)
     table = recipe.canonical() | {"steps": steps}
     every = max(1, round(steps / EVALUATIONS))

@@ -1,4 +1,4 @@
-"""What a run on several ranks requires of its recipe, and what its user must know."""
+"""What a run whose batches are divided requires of its recipe, and what its user must know."""
 
 from __future__ import annotations
 
@@ -8,28 +8,41 @@ from poise.recipe.model import Recipe
 from poise.utils.printing import count_noun
 
 
-def check_ranks(recipe: Recipe, ranks: Ranks) -> None:
-    """Refuse a batch that can't be divided among the ranks.
+def check_division(recipe: Recipe, ranks: Ranks, accumulate: int) -> None:
+    """Refuse a batch that can't be divided among the ranks, and on each of them into parts.
 
     Raises:
-        RecipeError: the batch, or a rank's part of it in packs, is not a multiple.
+        RecipeError: a part of the batch, in packs, would not be whole.
     """
-    multiple = ranks.size * recipe.pack
+    multiple = ranks.size * accumulate * recipe.pack
     if recipe.batch % multiple:
-        packs = f" in packs of {recipe.pack}" if recipe.pack > 1 else ""
+        reasons = [f"on {ranks.size} ranks"] if ranks.size > 1 else []
+        reasons += [f"with --accumulate {accumulate}"] if accumulate > 1 else []
+        reasons += [f"in packs of {recipe.pack}"] if recipe.pack > 1 else []
         cure = f"set it to {max(1, round(recipe.batch / multiple)) * multiple}"
-        what = f"must be a multiple of {multiple} on {ranks.size} ranks{packs}"
+        whole, rest = divmod(recipe.batch, ranks.size * recipe.pack)
+        if accumulate > 1 and not rest:
+            divisors = [number for number in range(1, whole + 1) if whole % number == 0]
+            cure = f"choose --accumulate {min(divisors, key=lambda number: abs(number - accumulate))}, or {cure}"
+        what = f"must be a multiple of {multiple} {' '.join(reasons)}"
         raise RecipeError(what, where="batch", found=str(recipe.batch), cure=cure)
 
 
-def of_one_rank(recipe: Recipe, ranks: Ranks) -> Recipe:
-    """The recipe with the batch that one rank has."""
-    return recipe.model_copy(update={"batch": recipe.batch // ranks.size})
+def of_one_part(recipe: Recipe, ranks: Ranks, accumulate: int) -> Recipe:
+    """The recipe with the batch that one rank computes at once."""
+    return recipe.model_copy(update={"batch": recipe.batch // (ranks.size * accumulate)})
 
 
-def ranks_note(recipe: Recipe, ranks: Ranks) -> list[str]:
-    """A sentence about how the batch is divided; none for a single rank."""
-    if ranks.size == 1:
+def division_note(recipe: Recipe, ranks: Ranks, accumulate: int) -> list[str]:
+    """A sentence about how the batch is divided; none if it is not."""
+    if ranks.size * accumulate == 1:
         return []
-    part = count_noun(recipe.batch // ranks.size, "sample")
-    return [f"{ranks.size} ranks, each with {part} of a batch; statistics such as those of batch norm are over these"]
+    part = count_noun(recipe.batch // (ranks.size * accumulate), "sample")
+    divided = []
+    if ranks.size > 1:
+        divided.append(f"{ranks.size} ranks")
+    if accumulate > 1:
+        divided.append(f"{accumulate} parts one after another")
+    among = " and, on each of them, ".join(divided)
+    local = "statistics such as those of batch norm are over these"
+    return [f"a batch is divided among {among}, {part} each; {local}"]

@@ -132,7 +132,7 @@ class TrainState:
         self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
         self.alarms = restored.state.get("alarms")
         self._apply_lr_scale()
-        then, now = ({"ranks": 1} | info for info in (restored.manifest, self.reproducibility_info()))
+        then, now = ({"ranks": 1, "accumulate": 1} | info for info in (restored.manifest, self.reproducibility_info()))
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
         notes = [f"skipped a damaged checkpoint: {reason}" for reason in skipped]
         return notes + ([f"the resumed run may not be exactly reproducible: {', '.join(changed)}"] if changed else [])
@@ -187,10 +187,16 @@ class TrainState:
         self.steps_done += 1
 
     def _begin_step(self) -> MoveContext:
-        ranks = self.ranks
+        recipe, ranks = self.recipe, self.ranks
         self.streams.seed_global("step", self.steps_done, *([ranks.rank] if ranks.rank else []))
         return MoveContext(
-            self.steps_done, self.recipe.steps, self.recipe.batch, self.streams, ranks=ranks, rank=ranks.rank
+            self.steps_done,
+            recipe.steps,
+            recipe.batch,
+            self.streams,
+            ranks=ranks,
+            rank=ranks.rank,
+            accumulate=self.compute.accumulate,
         )
 
     def checkpoint_contents(

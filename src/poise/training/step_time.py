@@ -52,6 +52,7 @@ def recipe_step_seconds(
     data_root: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    accumulate: int = 1,
     trust_code: bool = False,
 ) -> float:
     """The median time of a step of a recipe on its data, in seconds.
@@ -60,7 +61,7 @@ def recipe_step_seconds(
         PoiseError: the recipe can't be trained.
     """
     allow_user_code(recipe, trust_code)
-    compute = choose_compute(device, precision, recipe)
+    compute = choose_compute(device, precision, recipe, accumulate)
     check_compatibility(recipe).raise_first()
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)

@@ -26,7 +26,7 @@ from poise.training.follower import Follower
 from poise.training.initial_weights import read_initial_weights
 from poise.training.listener import NullListener, ProgressListener, SafeListener
 from poise.training.output_ranges import check_output_ranges
-from poise.training.rank_checks import check_ranks, of_one_rank, ranks_note
+from poise.training.rank_checks import check_division, division_note, of_one_part
 from poise.training.signals import Signals
 from poise.training.state import check_single_sample_batch
 from poise.training.trackers.choose import check_trackers
@@ -45,6 +45,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    accumulate: int | None = None,
     data_root: Path | None = None,
     listener: ProgressListener | None = None,
     trust_code: bool = False,
@@ -57,6 +58,8 @@ def train(
         resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
         device: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16" (autocast).
+        accumulate: the number of parts of a batch whose gradients are computed one after another, which saves memory;
+            None for that of the run that is resumed, or else 1.
         data_root: the folder that is searched for data sets given by name.
         listener: notified as training proceeds.
         trust_code: whether Python files that the recipe names may be run (docs/custom-components.md).
@@ -67,7 +70,7 @@ def train(
         Stopped: a signal or the listener has stopped the run; its state is saved.
     """
     with _ranks(device) as (ranks, own_device):
-        start = _Start(recipe, out, resume, own_device, precision, data_root, trust_code)
+        start = _Start(recipe, out, resume, own_device, precision, accumulate, data_root, trust_code)
         with _open(start, listener, ranks) as run:
             return run.run()
 
@@ -80,6 +83,7 @@ def open_trainer(
     resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    accumulate: int | None = None,
     data_root: Path | None = None,
     listener: ProgressListener | None = None,
     trust_code: bool = False,
@@ -89,7 +93,7 @@ def open_trainer(
     The arguments and errors are those of `train`, which runs the trainer to the last step. Nothing is written before
     `Trainer.session` begins.
     """
-    start = _Start(recipe, out, resume, device, precision, data_root, trust_code)
+    start = _Start(recipe, out, resume, device, precision, accumulate, data_root, trust_code)
     with _open(start, listener, ALONE) as run:
         assert isinstance(run, Trainer)
         yield run
@@ -115,6 +119,7 @@ class _Start(NamedTuple):
     resume: bool
     device: str
     precision: str
+    accumulate: int | None
     data_root: Path | None
     trust_code: bool
 
@@ -154,9 +159,10 @@ def _prepare(
     info = _read_info(folder) if resume else {}
     code_notes = substitute_missing(recipe, folder.code, info.get("code", {}))
     allow_user_code(recipe, start.trust_code)
-    compute = choose_compute(start.device, start.precision, recipe)
+    accumulate = start.accumulate or _known_accumulate(info)
+    compute = choose_compute(start.device, start.precision, recipe, accumulate)
     check_compatibility(recipe).raise_first()
-    check_ranks(recipe, ranks)
+    check_division(recipe, ranks, accumulate)
     check_trackers(recipe.log.to)
     notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
     resume = resume and not folder.start_over
@@ -180,10 +186,10 @@ def _prepare(
     if recipe.measure is not None:
         check_features(recipe.measure.features, data.train)
     if not resume:
-        check_single_sample_batch(of_one_rank(recipe, ranks), compute, data)
+        check_single_sample_batch(of_one_part(recipe, ranks, accumulate), compute, data)
         findings.warnings += check_output_ranges(recipe, data.train)
     notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
-    notes += untrained_layers_note(recipe) + ranks_note(recipe, ranks)
+    notes += untrained_layers_note(recipe) + division_note(recipe, ranks, accumulate)
     notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
     notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
     with agreement.leader_first():  # which may train a classifier of the data, for the cache
@@ -260,6 +266,13 @@ def _read_info(folder: RunFolder) -> dict[str, Any]:
     return {}
 
 
+def _known_accumulate(info: dict[str, Any]) -> int:
+    """The number of parts of a batch that `run.json` has; 1 if it has none."""
+    known = info.get("accumulate", 1)
+    return known if isinstance(known, int) and known > 1 else 1
+
+
 def _memory_errors(recipe: Recipe) -> AbstractContextManager[None]:
-    cure = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
+    smaller = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
+    cure = f"{smaller}, or --accumulate 4, which computes a batch in four parts" if recipe.batch % 4 == 0 else smaller
     return memory_errors("the device has too little memory", f"batch {recipe.batch}", cure)

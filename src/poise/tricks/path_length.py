@@ -86,7 +86,8 @@ class PathLength(LossTerm):
         images, styles = self._generate(move, latents)
         noise = normal_like(images, 1.0, move.context.generator(self.name))
         lengths = path_lengths(images, styles, noise)
-        mean = self.mean_length.lerp(lengths.mean(), DECAY)
+        share = 1 - (1 - DECAY) ** (1 / move.context.accumulate)  # the parts of a batch together count once
+        mean = self.mean_length.lerp(lengths.mean(), share)
         with torch.no_grad():
             updated = move.context.ranks.mean(mean)
             self.mean_length.copy_(torch.where(updated.isfinite(), updated, self.mean_length))

@@ -1,0 +1,109 @@
+"""`--accumulate N`: what a run keeps and says about it, what is refused, and the memory that it saves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from poise.cli import main
+from poise.core.move import MoveData, join_parts
+from poise.core.types import DiscriminatorOutput
+from poise.engine.compute import ComputeSettings
+from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
+from poise.recipe.shipped import load_recipe
+from poise.training.state import TrainState
+from training.test_ranks import write_recipe
+
+
+def shipped(name: str) -> Recipe:
+    """A shipped recipe."""
+    return decode(load_recipe(name))
+
+
+def train(*arguments: str | Path) -> int:
+    """The exit code of `poise train`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+def test_a_resumed_run_keeps_the_number_of_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out = write_recipe(tmp_path / "recipe.toml", "ring", "steps=4", "log.saves=2"), tmp_path / "run"
+    assert train(recipe, "--out", out, "--accumulate", 4) == 0
+    said = "a batch is divided among 4 parts one after another, 8 samples each; statistics such as those of batch norm"
+    assert said in capsys.readouterr().err
+    assert json.loads((out / "run.json").read_bytes())["accumulate"] == 4
+    assert train("--resume", "--out", out, "--steps", 6) == 0
+    told = capsys.readouterr().err
+    assert said in told
+    assert "reproducible" not in told
+    assert train("--resume", "--out", out, "--steps", 8, "--accumulate", 1) == 0
+    told = capsys.readouterr().err
+    assert "divided" not in told
+    assert "may not be exactly reproducible: accumulate 4 -> 1" in told
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", "ring", "steps=4")
+    assert train(recipe, "--out", tmp_path / "run", "--accumulate", 5) == 2
+    told = capsys.readouterr().err
+    assert (
+        "batch: must be a multiple of 5 with --accumulate 5, found 32; choose --accumulate 4, or set it to 30" in told
+    )
+    assert not (tmp_path / "run").exists()
+
+
+class Saved:
+    """A tensor that a graph keeps for its backward pass; `now` are the bytes of all of them, `most` their maximum."""
+
+    now = most = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        Saved.now += tensor.nbytes
+        Saved.most = max(Saved.most, Saved.now)
+
+    def __del__(self) -> None:
+        Saved.now -= self.tensor.nbytes
+
+
+@pytest.mark.parametrize("recipe", ["ring", "vae"])
+def test_the_graph_of_a_part_is_freed_before_the_next(recipe: str) -> None:
+    changed = shipped(recipe).model_copy(update={"batch": 256})
+    data, most = changed.data.load(), {}
+    for accumulate in (1, 4):
+        state = TrainState(changed, ComputeSettings(torch.device("cpu"), "fp32", accumulate), data)
+        Saved.most = 0
+        with saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+            state.step()
+        most[accumulate] = Saved.most
+        assert Saved.now == 0
+    assert most[4] < 0.5 * most[1], most
+
+
+def test_parts_are_joined_in_their_order() -> None:
+    state = TrainState(shipped("ring"), ComputeSettings(torch.device("cpu"), "fp32"), shipped("ring").data.load())
+    context = state._begin_step()
+    moves = [
+        MoveData(
+            context,
+            torch.full((2, 3), float(k)),
+            torch.full((2, 2), float(k)),
+            outputs={"fake": DiscriminatorOutput(torch.full((2,), float(k)), features=torch.full((2, 4), float(k)))},
+            logged={"adversarial": torch.tensor(float(k))},
+        )
+        for k in range(3)
+    ]
+    whole = join_parts(moves, context)
+    assert whole.score("fake").tolist() == [0, 0, 1, 1, 2, 2]
+    assert whole.extra_output("fake", "features").shape == (6, 4)
+    assert whole.latents[:, 0].tolist() == whole.generated[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert whole.real is whole.labels is None
+    assert float(whole.logged["adversarial"]) == 1
+    assert join_parts(moves[:1], context) is moves[0]
