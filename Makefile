@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu feed workers finetuning smallsets translation critics parity align golden slow kills page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu feed workers finetuning smallsets translation critics parity align golden slow kills machines page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -109,6 +109,9 @@ slow: $(READY)  ## the slow tests
 
 kills: $(READY)  ## of the slow tests, those that kill the processes and a node of a study; minutes
 	$(BIN)/python -m pytest -m slow tests/study/test_kills.py tests/study/test_ray.py
+
+machines: $(READY)  ## of the slow tests, those on two machines, which are network namespaces of this one; needs Linux and root; minutes
+	$(BIN)/python -m pytest -m slow tests/training/test_two_machines.py
 
 page:  ## build the live page from web/ into src/poise/web/static/, which is committed; needs Node 20 or newer
 	npm --prefix web ci --no-audit --no-fund

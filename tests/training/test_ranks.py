@@ -85,12 +85,17 @@ Process = Forked | subprocess.Popen[str]
 
 def start(arguments: Sequence[str], size: int = 2, *, fresh: bool = False, **more: str) -> Sequence[Process]:
     """Start a process per rank: a fork of this one or, if `fresh`, a new interpreter."""
-    port = free_port()
-    environments = [rank_environment(rank, size, port, **more) for rank in range(size)]
+    return start_each([arguments] * size, fresh=fresh, **more)
+
+
+def start_each(commands: Sequence[Sequence[str]], *, fresh: bool = False, **more: str) -> Sequence[Process]:
+    """Start a rank with each of these arguments; see `start`."""
+    port, size = free_port(), len(commands)
+    started = [(one, rank_environment(rank, size, port, **more)) for rank, one in enumerate(commands)]
     if not fresh:
-        return [Forked(arguments, environment) for environment in environments]
+        return [Forked(arguments, environment) for arguments, environment in started]
     streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return [subprocess.Popen([sys.executable, *arguments], env=one, **streams) for one in environments]
+    return [subprocess.Popen([sys.executable, *arguments], env=one, **streams) for arguments, one in started]
 
 
 def ended(processes: Sequence[Process], seconds: float = 120) -> tuple[list[int | None], list[str]]:
@@ -244,10 +249,21 @@ def test_other_commands_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         main(["sample", "runs/ring"])
     assert left.value.code == 2
     assert "poise sample runs in one process, only poise train in several" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as left:
-        main(["train", "ring", "--time", "1m"])
-    assert left.value.code == 2
-    assert "the time of a step on several ranks is not measured" in capsys.readouterr().err
+
+
+def test_an_error_before_the_ranks_are_connected_ends_all_of_them_and_is_given_once(tmp_path: Path) -> None:
+    codes, texts = run([*POISE, "train", "ring", "--time", "1m"])
+    assert codes == [2, 2]
+    assert "the time of a step on several ranks is not measured" in texts[0]
+    assert texts[1] == ""
+    recipe, out = write_recipe(tmp_path / "recipe.toml"), str(tmp_path / "run")
+    names = (str(recipe), str(tmp_path / "missing.toml"))
+    codes, texts = ended(start_each([[*POISE, "train", name, "--out", out] for name in names]))
+    assert codes == [2, 2]
+    assert "poise: " not in texts[0]
+    assert "poise: rank 1: " in texts[1]
+    assert "missing.toml: no such recipe file" in texts[1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_error_of_rank_0_has_its_exit_code_on_all_ranks(tmp_path: Path) -> None:

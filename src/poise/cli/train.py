@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,53 +60,54 @@ def train(
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
 
-    seconds = check_time(time)
-    resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
-    _check_time_and_steps(seconds, steps, resume=resume)
-    choice = None
-    if recipe is None and data is not None and init_from is None and not resume:
-        _check_choice()
-        from poise.recipe.choose import DEFAULT_SECONDS, Limits
-        from poise.training.default_recipe import default_choice
+    with _ranks_are_told(device):
+        seconds = check_time(time)
+        resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
+        _check_time_and_steps(seconds, steps, resume=resume)
+        choice = None
+        if recipe is None and data is not None and init_from is None and not resume:
+            _check_choice()
+            from poise.recipe.choose import DEFAULT_SECONDS, Limits
+            from poise.training.default_recipe import default_choice
 
-        choice = default_choice(data, Limits(seconds, size, batch), device=device, precision=precision)
-        if choice is not None and seconds is None and steps is None and not sets_steps(changes):
-            seconds = DEFAULT_SECONDS
-    table = choice.table if choice else initial_table(recipe, out, resume=resume, init_from=init_from)
-    apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
-    fields = {"steps": steps, "seed": seed, "batch": batch}
-    table = apply_changes(table, None if choice else data, fields, None)
-    if size is not None:
-        set_size(table, size)
-    changes = ["data.mirror=true", *(changes or [])] if mirror else changes
-    table = apply_changes(table, None, {}, changes)
-    recipe_run = init_from if recipe is None and not resume else None
-    if recipe_run is not None and data is not None:
-        keep_channels(table, recipe_run)
-    from poise.cli.progress_view import choose_view
-    from poise.recipe.decode import decode
-    from poise.training.listener import NullListener
+            choice = default_choice(data, Limits(seconds, size, batch), device=device, precision=precision)
+            if choice is not None and seconds is None and steps is None and not sets_steps(changes):
+                seconds = DEFAULT_SECONDS
+        table = choice.table if choice else initial_table(recipe, out, resume=resume, init_from=init_from)
+        apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
+        fields = {"steps": steps, "seed": seed, "batch": batch}
+        table = apply_changes(table, None if choice else data, fields, None)
+        if size is not None:
+            set_size(table, size)
+        changes = ["data.mirror=true", *(changes or [])] if mirror else changes
+        table = apply_changes(table, None, {}, changes)
+        recipe_run = init_from if recipe is None and not resume else None
+        if recipe_run is not None and data is not None:
+            keep_channels(table, recipe_run)
+        from poise.cli.progress_view import choose_view
+        from poise.recipe.decode import decode
+        from poise.training.listener import NullListener
 
-    decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
-    view = choose_view() if rank_of_process() == 0 else NullListener()
-    if recipe_run is not None:
-        view.on_message(f"recipe: that of {recipe_run}, with the changes given")
-    view.on_message("starting ...")
-    for reason in [*choice.reasons, *describe_changes(changes)] if choice else ():
-        view.on_message(reason)
-    if seconds is not None:
-        from poise.training.default_recipe import train_for
+        decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
+        view = choose_view() if rank_of_process() == 0 else NullListener()
+        if recipe_run is not None:
+            view.on_message(f"recipe: that of {recipe_run}, with the changes given")
+        view.on_message("starting ...")
+        for reason in [*choice.reasons, *describe_changes(changes)] if choice else ():
+            view.on_message(reason)
+        if seconds is not None:
+            from poise.training.default_recipe import train_for
 
-        decoded, reason = train_for(
-            decoded,
-            seconds,
-            data_root=data_root,
-            device=device,
-            precision=precision,
-            accumulate=accumulate or 1,
-            trust_code=trust_code,
-        )
-        view.on_message(f"{reason}; --time or --steps change it")
+            decoded, reason = train_for(
+                decoded,
+                seconds,
+                data_root=data_root,
+                device=device,
+                precision=precision,
+                accumulate=accumulate or 1,
+                trust_code=trust_code,
+            )
+            view.on_message(f"{reason}; --time or --steps change it")
     from poise.training.train import train as train_recipe
 
     train_recipe(
@@ -118,6 +121,23 @@ def train(
         listener=view,
         trust_code=trust_code,
     )
+
+
+@contextmanager
+def _ranks_are_told(device: str) -> Iterator[None]:
+    """Tell the other ranks of an error of this block, as they would wait for this rank. The error may be theirs too.
+
+    Raises:
+        RankFailed: instead of the error, if rank 0 ends at the same time.
+    """
+    try:
+        yield
+    except Exception as error:
+        if number_of_ranks() > 1:
+            from poise.training.train import tell_ranks
+
+            tell_ranks(error, device)
+        raise
 
 
 def _check_time_and_steps(seconds: float | None, steps: int | None, *, resume: bool) -> None:
@@ -163,17 +183,16 @@ def initial_table(recipe: Text, out: Text, *, resume: bool, init_from: Text = No
         RecipeError: there is no such recipe, or `out` is missing.
         CheckpointError: there is no run to resume, or none in `init_from`.
     """
-    from poise.errors import CheckpointError, RecipeError
+    from poise.errors import RecipeError
     from poise.recipe.shipped import DEFAULT, load_recipe
+    from poise.runs.folder import RunFolder, no_run_to_resume
 
     if resume and out is None:
         raise RecipeError("needs the folder of the run", where="--resume", cure="give it with --out")
     if resume and recipe is None:
         folder = Path(out or "")
         if not (folder / "recipe.toml").is_file():
-            raise CheckpointError("no run to resume", where=str(folder), cure="start it without --resume")
-        from poise.runs.folder import RunFolder
-
+            raise no_run_to_resume(folder)
         return RunFolder(folder).read_recipe()
     if recipe is None and init_from is not None:
         from poise.cli.fine_tuning_arguments import recipe_of_run

@@ -128,3 +128,10 @@ class ProcessRanks(Ranks):
         with lost_ranks():
             dist.all_reduce(code, dist.ReduceOp.MAX)
             return int(code)
+
+    def texts(self, text: str) -> list[str]:
+        """See `Ranks.texts`."""
+        found = [""] * self.size
+        with lost_ranks():
+            dist.all_gather_object(found, text)
+        return found

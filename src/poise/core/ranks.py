@@ -59,6 +59,10 @@ class Ranks:
         """The highest number that any rank gives. Waits for the other ranks."""
         return number
 
+    def texts(self, text: str) -> list[str]:
+        """The texts that the ranks give, in their order. Waits for the other ranks."""
+        return [text]
+
 
 ALONE = Ranks()
 """A process that trains alone."""

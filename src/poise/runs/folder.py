@@ -18,6 +18,7 @@ from poise.core.metrics_log import check_alarm, check_count, check_measures, che
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import NAME, Table, read_file
 from poise.utils.files import write_text
+from poise.utils.launcher import number_of_ranks
 from poise.utils.locks import claimed_folder
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
@@ -33,6 +34,12 @@ EARLY_FILES = re.compile(
     rf"|(code|critics)(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?|trackers\.json|wandb(/.*)?"
 )
 """What a run may have written before its first checkpoint."""
+
+
+def no_run_to_resume(path: Path) -> CheckpointError:
+    """The error that there is no run in a folder; on several ranks, another machine may have it."""
+    shared = ", or choose an --out on a file system that all machines share" if number_of_ranks() > 1 else ""
+    return CheckpointError("no run to resume", where=str(path), cure=f"start it without --resume{shared}")
 
 
 def is_run_folder(path: Path) -> bool:
@@ -81,7 +88,7 @@ class RunFolder:
         self.start_over = self._is_abandoned_start()
         if resume:
             if not self.recipe.is_file() and not self.start_over:
-                raise CheckpointError("no run to resume", where=str(self.path), cure="start it without --resume")
+                raise no_run_to_resume(self.path)
         elif (
             not self.start_over
             and self.path.is_dir()

@@ -1,9 +1,9 @@
 """How the ranks of a run agree after each step on what comes next, and how each learns that another one has failed.
 
-All communication outside of a step is one collective: every rank gives an order or an exit code, and all of them get
-the highest. So the ranks can't misunderstand each other wherever one of them fails. A rank that has given an exit code
-never communicates again; nor does one that fails within a step, where the others wait for something else: they notice
-that its connections are closed.
+All communication outside of a step begins with one collective: every rank gives an order or an exit code, and all of
+them get the highest. So the ranks can't misunderstand each other wherever one of them fails. A rank that has given an
+exit code never communicates again; nor does one that fails within a step, where the others wait for something else:
+they notice that its connections are closed.
 """
 
 from __future__ import annotations
@@ -66,6 +66,11 @@ class Agreement:
             raise RankFailed(highest % FAILED)
         self._over = False
         return STOP if highest == STOP else ROLL_BACK if highest == ROLL_BACK else CONTINUE
+
+    def texts(self, text: str) -> list[str]:
+        """The texts that the ranks give, in their order. Waits for all of them, and raises the errors of `on`."""
+        self.on()  # no rank has ended, so all of them give one
+        return self.ranks.texts(text)
 
     def fail(self, error: BaseException) -> None:
         """Tell the other ranks that this one ends with an error, if they can be told.

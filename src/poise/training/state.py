@@ -166,8 +166,17 @@ class TrainState:
             player.lr_scale = self.lr_scale
 
     def share(self) -> None:
-        """Take the tensors of rank 0, from which those of another machine may differ by rounding."""
+        """Take the tensors of rank 0, from which those of another machine may differ by rounding.
+
+        Raises:
+            CheckpointError: another rank has restored another checkpoint.
+        """
         if self.ranks.size > 1:
+            most, least = self.ranks.highest(self.steps_done), -self.ranks.highest(-self.steps_done)
+            if most != least:
+                found = f"step {self.steps_done:,} on rank {self.ranks.rank}, others from {least:,} to {most:,}"
+                cure = "all machines must see the same run folder"
+                raise CheckpointError("the ranks have read different checkpoints", found=found, cure=cure)
             tensors = state_tensors.collect_tensors(self.game, self.step_metrics)
             self.ranks.copy_from_leader([tensors[name] for name in sorted(tensors) if not name.startswith("ledger/")])
 

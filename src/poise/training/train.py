@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from poise.core.ranks import ALONE, Ranks
 from poise.data.source import ImageDataConfig, loading_memory
 from poise.engine.compute import choose_compute
-from poise.errors import CheckpointError, RecipeError, memory_errors
+from poise.errors import CheckpointError, RankLost, RecipeError, memory_errors
 from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_note
@@ -25,6 +25,7 @@ from poise.training.agreement import Agreement
 from poise.training.follower import Follower
 from poise.training.initial_weights import read_initial_weights
 from poise.training.listener import NullListener, ProgressListener, SafeListener
+from poise.training.machine_checks import check_same_data, check_same_start, check_shared_folder
 from poise.training.output_ranges import check_output_ranges
 from poise.training.rank_checks import check_division, division_note, of_one_part
 from poise.training.signals import Signals
@@ -111,6 +112,20 @@ def _ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         yield connected
 
 
+def tell_ranks(error: Exception, device: str) -> None:
+    """Tell the other ranks of an error that comes before `train`, in which they wait for this rank.
+
+    Args:
+        error: the error.
+        device: see `train`.
+
+    Raises:
+        RankFailed: rank 0 ends at the same time, so that its message is enough.
+    """
+    with suppress(RankLost, RecipeError), _ranks(device) as (ranks, _):
+        Agreement(ranks).fail(error)
+
+
 class _Start(NamedTuple):
     """The arguments of `train`, without the listener."""
 
@@ -132,12 +147,15 @@ def _open(start: _Start, listener: ProgressListener | None, ranks: Ranks) -> Ite
         with agreement.failures():
             run, stamp = _prepare(start, safe, signals, agreement)
         if isinstance(run, Follower):
+            with agreement.failures():
+                check_shared_folder(agreement, run.folder)
             yield run
             return
         with ExitStack() as claimed:
             with agreement.failures():
                 note = claimed.enter_context(run.folder.claim())
                 _refuse_changed_folder(run.folder, stamp)
+                check_shared_folder(agreement, run.folder)
             run.notes += [note] if note else []
             yield run
 
@@ -176,11 +194,13 @@ def _prepare(
     if isinstance(recipe.data, ImageDataConfig):
         check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
     fingerprint = info.get("data", {}).get("fingerprint")
+    check_same_start(agreement, recipe, compute, accumulate=accumulate, resume=resume)
     with agreement.leader_first(), loading_memory(recipe.data):
         if resume:
             data = reload_data(recipe.data, fingerprint, folder.path, start.data_root)
         else:
             data = recipe.data.load(start.data_root)
+    check_same_data(agreement, data.train.fingerprint)
     findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
     findings.raise_first()
     if recipe.measure is not None:
