@@ -84,9 +84,9 @@ def test_no_modules_import_each_other() -> None:
     TopologicalSorter({name_of(path): imported(path) - {name_of(path)} for path in modules()}).prepare()
 
 
-GENERAL = (["base"], ["blocks"], ["critics"], ["translation"])
+GENERAL = (["base"], ["blocks"], ["critics"], ["sync_batch_norm"], ["translation"])
 """The modules of these packages that are no particular component: bases, layers, which part a network reads,
-and what a frozen network says."""
+what a frozen network says, and what becomes of any network's batch norms."""
 
 
 @pytest.mark.parametrize(

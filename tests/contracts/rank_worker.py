@@ -43,6 +43,7 @@ def games() -> Iterator[tuple[str, str, Recipe]]:
     for tempo in TEMPOS:
         yield f"tempo {tempo['kind']}", "points", recipe("points", tempo=tempo, optimizer=PLAIN)
     yield "batch norm", "pictures", recipe("pictures", optimizer=PLAIN)
+    yield "sync batch norm", "pictures", recipe("pictures", optimizer=PLAIN, sync_batch_norm=True)
     yield "labels", "labelled", without_norms(recipe("labelled", optimizer=PLAIN), "labelled")
     mirrored = recipe("pictures", optimizer=PLAIN, data={"kind": "digits", "size": 8, "mirror": True})
     yield "mirror", "pictures", without_norms(mirrored, "pictures")

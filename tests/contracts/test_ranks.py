@@ -40,6 +40,7 @@ STATISTICS_OF_A_PART = {
 
 ONE_PART_AFTER_ANOTHER = {
     "batch norm",
+    "sync batch norm",
     "trick experience_replay",
     "trick history",
     "trick image_pool",

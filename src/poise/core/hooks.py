@@ -266,14 +266,15 @@ def apply_fake_replacements(tricks: Sequence[FakeReplacement], fake: Batch, cont
     if not tricks:
         return fake
     replaced: list[Batch] = []
-    fake, common = fake.map(context.ranks.gather), context.of_all_ranks.with_call(context.part)
+    ranks, common = context.ranks.simultaneous, context.of_all_ranks.with_call(context.part)
+    fake = fake.map(ranks.gather)
     for trick in tricks:
         if len(fake.images):
             fake, replacements = trick.replace_fakes(fake, common)
             replaced += [replacements] if len(replacements.images) else []
     for replacements in reversed(replaced):  # every sample keeps its index in the batch
         fake = concat_batches(fake, replacements)
-    return fake.map(context.ranks.take_back)
+    return fake.map(ranks.part)
 
 
 def apply_input_transforms(

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +72,25 @@ def lost_ranks() -> Iterator[None]:
         raise RankLost("the connection to another rank is lost", found=reason) from None
 
 
+class _Mean(torch.autograd.Function):
+    """The mean over all ranks.
+
+    A value on one rank acts on the losses of all ranks, with a weight of 1 / ranks. The gradients that the ranks
+    compute are averaged afterwards, so that its gradient must be the mean of those with respect to the mean.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, ranks: Ranks) -> Tensor:
+        """The mean."""
+        ctx.ranks = ranks
+        return ranks.mean(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """The mean of the gradients; differentiable in the same way."""
+        return ctx.ranks.differentiable_mean(grads[0]), None
+
+
 class ProcessRanks(Ranks):
     """The processes of the default process group of `torch.distributed`."""
 
@@ -95,6 +115,10 @@ class ProcessRanks(Ranks):
         value = value.clone()
         self.average([value])
         return value
+
+    def differentiable_mean(self, value: Tensor) -> Tensor:
+        """See `Ranks.differentiable_mean`."""
+        return _Mean.apply(value, self)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """See `Ranks.average`: one all-reduce of all of them, flattened."""

@@ -27,6 +27,11 @@ class Ranks:
         """Whether this is rank 0."""
         return self.rank == 0
 
+    @property
+    def simultaneous(self) -> Ranks:
+        """The ranks that compute at the same time, to which this one's tensors can be gathered."""
+        return self
+
     def part(self, batch: Tensor) -> Tensor:
         """This rank's part, B / size x ..., of a tensor with the entries of the whole batch, B x ...
 
@@ -41,12 +46,16 @@ class Ranks:
         """The entries of the whole batch, B x ..., from the parts of all ranks, in their order; without a gradient."""
         return part
 
-    def take_back(self, whole: Tensor) -> Tensor:
-        """The entries of a gathered tensor that this rank gave: the inverse of `gather`."""
-        return self.part(whole)
-
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a tensor over all ranks; without a gradient."""
+        return value
+
+    def differentiable_mean(self, value: Tensor) -> Tensor:
+        """The mean of a tensor over all ranks, twice differentiable.
+
+        Its gradient is that of the mean of all ranks' losses. All ranks must compute and differentiate the same graph,
+        as the backward pass communicates as well.
+        """
         return value
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -84,17 +93,22 @@ class PartOfRank(Ranks):
         self.ranks, self.number = ranks, number
         self.rank, self.size = ranks.rank * parts + number, ranks.size * parts
 
+    @property
+    def simultaneous(self) -> Ranks:
+        """See `Ranks.simultaneous`."""
+        return self.ranks
+
     def gather(self, part: Tensor) -> Tensor:
         """See `Ranks.gather`."""
         return self.ranks.gather(part)
 
-    def take_back(self, whole: Tensor) -> Tensor:
-        """See `Ranks.take_back`."""
-        return self.ranks.part(whole)
-
     def mean(self, value: Tensor) -> Tensor:
         """See `Ranks.mean`."""
         return self.ranks.mean(value)
+
+    def differentiable_mean(self, value: Tensor) -> Tensor:
+        """See `Ranks.differentiable_mean`."""
+        return self.ranks.differentiable_mean(value)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """See `Ranks.average`."""

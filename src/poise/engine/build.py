@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from poise.core.hooks import LossTerm, NetworkTransform, Trick, apply_network_transforms
+from poise.core.hooks import LayerContext, LossTerm, NetworkTransform, Trick, apply_network_transforms
 from poise.core.player import Player
 from poise.core.random_streams import RandomStreams
 from poise.core.schedules import bounds
@@ -29,6 +29,7 @@ from poise.networks.base import (
     mixes_samples,
 )
 from poise.networks.critics import Critic
+from poise.networks.sync_batch_norm import synchronise_
 from poise.networks.translation import build_judges, build_translation
 from poise.optimizers import OptimizerConfig
 from poise.recipe.model import Recipe
@@ -61,6 +62,10 @@ def build_game(
     if recipe.network.e is not None:
         with streams.seeded_global("init/e"):
             encoder = _to_device(_encoder(recipe, recipe.network.e, data_spec), compute)
+    layer_contexts = [LayerContext()] if recipe.sync_batch_norm else []
+    for layer_context in layer_contexts:
+        for net in (*nets.values(), *([] if encoder is None else [encoder])):
+            synchronise_(net, layer_context)
     tricks = _tricks(recipe, nets, data_spec, critics)
     transforms = [
         trick for trick in sorted(tricks, key=lambda trick: trick.rank) if isinstance(trick, NetworkTransform)
@@ -86,6 +91,7 @@ def build_game(
         discriminate=discriminate_separately if d is None else _discriminate(recipe, d, tricks),
         autocast=compute.autocast,
         uses_labels=recipe.uses_labels,
+        layer_contexts=layer_contexts,
     )
 
 

@@ -7,7 +7,7 @@ real and fake samples share one forward pass. When training without a discrimina
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +20,7 @@ from poise.core.hooks import (
     FakeReplacement,
     GradientTransform,
     InputTransform,
+    LayerContext,
     LossTerm,
     NetworkTransform,
     OpponentSwap,
@@ -120,6 +121,7 @@ class Game(nn.Module):
         discriminate: `discriminate_separately` or `discriminate_jointly`.
         autocast: returns a new context manager for the forward passes.
         uses_labels: whether labels are loaded, because a network or a loss term uses them.
+        layer_contexts: those of layers that no trick has inserted.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class Game(nn.Module):
         discriminate: Discriminate = discriminate_separately,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         uses_labels: bool = False,
+        layer_contexts: Sequence[LayerContext] = (),
     ) -> None:
         super().__init__()
         self.d, self.g, self.tempo = d, g, tempo
@@ -141,7 +144,8 @@ class Game(nn.Module):
         self.uses_labels = uses_labels
         self.players = {player.side: player for player in (d, g) if player is not None}
         self._requirements: dict[tuple[Side, tuple[bool, ...]], MoveRequirements] = {}
-        self._layer_contexts = [trick.layer_context for trick in tricks if isinstance(trick, NetworkTransform)]
+        of_tricks = [trick.layer_context for trick in tricks if isinstance(trick, NetworkTransform)]
+        self._layer_contexts = [*of_tricks, *layer_contexts]
         self._active = {side: ActiveTricks.by_hook(tricks, side) for side in Side}
         origins: tuple[Origin, Origin] = ("real", "fake")
         self._always_required = {

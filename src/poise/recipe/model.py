@@ -123,6 +123,7 @@ class Recipe(Config):
 
     With `judging = "apart"` D gets an all-real and an all-fake batch (tip T04), with `"together"` one batch of both.
     A step consists of D's moves, then G's, as the tempo decides; `batch` is the number of real, and of fake, samples.
+    With `sync_batch_norm` batch norms use the statistics of all ranks among which a batch is divided.
     """
 
     name: str = Field(default="custom", pattern=f"^{NAME}$")
@@ -131,6 +132,7 @@ class Recipe(Config):
     steps: int = Field(ge=1, le=10**9)
     batch: int = Field(default=64, ge=1, le=65536)
     judging: Literal["apart", "together"] = "apart"
+    sync_batch_norm: bool | None = None
     data: AnyData
     latent: AnyLatent
     network: NetworksConfig

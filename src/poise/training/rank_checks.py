@@ -45,4 +45,6 @@ def division_note(recipe: Recipe, ranks: Ranks, accumulate: int) -> list[str]:
         divided.append(f"{accumulate} parts one after another")
     among = " and, on each of them, ".join(divided)
     local = "statistics such as those of batch norm are over these"
+    if recipe.sync_batch_norm and ranks.size > 1:
+        local = "statistics are over these, but those of batch norm over all ranks"
     return [f"a batch is divided among {among}, {part} each; {local}"]
