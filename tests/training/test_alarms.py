@@ -289,8 +289,8 @@ def spoil(
     """Plant faults at steps (counted from 0), each `times` often or always; returns the steps where they struck."""
     charge, struck = step.compute_loss, list[int]()
 
-    def charged(game: Game, move: MoveData, metrics: StepMetrics) -> Tensor:
-        cost, now = charge(game, move, metrics), move.context
+    def charged(game: Game, move: MoveData) -> Tensor:
+        cost, now = charge(game, move), move.context
         again = times is None or struck.count(now.step) < times
         if now.side is side and now.turn == 0 and now.step in faults and again:
             struck.append(now.step)
@@ -384,9 +384,7 @@ def test_later_steps_with_fewer_gradients(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         step,
         "compute_loss",
-        lambda game, move, metrics: (
-            of_one_alone(game, charge(game, move, metrics)) if last_of_turn(move) else charge(game, move, metrics)
-        ),
+        lambda game, move: of_one_alone(game, charge(game, move)) if last_of_turn(move) else charge(game, move),
     )
     spoil(monkeypatch, {12: of_d("score.bias")})
     train(guarded(), tmp_path / "run")

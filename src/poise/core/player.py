@@ -104,7 +104,8 @@ class Player(nn.Module):
         Args:
             norms: the norm of each gradient, 1-dim.
         """
-        self._found_inf = (~torch.isfinite(norms.sum())).float()
+        total = norms.sum()
+        self._found_inf = (total - total).ne_(0)  # 1 if it is nan or infinite; with half as many kernels as `isfinite`
 
     def apply_gradients(self, context: MoveContext) -> None:
         """Update the weights; without any effect, on the optimiser's state too, if a gradient is not finite."""

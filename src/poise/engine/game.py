@@ -8,7 +8,7 @@ real and fake samples share one forward pass. When training without a discrimina
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -156,13 +156,11 @@ class Game(nn.Module):
     @contextmanager
     def in_move(self, context: MoveContext) -> Iterator[None]:
         """A move: the other player's weights are frozen, and inserted layers know the context."""
+        opponent = self.players.get(context.side.opponent)
         for layer_context in self._layer_contexts:
             layer_context.current = context
         try:
-            with ExitStack() as frozen:
-                for side, player in self.players.items():
-                    if side is not context.side:
-                        frozen.enter_context(player.no_weight_grad())
+            with nullcontext() if opponent is None else opponent.no_weight_grad():
                 yield
         finally:
             for layer_context in self._layer_contexts:
