@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from poise.web.mirror import MirrorRefresher
 from poise.web.playground import Playground
 from poise.web.server import Server, open_socket
 
@@ -18,12 +19,13 @@ class Running:
     Args:
         root: the runs directory.
         playground: the playground; None without it.
+        mirror: what keeps the directory up to date; None without it.
     """
 
-    def __init__(self, root: Path, playground: Playground | None = None) -> None:
+    def __init__(self, root: Path, playground: Playground | None = None, mirror: MirrorRefresher | None = None) -> None:
         listener = open_socket(0)
         self.port = listener.getsockname()[1]
-        self.server = Server(root, listener, playground)
+        self.server = Server(root, listener, playground, mirror)
         self.token = self.server.address.partition("token=")[2]
         self.thread = threading.Thread(target=self.server.serve_until_stopped, daemon=True)
         self.thread.start()

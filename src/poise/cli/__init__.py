@@ -40,6 +40,7 @@ from poise.errors import PoiseError, RankFailed, is_out_of_memory
 from poise.training.signals import Signals, owned_process
 from poise.utils.launcher import number_of_ranks, rank_of_process
 from poise.utils.printing import make_streams_lenient, print_error, print_line, print_text
+from poise.utils.remote import with_urls
 
 app = typer.Typer(
     name="poise",
@@ -165,6 +166,6 @@ def _report_error(error: Exception, arguments: list[str]) -> int:
 
 
 def _fail(line: str, code: int) -> int:
-    rank = rank_of_process()
+    rank, line = rank_of_process(), with_urls(line)
     print_error(f"rank {rank}: {line}" if rank else line)
     return code

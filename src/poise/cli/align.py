@@ -100,7 +100,10 @@ def initial_table(
     from poise.alignment.record import read_record
     from poise.errors import RecipeError
     from poise.recipe.shipped import load_table
+    from poise.utils.paths import refuse_url
 
+    if out is not None:
+        refuse_url(out)
     if resume and out is None:
         raise RecipeError("needs the folder of the alignment", where="--resume", cure="give it with --out")
     if (source is None or target is None) and not (resume and source is target):

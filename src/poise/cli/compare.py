@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def compare(
     fake: Annotated[
         str,
-        typer.Argument(help="Images as a folder, .zip or .npz, or a run folder.", autocompletion=completion.data),
+        typer.Argument(
+            help="Images as a folder, .zip or .npz, or a run: its folder, or its URL in an object store.",
+            autocompletion=completion.data,
+        ),
     ],
     real: Annotated[
         str,
@@ -58,8 +61,9 @@ def compare(
     if measures is None and n is None and size is None and features == "auto" and _are_runs(fake, real):
         from poise.cli.compare_view import print_comparison
         from poise.runs.compare_runs import compare_runs
+        from poise.runs.remote_runs import local_run
 
-        comparison = compare_runs(Path(fake).expanduser(), Path(real).expanduser())
+        comparison = compare_runs(*(local_run(Path(run).expanduser()) for run in (fake, real)))
         if as_json:
             print_json(comparison.as_json())
         else:
@@ -105,9 +109,10 @@ def _pixels(size: Sequence[int]) -> str:
 def _are_runs(*values: str) -> bool:
     """Whether all arguments are run folders."""
     from poise.runs.folder import is_run_folder
+    from poise.utils.paths import url_of
 
     try:
-        return all(is_run_folder(Path(value).expanduser()) for value in values)
+        return all(url_of(value) is not None or is_run_folder(Path(value).expanduser()) for value in values)
     except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, no home
         return False
 
@@ -119,7 +124,10 @@ def _open_source(value: str, argument: str, trust_code: bool) -> DataConfig | Ru
     from poise.data.two_domains import TwoDomainsConfig
     from poise.errors import DataError
     from poise.runs.run_samples import open_run
+    from poise.utils.paths import url_of
 
+    if url_of(value) is not None and (run := open_run(value, argument, trust_code=trust_code)) is not None:
+        return run
     config = data_config(value, option=argument, two_domains=False)
     if isinstance(config, TwoDomainsConfig):
         cure = "give the images of one, such as its folder b"

@@ -32,12 +32,18 @@ def export(
     engines, `pt2` a torch.export program; both have a dynamic batch and, if G translates images of other sizes than
     those of the data, a dynamic height and width.
     """
-    from poise.cli.files import check_license, check_run, check_writable, report_skipped_checkpoints
+    from poise.cli.files import (
+        check_license,
+        check_run,
+        check_writable,
+        output_in_run,
+        report_skipped_checkpoints,
+    )
 
     check_run(run)
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
     name = form or (suffix if suffix in ("safetensors", "onnx", "pt2") else "safetensors")
-    out = run / f"generator.{name}" if out is None else out
+    out = output_in_run(run, f"generator.{name}") if out is None else out
     check_writable(out, (f".{name}",), "--out")
     check_license(license)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poise.errors import CheckpointError, RecipeError
+from poise.utils.paths import refuse_url, url_of
 from poise.utils.printing import print_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
     Raises:
         RecipeError: it does not.
     """
+    refuse_url(path, option)
     if path.suffix.lower() not in suffixes:
         allowed = " or ".join(suffixes)
         raise RecipeError(
@@ -36,13 +38,25 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
 
 
 def check_run(run: Path) -> None:
-    """Check that `run` is a run folder.
+    """Check that `run` is a run folder. One in an object store is checked when it is opened.
 
     Raises:
         CheckpointError: it is not.
     """
-    if not (run / "run.json").is_file():
+    if url_of(run) is None and not (run / "run.json").is_file():
         raise CheckpointError("not a run folder: it has no run.json", where=str(run))
+
+
+def output_in_run(run: Path, name: str) -> Path:
+    """The file in a run folder that a command writes without `--out`.
+
+    Raises:
+        RecipeError: the run is in an object store, to which nothing is written.
+    """
+    if url_of(run) is not None:
+        what = "a run in an object store is only read, so the result needs a place"
+        raise RecipeError(what, where="--out", cure=f"name a file on this machine, such as --out {name}")
+    return run / name
 
 
 def check_license(identifier: str | None) -> None:

@@ -12,6 +12,7 @@ from poise.data.source import DataConfig
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import Table
 from poise.runs.folder import RunFolder
+from poise.utils.paths import url_of
 
 TRICK = "frozen_layers"
 
@@ -21,7 +22,9 @@ def recipe_of_run(run: str) -> Table:
 
     Raises:
         CheckpointError: there is no such run, or its recipe is damaged.
+        RecipeError: it is in an object store.
     """
+    _refuse_url(run)
     folder = RunFolder(Path(run))
     if not folder.recipe.is_file():
         raise CheckpointError("not a run folder: it has no recipe.toml", where=f"--init-from {run}")
@@ -58,6 +61,7 @@ def apply_fine_tuning(
         RecipeError: a value is invalid.
     """
     if run is not None:
+        _refuse_url(run)
         previous = table.get("init")
         kept = dict(previous) if isinstance(previous, dict) else {}
         if not moved:
@@ -71,6 +75,13 @@ def apply_fine_tuning(
     if freeze and isinstance(tricks, list | tuple):  # anything else is refused when the table is decoded
         others = [trick for trick in tricks if not (isinstance(trick, dict) and trick.get("kind") == TRICK)]
         table["tricks"] = [*others, {"kind": TRICK, **frozen_layers(freeze)}]
+
+
+def _refuse_url(run: str) -> None:
+    """A run names the one that it started from, which must be there when it is resumed."""
+    if url_of(run) is not None:
+        cure = "copy it to this machine, for example with aws s3 sync"
+        raise RecipeError("a run in an object store can't be started from", where="--init-from", cure=cure)
 
 
 def _players(value: str) -> list[str]:

@@ -71,11 +71,11 @@ def interpolate(
 
     --between and --towards start from real images and their latent codes, which requires a run with an encoder.
     """
-    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, output_in_run, report_skipped_checkpoints
     from poise.errors import RecipeError
 
     check_run(run)
-    out = out or run / "interpolation.png"
+    out = out or output_in_run(run, "interpolation.png")
     check_writable(out, (".png", ".gif", ".mp4"), "--out")
     never_walks: dict[str, object] = {"--steps": steps, "--between": between, "--towards": towards, "--data": data}
     _check_walk(through, out, {"--seconds": seconds, "--fps": fps}, never_walks)

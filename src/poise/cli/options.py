@@ -42,7 +42,7 @@ TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow the recipe 
 TrustNamedCode = Annotated[bool, typer.Option("--trust-code", help="Allow Python files that are named to run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text to stdout.")]
 
-RunArgument = Annotated[Path, typer.Argument(help="The run folder.")]
+RunArgument = Annotated[Path, typer.Argument(help="The run folder, or its URL in an object store.")]
 Label = Annotated[Text, typer.Option(help="Only this class, by name or number (conditional runs only).")]
 LatentSeed = Annotated[int, typer.Option(min=0, help="The seed of the latents.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Use the trained weights instead of the averaged ones.")]

@@ -48,10 +48,10 @@ def project(
     The image is cropped and resized like the data of the run. The .png shows it, the start, samples along the way and
     the result.
     """
-    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, output_in_run, report_skipped_checkpoints
 
     check_run(run)
-    out = out or run / "projection.png"
+    out = out or output_in_run(run, "projection.png")
     arrays = out.with_suffix(".npz")
     check_writable(out, (".png",), "--out")
     check_writable(arrays, (".npz",), "--out")
@@ -69,7 +69,7 @@ def project(
     opened = Run(run, trust_code=trust_code, best=best)
     if not isinstance(opened.recipe.data, ImageDataConfig):
         what = "only images can be projected, and this run generates points"
-        raise RecipeError(what, where=str(run), found=opened.recipe.data.tag() or "")
+        raise RecipeError(what, where=str(opened.path), found=opened.recipe.data.tag() or "")
     class_index = None if label is None else opened.label(label)
     target = read_image(image, opened.recipe.data, opened.shape)
     if data is not None:

@@ -24,7 +24,7 @@ def runs(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="A folder with run folders in it, up to three levels below.",
+            help="A folder with run folders in it, up to three levels below, or the URL of one in an object store.",
             metavar="DIR",
             show_default="runs",
             autocompletion=completion.paths,
@@ -35,12 +35,18 @@ def runs(
     """List the runs in a folder, the last changed first, with their states, steps, data and best measures."""
     from poise.errors import RecipeError
     from poise.runs.overview import MAX_FOLDERS, list_runs
+    from poise.runs.remote_runs import open_remote_runs
+    from poise.utils.remote import with_urls
 
     root = DEFAULT if folder is None else folder
+    remote = open_remote_runs(root)
+    root = root if remote is None else remote.local
     if not root.is_dir() and (folder is not None or root.exists()):
         what = "not a folder" if root.exists() else "no such folder"
         raise RecipeError(what, where=str(root), cure="give the folder that contains the runs")
     found, complete = list_runs(root)
+    if remote is not None:
+        found = [run._replace(path=with_urls(run.path), reason=run.reason and with_urls(run.reason)) for run in found]
     if not complete:
         print_line(f"only the first {MAX_FOLDERS:,} folders were searched: give a folder further down", err=True)
     if as_json:
@@ -48,7 +54,7 @@ def runs(
     elif found:
         _print_table(found)
     else:
-        print_line(f"no runs in {root}; poise train starts one", err=True)
+        print_line(f"no runs in {with_urls(str(root))}; poise train starts one", err=True)
 
 
 def age(seconds: float) -> str:

@@ -56,11 +56,11 @@ def sample(
 
     A grid has at most 16 classes, unless --grid says otherwise, and is at most 4,096 pixels wide and high.
     """
-    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, output_in_run, report_skipped_checkpoints
 
     check_run(run)
     layout = _check_arguments(n, out, npz, folder, grid, gap)
-    out = out if out is not None or npz is not None or folder is not None else run / "sample.png"
+    out = out if out is not None or npz is not None or folder is not None else output_in_run(run, "sample.png")
     for path, suffix, option in ((out, ".png", "--out"), (npz, ".npz", "--npz")):
         if path is not None:
             check_writable(path, (suffix,), option)

@@ -59,8 +59,11 @@ def train(
     from poise.cli.default_recipe import check_time, describe_changes, set_size, sets_steps
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
+    from poise.utils.paths import refuse_url
 
     with _ranks_are_told(device):
+        if out is not None:
+            refuse_url(out)
         seconds = check_time(time)
         resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
         _check_time_and_steps(seconds, steps, resume=resume)
@@ -186,10 +189,12 @@ def initial_table(recipe: Text, out: Text, *, resume: bool, init_from: Text = No
     from poise.errors import RecipeError
     from poise.recipe.shipped import DEFAULT, load_recipe
     from poise.runs.folder import RunFolder, no_run_to_resume
+    from poise.utils.paths import refuse_url
 
     if resume and out is None:
         raise RecipeError("needs the folder of the run", where="--resume", cure="give it with --out")
     if resume and recipe is None:
+        refuse_url(out or "")
         folder = Path(out or "")
         if not (folder / "recipe.toml").is_file():
             raise no_run_to_resume(folder)

@@ -9,6 +9,7 @@ import typer
 
 from poise.cli.options import AsJson, Text
 from poise.utils.printing import print_json, print_line
+from poise.utils.remote import with_urls
 
 if TYPE_CHECKING:
     from poise.watch.base import Alarm
@@ -45,6 +46,7 @@ def watch(
 ) -> None:
     """Replay the monitor over a run or over another trainer's log, and list the alarms."""
     from poise.cli.files import check_writable
+    from poise.runs.remote_runs import local_run
     from poise.watch.columns import parse_columns
     from poise.watch.logs import read_log
     from poise.watch.replay import replay
@@ -54,9 +56,10 @@ def watch(
 
         check_writable(plot, (".png",), "--plot")
         import_matplotlib()
+    run = local_run(run)
     log = read_log(run, parse_columns(columns or ""), pattern)
     for note in log.notes:
-        print_line(f"{run}: {note}", err=True)
+        print_line(f"{with_urls(str(run))}: {note}", err=True)
     alarms, inactive = replay(log, loss_family)
     if as_json:
         print_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
@@ -65,7 +68,7 @@ def watch(
     if plot is not None:
         from poise.watch.plot import plot as draw_plot
 
-        draw_plot(log, alarms, plot, loss_family, str(run))
+        draw_plot(log, alarms, plot, loss_family, with_urls(str(run)))
         print_line(f"{plot}: plot of the losses and alarms", err=True)
 
 
@@ -78,7 +81,7 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
     console = TerminalConsole()
     family = loss_family or log.family or "unknown"
     rows = f"{count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}"
-    console.print(f"{printable(str(run))}: {rows}, loss family: {family}")
+    console.print(f"{printable(with_urls(str(run)))}: {rows}, loss family: {family}")
     if inactive:
         console.print(styled_text((f"detectors without data: {', '.join(inactive)}", "dim")))
     if not alarms:

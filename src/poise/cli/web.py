@@ -17,7 +17,8 @@ def web(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="A folder with run folders in it, up to three levels below; it need not exist yet.",
+            help="A folder with run folders in it, up to three levels below; it need not exist yet. Or the URL of one "
+            "in an object store.",
             metavar="DIR",
             show_default="runs",
             autocompletion=completion.paths,
@@ -34,9 +35,18 @@ def web(
 ) -> None:
     """Show the runs in a folder on a page in the browser, as they happen and afterwards; Ctrl-C ends it."""
     from poise.errors import RecipeError
+    from poise.runs.remote_runs import open_remote_runs
+    from poise.utils.paths import refuse_url, url_of, without_login
+    from poise.web.mirror import MirrorRefresher
     from poise.web.server import Server, open_socket
 
     root = DEFAULT if folder is None else folder
+    if playground:
+        refuse_url(root, "--playground")
+    if (url := url_of(root)) is not None:
+        print_line(f"reading {without_login(url)} ...", err=True)
+    remote = open_remote_runs(root)
+    root = root if remote is None else remote.local
     if root.exists() and not root.is_dir():
         raise RecipeError("not a folder", where=str(root), cure="give the folder that contains the runs")
     if not root.is_dir():
@@ -46,6 +56,7 @@ def web(
         from poise.web.playground import Playground
 
         played = Playground(root)
-    server = Server(root, open_socket(port), played)
+    mirror = None if remote is None else MirrorRefresher(remote, lambda line: print_line(line, err=True))
+    server = Server(root, open_socket(port), played, mirror)
     print_line(server.address)
     server.serve_until_stopped()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,10 +183,17 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest["step"], manifest, state, tensors)
 
 
-def valid_checkpoints(saves: Path, skipped: list[str]) -> Iterator[Checkpoint]:
-    """The valid checkpoints, newest first; a message for each damaged one is appended to `skipped`."""
+def valid_checkpoints(
+    saves: Path, skipped: list[str], fetch: Callable[[Path], None] | None = None
+) -> Iterator[Checkpoint]:
+    """The valid checkpoints, newest first; a message for each damaged one is appended to `skipped`.
+
+    `fetch` is called with each one before it is read.
+    """
     paths = [(step, path) for path in saves.glob("step-*") if (step := step_of(path)) is not None]
     for _, path in sorted(paths, reverse=True):
+        if fetch is not None:
+            fetch(path)
         try:
             checkpoint = read(path)
         except CheckpointError as error:

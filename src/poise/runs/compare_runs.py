@@ -12,6 +12,7 @@ from poise.measure.catalogue import MEASURES
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
+from poise.utils.remote import with_urls
 
 MISSING = None
 """The value of a field that only the other recipe has."""
@@ -122,7 +123,7 @@ def run_facts(folder: RunFolder, recipe: Recipe) -> RunFacts:
     info, lines = folder.read_info(), folder.read_measures()
     last = lines[-1] if lines else {}
     return RunFacts(
-        path=str(folder.path),
+        path=with_urls(str(folder.path)),
         state=info["state"],
         step=info["step"],
         steps=info["steps"],

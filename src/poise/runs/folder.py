@@ -20,6 +20,7 @@ from poise.recipe.toml import NAME, Table, read_file
 from poise.utils.files import write_text
 from poise.utils.launcher import number_of_ranks
 from poise.utils.locks import claimed_folder
+from poise.utils.paths import refuse_url
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary, remove, remove_leftovers
@@ -77,6 +78,7 @@ class RunFolder:
             RecipeError: the name is not allowed, the path is a file, or there is something in the folder already.
             CheckpointError: there is no run to resume.
         """
+        refuse_url(self.path)
         name = self.path.name
         if not re.fullmatch(NAME, name) or name.lower() in RESERVED_NAMES:
             cure = "a run's name is 1 to 64 letters, digits, '.', '_' or '-', and does not start with a dot"

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from poise.core.metrics_log import check_row, decode_number
 from poise.errors import CheckpointError
 from poise.runs.folder import RunFolder, is_run_folder
 from poise.utils.locks import is_held
+from poise.utils.remote import is_mirrored
 from poise.utils.temporary import is_process_alive
 
 MAX_DEPTH = 3
@@ -22,6 +24,9 @@ MAX_DEPTH = 3
 
 MAX_FOLDERS = 10_000
 """The largest number of folders that are searched."""
+
+QUIET_SECONDS = 900.0
+"""A run in an object store that has not changed for so long counts as interrupted."""
 
 FID = "fid"
 
@@ -41,7 +46,7 @@ class RunSummary(NamedTuple):
         name: its path relative to the folder that was searched.
         path: its path.
         state: "running", "done", "failed" or "stopped" as in `run.json`; "interrupted" if it was running and its
-            process has ended without saying so; "damaged" if a file can't be read.
+            process has ended without saying so (`is_written`); "damaged" if a file can't be read.
         changed: when a file of it last changed, in seconds since 1970.
         recipe: the name of its recipe.
         step: the number of steps done; of a run in progress, those of its last row.
@@ -161,7 +166,7 @@ def summarise_run(path: Path, name: str) -> RunSummary:
     except CheckpointError as error:
         return summary._replace(reason=str(error))
     state = info["state"]
-    if state == "running" and not _is_alive(path / "run.lock"):
+    if state == "running" and not is_written(path / "run.lock", summary.changed):
         state = "interrupted"
     step = max(info["step"], _last_step(folder.rows)) if state == "running" else info["step"]
     return summary._replace(state=state, step=step)
@@ -220,6 +225,17 @@ def last_rows(stream: BinaryIO, most: int = 1, tail: int = 1 << 16) -> list[dict
             continue
         found.insert(0, row)
     return found
+
+
+def is_written(lock: Path, changed: float) -> bool:
+    """Whether a process is writing to a folder.
+
+    Args:
+        lock: its lock file, if it is on this machine.
+        changed: when it last changed, in seconds since 1970. A folder in an object store has no lock; it counts as
+            being written if it has changed within the last quarter of an hour.
+    """
+    return time.time() - changed < QUIET_SECONDS if is_mirrored(lock) else _is_alive(lock)
 
 
 def _is_alive(lock: Path) -> bool:

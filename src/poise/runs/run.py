@@ -31,6 +31,7 @@ from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
 from poise.runs.reload import reload_data
+from poise.runs.remote_runs import open_remote_run
 from poise.runs.sample_view import SampleView
 from poise.runs.translate import OneDirection, Translator
 from poise.truncation import check_truncation, truncated_layers
@@ -45,7 +46,8 @@ class Run:
     """A finished or running run.
 
     Args:
-        path: the run folder.
+        path: the run folder, or the URL of one in an object store, such as `s3://bucket/runs/x`, of which the needed
+            files are then fetched into the cache folder.
         trust_code: whether Python files that its recipe names may be executed.
         best: whether to load the checkpoint with the best measured value instead of the newest one.
 
@@ -54,12 +56,14 @@ class Run:
 
     Raises:
         CheckpointError: this is not a run folder, or its `run.json` is damaged.
+        RecipeError, DiskError: the object store can't be read (`utils.remote.RemoteFolder`).
     """
 
     def __init__(self, path: str | Path, *, trust_code: bool = False, best: bool = False) -> None:
         self.trust_code, self.best = trust_code, best
         self.skipped_checkpoints: list[str] = []
-        self.folder = RunFolder(Path(path))
+        self._remote = open_remote_run(path)
+        self.folder = RunFolder(Path(path) if self._remote is None else self._remote.local)
         self.path = self.folder.path
         self.info: dict[str, Any] = self.folder.read_info()
 
@@ -124,7 +128,7 @@ class Run:
         data_spec = DataSpec(self.shape, len(self.classes), num_samples=count, parts=self.parts)
         game = build_game(recipe, data_spec, ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(recipe.seed))
         allowed = state_tensors.non_finite_buffers(game)
-        for candidate in checkpoint.valid_checkpoints(folder, self.skipped_checkpoints):
+        for candidate in checkpoint.valid_checkpoints(folder, self.skipped_checkpoints, self._fetch_tensors):
             try:
                 state_tensors.refuse_non_finite(candidate.tensors, allowed)
                 state_tensors.load_game_tensors(game, candidate.tensors)
@@ -135,6 +139,11 @@ class Run:
         if self.best and not self.skipped_checkpoints:
             cure = "only a run that is evaluated during training has one: [measure] in its recipe"
         raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
+
+    def _fetch_tensors(self, path: Path) -> None:
+        """Fetch the tensors of a checkpoint from the object store, if the run is in one."""
+        if self._remote is not None:
+            self._remote.fetch((path / checkpoint.TENSORS).relative_to(self.path).as_posix())
 
     def load(self, data_root: Path | None = None) -> DataSplits:
         """Load the data that the run was trained on.

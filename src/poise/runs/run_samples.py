@@ -10,16 +10,17 @@ from poise.errors import DataError
 from poise.runs.folder import is_run_folder
 from poise.runs.run import Run
 from poise.utils.images import to_bytes
+from poise.utils.paths import url_of
 
 RUN_FOLDERS = ("samples", "saves", "best", "kept", "ladder", "tensorboard", "code")
 """The subfolders of a run, which contain no images to be compared."""
 
 
-def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
+def open_run(folder: str | Path, where: str, *, trust_code: bool) -> Run | None:
     """Open the run in `folder`; None if it is a folder of images.
 
     Args:
-        folder: the folder.
+        folder: the folder, or the URL of a run in an object store.
         where: the command-line argument that gave it, for messages.
         trust_code: whether Python files that the run's recipe names may be executed.
 
@@ -27,19 +28,23 @@ def open_run(folder: Path, where: str, *, trust_code: bool) -> Run | None:
         CheckpointError: the run has no valid checkpoint.
         DataError: the run generates no images, or `folder` is a part of a run, such as its sample grids.
     """
-    path = folder.resolve()
-    for parent in path.parents:
-        if is_run_folder(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
-            what = f"{path.relative_to(parent)} is part of a run and contains no single samples"
-            cure = f"give the run {parent} itself, from which samples are generated"
-            raise DataError(what, where=where, found=str(folder), cure=cure)
-    if not is_run_folder(path):
+    if url_of(folder) is None and not _is_local_run(Path(folder).resolve(), where, str(folder)):
         return None
     run = Run(folder, trust_code=trust_code)
     if len(run.shape) != 3:
         raise DataError("only images can be compared", where=where, found=f"a run on {run.recipe.data.tag()}")
     _ = run.checkpoint  # raises if there is no valid checkpoint, before any other work is done
     return run
+
+
+def _is_local_run(path: Path, where: str, folder: str) -> bool:
+    """Whether a folder is a run folder; one that is a part of a run is refused, see `open_run`."""
+    for parent in path.parents:
+        if is_run_folder(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
+            what = f"{path.relative_to(parent)} is part of a run and contains no single samples"
+            cure = f"give the run {parent} itself, from which samples are generated"
+            raise DataError(what, where=where, found=folder, cure=cure)
+    return is_run_folder(path)
 
 
 def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels: int | None = None) -> DataSplits:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from poise.utils.paths import refuse_url
 from poise.utils.system import BINARY, FOLDER_UNSUPPORTED, disk_errors, retry_interrupted, system
 from poise.utils.temporary import remove, remove_leftovers, temporary_name
 
@@ -153,7 +154,9 @@ def make_folder(path: Path) -> None:
 
     Raises:
         OSError: it can't be created.
+        RecipeError: it is the URL of an object store.
     """
+    refuse_url(path, str(path))
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     if not path.exists():

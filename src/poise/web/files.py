@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from poise.utils.paths import is_plain
+
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 FOLDER = os.O_RDONLY | NO_LINK | getattr(os, "O_DIRECTORY", 0)
 FILE = os.O_RDONLY | NO_LINK | getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer would block
@@ -48,11 +50,6 @@ def read_below(root: Path, *parts: str, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(f"{parts[-1]} has more than {limit:,} bytes")
     return content
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is that of an entry of a folder, and not a path."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0") and not (os.name == "nt" and ":" in name)
 
 
 def is_link(path: Path) -> bool:

@@ -40,10 +40,18 @@ class Pages:
         index: the index.
         assets: the built front end.
         playground: whether there is a playground.
+        fetch: fetches a file of the directory, if that mirrors one in an object store.
     """
 
-    def __init__(self, index: RunIndex, assets: dict[str, Asset], *, playground: bool) -> None:
-        self.index, self.assets, self.playground = index, assets, playground
+    def __init__(
+        self,
+        index: RunIndex,
+        assets: dict[str, Asset],
+        *,
+        playground: bool,
+        fetch: Callable[[str], None] | None = None,
+    ) -> None:
+        self.index, self.assets, self.playground, self.fetch = index, assets, playground, fetch
         self.series, self.events = SeriesStore(index.root), Events(index)
 
     def routes(self) -> list[Route]:
@@ -115,7 +123,13 @@ class Pages:
         return found.ladders[request.path_params["id"]], found.runs
 
     def _grid(self, request: Request) -> Response:
-        content = read_grid(self.index.root, self._entry(request), step_of(request.path_params["step"], 404))
+        entry, step = self._entry(request), step_of(request.path_params["step"], 404)
+        if self.fetch is not None and step in entry.grids:
+            try:
+                self.fetch("/".join((*entry.parts, "samples", entry.grids[step])))
+            except PoiseError:
+                raise Refused(404, "the image can't be fetched from the store") from None
+        content = read_grid(self.index.root, entry, step)
         return Response(content, media_type="image/png", headers={"cache-control": "private, no-cache"})
 
     def _frames(self, request: Request) -> Response:

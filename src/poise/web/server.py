@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from poise.errors import RecipeError
 from poise.web.app import create_app
+from poise.web.mirror import MirrorRefresher
 from poise.web.playground import Playground
 from poise.web.routes import Pages
 from poise.web.run_index import RunIndex
@@ -123,13 +124,25 @@ class Server(uvicorn.Server):
         root: the directory.
         listener: the socket.
         playground: the playground, whose commands are then accepted; None without it.
+        mirror: what keeps the directory up to date, if it mirrors one in an object store.
     """
 
-    def __init__(self, root: Path, listener: socket.socket, playground: Playground | None = None) -> None:
-        self.listener, self.playground = listener, playground
+    def __init__(
+        self,
+        root: Path,
+        listener: socket.socket,
+        playground: Playground | None = None,
+        mirror: MirrorRefresher | None = None,
+    ) -> None:
+        self.listener, self.playground, self.mirror = listener, playground, mirror
         port, token = listener.getsockname()[1], secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{port}/?token={token}"
-        self.pages = Pages(RunIndex(root), load_assets(), playground=playground is not None)
+        self.pages = Pages(
+            RunIndex(root),
+            load_assets(),
+            playground=playground is not None,
+            fetch=None if mirror is None else mirror.remote.fetch,
+        )
         if playground is not None:
             playground.notify = self.pages.events.set_game
         app = create_app(self.pages, port, token, () if playground is None else playground.routes())
@@ -151,11 +164,15 @@ class Server(uvicorn.Server):
 
     def serve_until_stopped(self) -> None:
         """Answer requests until a signal arrives, whose previous handler then is called."""
+        if self.mirror is not None:
+            self.mirror.start()
         self.run(sockets=[self.listener])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams of events, which would never end by themselves, all connections, and the worker."""
         self.pages.events.close()
+        if self.mirror is not None:
+            self.mirror.close()
         await super().shutdown(sockets)
         if self.playground is not None:
             await self.playground.close()

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 from poise.core.metrics_log import decode_number
 from poise.errors import PoiseError
 from poise.ladder.findings import MODEL_NAMES
+from poise.runs.overview import is_written
 from poise.study.folder import StudyFolder
 from poise.utils.locks import is_held
+from poise.utils.remote import is_mirrored
 from poise.web.answers import Refused, check_png
 from poise.web.cards import MAX_BYTES, RunEntry, finite
 from poise.web.files import is_link, read_below
@@ -56,9 +58,13 @@ def make_study_entry(root: Path, relative: PurePosixPath, name: str, study_id: s
     except PoiseError as error:
         return StudyEntry(study_id, relative, card | {"reason": str(error).replace(f"{path}/", "")}, signature)
     finished = len(done) == len(planned)
-    state = "done" if finished else "running" if is_held(folder.lock) else "interrupted"
+    state = "done" if finished else "running" if _is_written(folder.lock, changed) else "interrupted"
     card |= {"state": state, "done": len(done), "planned": len(planned)}
     return StudyEntry(study_id, relative, card, signature)
+
+
+def _is_written(lock: Path, changed: float) -> bool:
+    return is_written(lock, changed) if is_mirrored(lock) else is_held(lock)
 
 
 def check_files(path: Path) -> None:
