@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -229,6 +230,15 @@ def test_unused_mirrors_are_deleted(store: Any) -> None:
     used = RemoteFolder("memory://bucket")
     assert not old.local.exists()
     assert used.local.exists()
+
+
+def test_the_cache_may_be_deleted_at_any_time(store: Any) -> None:
+    store.pipe("/bucket/runs/run.json", b"{}")
+    remote = RemoteFolder(STORE)
+    for _ in range(2):
+        remote.refresh(ALL)
+        assert files(remote.local) == {"run.json": b"{}"}
+        shutil.rmtree(remote.local.parent.parent)
 
 
 @pytest.mark.parametrize("make", [str, Path])

@@ -38,10 +38,11 @@ CHANGED_KEYS = ("LastModified", "last_modified", "updated", "mtime", "modified",
 """Where the file systems of fsspec say which version an object has, and when it was changed; the first one counts."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 20, "retries": {"max_attempts": 2}}},
+    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}},
 }
 OPTIONS["s3a"] = OPTIONS["s3"]
-"""What bounds the time after which a store counts as unreachable. Else boto tries for up to half an hour."""
+"""What bounds the time after which a store counts as unreachable. s3fs repeats a request that was not answered up to
+five times, and boto each of these, by default five times with 60 seconds each."""
 
 MARK = 1024
 """The bytes before the end of a log that must be the same for the rest to be appended."""
@@ -169,6 +170,8 @@ class RemoteFolder:
     @contextlib.contextmanager
     def _index(self) -> Iterator[dict[str, list[Any]]]:
         """The size and version of each file in the mirror, by its name, written when the block ends."""
+        with _cache_errors(self.local):
+            make_folder(self.local)  # the cache may be deleted at any time
         with (
             _cache_errors(self.local),
             waiting_lock(self._lock_file, f"another process is fetching files from {self.url}"),
