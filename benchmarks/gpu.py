@@ -11,7 +11,8 @@ moving    A run of the CPU is continued on the card, and then on the CPU again.
 speed     Images per second and peak memory on noise, by model, resolution and precision; the floating point operations
           of a step (counted by PyTorch) as a share of what the largest of some matrix products reaches in the same
           process. DCGAN-64 is compared with the hand-written loop of `throughput.py`, by turns.
-feed      The time of a step, of loading its samples onto the device, and of both together.
+feed      The time of a step with loading its samples, of loading alone, and of three ways to bring a batch of bytes to
+          the device: from ordinary memory, from pinned memory as in poise, and by indexing data that is there.
 
 A check that fails is reported, does not end the others, and gives the exit code 1.
 """
@@ -50,7 +51,7 @@ from poise.runs import checkpoint
 from poise.training.listener import NullListener
 from poise.training.state import TrainState
 from poise.training.train import train
-from poise.utils.images import to_float
+from poise.utils.images import send, to_float
 from throughput import QUICK, Size, image_recipe
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -282,8 +283,18 @@ def check_feed(rig: Rig) -> Result:
         state.batches.load(MoveContext(next(steps), recipe.steps, recipe.batch, state.streams, Side.D))
 
     repeats = 2 if rig.quick else 50
-    step, alone = rig.seconds(state.step, repeats), rig.seconds(load, repeats)
-    return {"ms": {"step with loading": round(1e3 * step, 3), "loading": round(1e3 * alone, 3)}}
+    source = state.source
+    assert isinstance(source, ImageDataset)
+    images = torch.from_numpy(source.images)
+    resident, rows = images.to(rig.device), torch.randperm(len(images))[: recipe.batch]
+    ways: dict[str, Callable[[], object]] = {
+        "step with loading": state.step,
+        "loading": load,
+        "ordinary memory": lambda: images[rows].to(rig.device, non_blocking=True),
+        "pinned memory": lambda: send(images[rows], rig.device),
+        "on the device already": lambda: resident[send(rows, rig.device)],
+    }
+    return {"ms": {name: round(1e3 * rig.seconds(way, repeats), 3) for name, way in ways.items()}}
 
 
 CHECKS: dict[str, Callable[[Rig], Result]] = {

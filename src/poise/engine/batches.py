@@ -15,7 +15,7 @@ from poise.core.ranks import ALONE, Ranks
 from poise.core.types import MoveContext
 from poise.data.source import DataSplits, SizedSource, Source
 from poise.latents import Latent
-from poise.utils.images import flip_where, to_float
+from poise.utils.images import flip_where, send, to_float
 
 
 def flip_at_random(images: Tensor, seed: int, index: int, ranks: Ranks = ALONE) -> Tensor:
@@ -120,7 +120,7 @@ def sampling_latent(latent: Latent, data: DataSplits, device: torch.device) -> L
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
     """Samples of the data on the device, images in [-1, 1]."""
-    return to_float(images, device) if images.dtype == torch.uint8 else images.to(device, non_blocking=True)
+    return to_float(images, device) if images.dtype == torch.uint8 else send(images, device)
 
 
 class RealBatches:
@@ -162,7 +162,7 @@ class RealBatches:
             return samples, None
         if classes is None:
             raise ValueError("this data has no labels")  # `check_compatibility` refuses such a recipe with a cure
-        return samples, classes.to(self.device, non_blocking=True)
+        return samples, send(classes, self.device)
 
     def indices(self, context: MoveContext) -> Tensor:
         """The indices of this move's real samples in the data, int64, B.
@@ -173,7 +173,7 @@ class RealBatches:
         if not isinstance(self.source, SizedSource):
             raise ValueError("endless data has no indices")  # `check_players` refuses such a recipe with a cure
         indices = context.ranks.part(self.source.batch_indices(*self._batch(context)))
-        return indices.to(self.device, non_blocking=True)
+        return send(indices, self.device)
 
     def _batch(self, context: MoveContext) -> tuple[int, int, RandomStreams]:
         """The arguments of `Source.batch`: the batch's index, its size, the streams that order the data."""

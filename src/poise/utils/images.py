@@ -14,10 +14,20 @@ from torch import Tensor
 Bytes = npt.NDArray[np.uint8]
 
 
+def send(values: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the host on a device, without waiting for the device.
+
+    A copy to a CUDA device is asynchronous from pinned memory only. PyTorch keeps a pool of that, and reuses a block
+    only after the copy from it is done.
+    """
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def to_float(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8, B x H x W x C, to float32 in [-1, 1], B x C x H x W in channels_last: x / 127.5 - 1."""
-    on_device = images.to(device, non_blocking=True)
-    return on_device.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
+    return send(images, device).to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
 
 
 def read_ahead(mapped: np.memmap[Any, Any], rows: Sequence[int]) -> None:
