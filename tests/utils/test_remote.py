@@ -232,6 +232,15 @@ def test_unused_mirrors_are_deleted(store: Any) -> None:
     assert used.local.exists()
 
 
+def test_much_is_announced(store: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(remote_module, "LARGE", 1_000_000)
+    for name in "ab":
+        store.pipe(f"/bucket/runs/{name}", bytes(600_000))
+    RemoteFolder(STORE).refresh(ALL)
+    RemoteFolder(STORE).refresh(ALL)
+    assert capsys.readouterr() == ("", f"fetching 1 MB from {STORE} into the cache folder\n")
+
+
 def test_the_cache_may_be_deleted_at_any_time(store: Any) -> None:
     store.pipe("/bucket/runs/run.json", b"{}")
     remote = RemoteFolder(STORE)

@@ -197,17 +197,27 @@ class RemoteFolder:
         if total > LARGE:
             print_line(f"fetching {total / 1e6:,.0f} MB from {self.url} into the cache folder", err=True)
         failed: PoiseError | None = None
-        with ThreadPoolExecutor(min(PARALLEL, len(needed)) or 1) as pool:
-            results = pool.map(lambda name: self._copy(name, known.get(name)), needed)
-            for name, result in zip(needed, results, strict=True):
-                if isinstance(result, PoiseError):
-                    failed = failed or result
-                elif result:
-                    known[name] = [self._listed[name].size, self._listed[name].version]
-                else:
-                    self._forget(name, known)
+        for name, result in zip(needed, self._copy_all(needed, known), strict=True):
+            if isinstance(result, PoiseError):
+                failed = failed or result
+            elif result:
+                known[name] = [self._listed[name].size, self._listed[name].version]
+            else:
+                self._forget(name, known)
         if failed is not None:
             raise failed
+
+    def _copy_all(self, names: list[str], known: Mapping[str, list[Any]]) -> Iterator[bool | PoiseError]:
+        """`_copy` for several files, some at the same time. One alone is copied in this thread, which Ctrl-C ends."""
+        before = [known.get(name) for name in names]
+        if len(names) < 2:
+            yield from map(self._copy, names, before)
+            return
+        pool = ThreadPoolExecutor(min(PARALLEL, len(names)))
+        try:
+            yield from pool.map(self._copy, names, before)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _is_current(self, name: str, known: Mapping[str, list[Any]]) -> bool:
         entry = self._listed[name]
