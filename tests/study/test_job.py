@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from tiny_studies import write_plan
 
-from poise.errors import DiskError, OutOfMemory, Stopped
+from poise.errors import DataError, DiskError, OutOfMemory, Stopped
 from poise.recipe.decode import decode
 from poise.runs.checkpoint import TENSORS
 from poise.study import job as module
@@ -202,3 +202,11 @@ def test_it_does_not_wait_forever(job: Job, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     assert module._rounded({"a": "nan", "b": "inf", "c": 1.23456789, "d": 1e200}) == {"c": 1.234568}
+
+
+def test_a_result_from_other_data_is_refused_and_leaves_nothing(job: Job, whole: dict[str, Any]) -> None:
+    data = whole["versions"]["data"]
+    with pytest.raises(DataError, match=rf"with another content of the data .*, found {data} instead of 0123; copy"):
+        run_job(job._replace(origin={"data": "0123"}))
+    assert [entry.name for entry in job.folder.iterdir()] == ["run.lock"]
+    assert without_times(run_job(job._replace(origin={"data": data}))) == whole

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import sys
 import time
 from collections import Counter
@@ -24,10 +26,10 @@ from tiny_studies import (
     write_plan,
 )
 
-from poise.errors import RecipeError
+from poise.errors import DataError, RecipeError
 from poise.study.execute import run_study
 from poise.study.executor import MAX_DEATHS, WorkerDied
-from poise.study.ray_engine import RayExecutor
+from poise.study.ray_engine import RayExecutor, run_on_node
 from poise.study.records import RunResult
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -38,6 +40,22 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RecipeError, match=r"Ray is not installed; install it: pip install 'poise\[ray\]'"):
         RayExecutor(1)
+
+
+def test_a_node_works_in_the_same_folder_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")  # it is restored at the end
+
+    def job(name: str) -> str:
+        if not Path(name).is_file():
+            raise DataError("no such file", where="data.path", found=name, cure="check the spelling")
+        return Path(name).read_text()
+
+    (tmp_path / "photos").write_text("here")
+    assert run_on_node(job, "photos", tmp_path) == "here"
+    with pytest.raises(
+        DataError, match=rf"^data\.path on {re.escape(socket.gethostname())}: no such file, found cats; "
+    ):
+        run_on_node(job, "cats", tmp_path / "missing")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import suppress
 from pathlib import Path
@@ -92,7 +92,8 @@ def run_study(
             write_text(folder.plan, plan_file.read_text("utf-8"))
             folder.write_study(study)
             recipes = {key: recipe for key, recipe in expansion.recipes.items() if key not in results}
-            jobs = {key: _job(recipe, folder, plan, options) for key, recipe in recipes.items()}
+            origins = _origins_of_runs(expansion)
+            jobs = {key: _job(recipe, folder, plan, options, origins[key]) for key, recipe in recipes.items()}
             for message in [*([note] if note else []), *changed]:
                 listener.on_message(message)
             signals.deferred = True
@@ -123,7 +124,13 @@ def _resume_command(plan_file: Path, out: Path, options: Options) -> str:
     return shlex.join(words)
 
 
-def _job(recipe: Recipe, folder: StudyFolder, plan: Plan, options: Options) -> Job:
+def _origins_of_runs(expansion: Expansion) -> dict[str, dict[str, str]]:
+    """The origin of each run; see `origin.py`."""
+    arms = expansion.study.arms
+    return {run: expansion.origins.get((arm.base, arm.name), {}) for arm in arms for run in arm.runs.values()}
+
+
+def _job(recipe: Recipe, folder: StudyFolder, plan: Plan, options: Options, origin: Mapping[str, str]) -> Job:
     return Job(
         recipe.canonical(),
         folder.runs.resolve() / recipe.hash,
@@ -132,6 +139,7 @@ def _job(recipe: Recipe, folder: StudyFolder, plan: Plan, options: Options) -> J
         plan.precision,
         plan.keep_checkpoints,
         options.trust_code,
+        dict(origin),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
 from poise.study.budget import images_per_step
-from poise.study.origin import recorded_origin
+from poise.study.origin import check_origin, recorded_origin
 from poise.study.records import LARGEST, RunResult, State
 from poise.training.train import train
 from poise.utils.files import make_folder, write_json
@@ -47,6 +48,7 @@ class Job(NamedTuple):
         precision: see `train`.
         keep_checkpoints: whether the checkpoints are kept when the run has ended.
         trust_code: see `train`.
+        origin: what the result must come from, see `origin.py`; if None, nothing is checked.
     """
 
     table: dict[str, Any]
@@ -56,6 +58,7 @@ class Job(NamedTuple):
     precision: str = "fp32"
     keep_checkpoints: bool = False
     trust_code: bool = False
+    origin: Mapping[str, str] | None = None
 
 
 def run_job(job: Job) -> dict[str, Any]:
@@ -108,6 +111,11 @@ def _result_of(job: Job) -> RunResult:
     except OutOfMemory as error:
         state, reason = "out of memory", _reason(error)
     result = summarise(recipe, folder, state, reason, cpu_seconds=seconds)
+    try:
+        check_origin(job.origin or {}, result.versions, str(job.folder))
+    except PoiseError:
+        folder.clean_up(start_over=True)  # the run begins again when the cause has been removed
+        raise
     with disk_errors(job.folder):
         make_folder(job.folder)
     write_json(path, result.model_dump(mode="json"))

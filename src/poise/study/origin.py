@@ -66,6 +66,25 @@ def check_origins(
                 )
 
 
+def check_origin(expected: Mapping[str, str], found: Mapping[str, str], where: str) -> None:
+    """Refuse a result that has another origin than the study, as on a machine with other files at the same paths.
+
+    Args:
+        expected: the origin of the arm.
+        found: what the result records.
+        where: the run folder, for the error.
+
+    Raises:
+        DataError, RecipeError: see `check_origins`.
+    """
+    for key, value in expected.items():
+        if found.get(key, value) != value:
+            error = DataError if key == "data" else RecipeError
+            cure = "copy the files of the machine on which the study was started"
+            what = f"was trained with another {NAMES[key]}"
+            raise error(what, where=where, found=f"{found[key]} instead of {value}", cure=cure)
+
+
 def add_sources(study: Study, before: Study | None, package: Path = PACKAGE) -> tuple[Study, list[str]]:
     """A study with the hashes of its source files, and a message if some have changed since it began.
 

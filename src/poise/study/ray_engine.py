@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from poise.errors import RecipeError
+from poise.errors import DataError, DiskError, RecipeError
 from poise.study.executor import THREAD_VARIABLES, Executor, NodeDied, ProcessDied
 
 NUM_CPUS = 1
@@ -42,7 +45,7 @@ class RayExecutor(Executor):
     def _attempt(self, function: Callable[[Any], Any], job: Any) -> Any:
         errors = self._ray.exceptions
         options = {"num_cpus": NUM_CPUS, "max_retries": 0, "runtime_env": {"env_vars": THREAD_VARIABLES}}
-        task = self._ray.remote(**options)(function).remote(job)
+        task = self._ray.remote(**options)(run_on_node).remote(function, job, Path.cwd())
         self._running.add(task)
         if self._stopping:  # `_interrupt` may not have seen this task
             self._cancel(task)
@@ -73,6 +76,21 @@ class RayExecutor(Executor):
     def _cancel(self, task: Any) -> None:
         with suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.cancel(task, force=False)
+
+
+def run_on_node(function: Callable[[Any], Any], job: Any, folder: Path) -> Any:
+    """Run a job on a node, in the working directory of `poise study` if the node has it, for relative paths.
+
+    Raises:
+        DataError, DiskError: those of the job; they name the machine.
+    """
+    with suppress(OSError):
+        os.chdir(folder)
+    try:
+        return function(job)
+    except (DataError, DiskError) as error:
+        where = f"{error.where} on {socket.gethostname()}"
+        raise type(error)(error.what, where=where, found=error.found, cure=error.cure) from None
 
 
 def _import_ray() -> Any:
