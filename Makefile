@@ -110,8 +110,8 @@ slow: $(READY)  ## the slow tests
 kills: $(READY)  ## of the slow tests, those that kill the processes and a node of a study; minutes
 	$(BIN)/python -m pytest -m slow tests/study/test_kills.py tests/study/test_ray.py
 
-machines: $(READY)  ## of the slow tests, those on two machines, which are network namespaces of this one; needs Linux, root and, for jobs, slurm-wlm and munge; minutes
-	$(BIN)/python -m pytest -m slow tests/training/test_two_machines.py tests/training/test_slurm.py
+machines: $(READY)  ## of the slow tests, those on two machines, which are network namespaces of this one; needs Linux, root and, for jobs and studies, slurm-wlm, munge and Ray; minutes
+	$(BIN)/python -m pytest -m slow tests/training/test_two_machines.py tests/training/test_slurm.py tests/study/test_ray_machines.py
 
 page:  ## build the live page from web/ into src/poise/web/static/, which is committed; needs Node 20 or newer
 	npm --prefix web ci --no-audit --no-fund
