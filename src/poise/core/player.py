@@ -105,7 +105,8 @@ class Player(nn.Module):
             norms: the norm of each gradient, 1-dim.
         """
         total = norms.sum()
-        self._found_inf = (total - total).ne_(0)  # 1 if it is nan or infinite; with half as many kernels as `isfinite`
+        # 1 if it is nan or infinite, with half as many kernels as `isfinite`; fused optimisers want float32
+        self._found_inf = (total - total).ne_(0).float()
 
     def apply_gradients(self, context: MoveContext) -> None:
         """Update the weights; without any effect, on the optimiser's state too, if a gradient is not finite."""
