@@ -83,6 +83,23 @@ def test_grids_are_fetched_when_they_are_looked_at(bucket: Path) -> None:
         assert get(page, f"/api/runs/{ring['id']}/grids/0")[0] == 404
 
 
+def test_frames_are_fetched_when_their_run_is_looked_at(bucket: Path) -> None:
+    for run in ("ring", "deep/digits"):
+        (bucket / "runs" / run / "frames.bin").write_bytes(b"frames")
+    remote = opened(bucket)
+    refresher = MirrorRefresher(remote, print, seconds=60)
+    with Running(remote.local, mirror=refresher) as page:
+        ring = next(run for run in get(page, "/api/overview")["runs"] if run["name"] == "ring")
+        assert ring["frames"]
+        assert (remote.local / "ring" / "frames.bin").read_bytes() == b""
+        assert get(page, f"/api/runs/{ring['id']}")["id"] == ring["id"]
+        assert (remote.local / "ring" / "frames.bin").read_bytes() == b"frames"
+        (bucket / "runs" / "ring" / "frames.bin").write_bytes(b"new frames")
+        refresher.look()
+    assert (remote.local / "ring" / "frames.bin").read_bytes() == b"new frames"
+    assert (remote.local / "deep" / "digits" / "frames.bin").read_bytes() == b""
+
+
 def test_a_store_that_is_away_for_a_while(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remote, said = opened(bucket), list[str]()
     refresher, kind = MirrorRefresher(remote, said.append), fsspec.get_filesystem_class("file")

@@ -18,13 +18,12 @@ RUN_LOGS = re.compile(rf"run\.json|recipe\.toml|{LOGS}")
 """What is read of a run whose progress is shown."""
 
 RUNS = re.compile(
-    rf"([^/]+/){{0,3}}(run\.json|recipe\.toml|{LOGS}|frames\.bin|ladder/[^/]+\.(json|png)"
-    r"|study\.json|plan\.toml|results\.jsonl)"
+    rf"([^/]+/){{0,3}}(run\.json|recipe\.toml|{LOGS}|ladder/figures\.json|study\.json|plan\.toml|results\.jsonl)"
 )
 """What is read of the runs, studies and ladders up to three levels below a folder."""
 
-GRIDS = re.compile(r"([^/]+/){0,3}samples/step-\d+\.png")
-"""The sample grids of those runs, of which the live page shows a few."""
+ON_DEMAND = re.compile(r"([^/]+/){0,3}(samples/step-\d+\.png|ladder/[^/]+\.png|frames\.bin)")
+"""The images and frames of those runs, of which the live page shows a few."""
 
 
 def open_remote(path: str | Path) -> RemoteFolder | None:
@@ -72,7 +71,7 @@ def open_remote_runs(path: Path) -> RemoteFolder | None:
     """
     remote = open_remote(path)
     if remote is not None:
-        remote.refresh(RUNS, GRIDS)
+        remote.refresh(RUNS, ON_DEMAND)
         if not remote.names():
             remote.discard()
             raise RecipeError("no such folder, or an empty one", where=remote.url, cure="check the URL")

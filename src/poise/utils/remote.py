@@ -117,7 +117,7 @@ class RemoteFolder:
 
         Args:
             wanted: the files to fetch, by their names relative to the folder.
-            on_demand: files that are to be empty in the mirror until `fetch` is called.
+            on_demand: files that are to be empty in the mirror until `fetch` is called; then they are kept up to date.
 
         Raises:
             DiskError: the store can't be reached or does not allow it, or the disk is full.
@@ -132,7 +132,8 @@ class RemoteFolder:
                         make_folder(self._path(name).parent)
                         write_bytes(self._path(name), b"")
                         known[name] = [0, ""]
-                self._fetch([name for name in self._listed if wanted.fullmatch(name)], known)
+                asked = {name for name, (size, _) in known.items() if size and on_demand and on_demand.fullmatch(name)}
+                self._fetch([name for name in self._listed if wanted.fullmatch(name) or name in asked], known)
 
     def fetch(self, *names: str) -> None:
         """Fetch files that were listed by `refresh`, unless the mirror has them; others are left out.

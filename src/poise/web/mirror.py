@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from poise.errors import PoiseError
-from poise.runs.remote_runs import GRIDS, RUNS
+from poise.runs.remote_runs import ON_DEMAND, RUNS
 from poise.utils.remote import RemoteFolder
 
 REFRESH_SECONDS = 10.0
@@ -41,7 +41,7 @@ class MirrorRefresher:
     def look(self) -> None:
         """Look once."""
         try:
-            self.remote.refresh(RUNS, GRIDS)
+            self.remote.refresh(RUNS, ON_DEMAND)
         except PoiseError as error:
             if not self._failing:
                 self.notify(f"{error}; the page shows what was read before, and the store is asked again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +22,7 @@ from poise.web.run_index import RunIndex, id_of, public
 from poise.web.run_page import read_grid, read_run_frames, run_json
 from poise.web.series import MAX_BUCKETS, MAX_NAMES
 from poise.web.static import PAGE, Asset, asset_answer
-from poise.web.studies import ladder_image, ladder_json, study_json
+from poise.web.studies import IMAGES, ladder_image, ladder_json, study_json
 
 FORMAT = 1
 """The version of the JSON of all routes."""
@@ -84,6 +85,7 @@ class Pages:
 
     def _run(self, request: Request) -> Response:
         entry = self._entry(request)
+        self._fetch(entry, "frames.bin")
         return json_answer(run_json(self.index.root, entry) | {"series": self.series.of(entry).names()})
 
     def _series(self, request: Request) -> Response:
@@ -113,7 +115,10 @@ class Pages:
 
     def _ladder_image(self, request: Request) -> Response:
         rung, name = request.path_params["rung"], request.path_params["name"]
-        content = ladder_image(self.index.root, *self._rungs(request), rung, name)
+        ladder, runs = self._rungs(request)
+        if rung in runs and name in IMAGES:
+            self._fetch(runs[rung], "ladder", f"{name}.png")
+        content = ladder_image(self.index.root, ladder, runs, rung, name)
         return Response(content, media_type="image/png", headers={"cache-control": "private, no-cache"})
 
     def _rungs(self, request: Request) -> tuple[dict[str, Any], dict[str, RunEntry]]:
@@ -124,11 +129,8 @@ class Pages:
 
     def _grid(self, request: Request) -> Response:
         entry, step = self._entry(request), step_of(request.path_params["step"], 404)
-        if self.fetch is not None and step in entry.grids:
-            try:
-                self.fetch("/".join((*entry.parts, "samples", entry.grids[step])))
-            except PoiseError:
-                raise Refused(404, "the image can't be fetched from the store") from None
+        if step in entry.grids:
+            self._fetch(entry, "samples", entry.grids[step])
         content = read_grid(self.index.root, entry, step)
         return Response(content, media_type="image/png", headers={"cache-control": "private, no-cache"})
 
@@ -140,6 +142,12 @@ class Pages:
             raise Refused(404, "the run has no frames") from None
         shown = frames if after is None else frames.after(step_of(after))
         return Response(shown.to_bytes(), media_type="application/octet-stream")
+
+    def _fetch(self, entry: RunEntry, *names: str) -> None:
+        """Fetch a file of a run, if it is in an object store; if that fails, what there is is shown."""
+        if self.fetch is not None:
+            with suppress(PoiseError):
+                self.fetch("/".join((*entry.parts, *names)))
 
     def _entry(self, request: Request) -> RunEntry:
         try:
