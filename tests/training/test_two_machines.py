@@ -75,8 +75,8 @@ def test_rows_are_those_of_one_machine(machines: TwoMachines, tmp_path: Path) ->
     assert weights(tmp_path / "two") == weights(tmp_path / "one")
     assert stats(tmp_path / "two") == stats(tmp_path / "one")
     script = str(Path(__file__).with_name("double_precision_run.py"))
-    assert outcomes(machines, on_both(machines, [script, str(recipe), str(tmp_path / "double")]))[0] == [0, 0]
-    assert run([script, str(recipe), str(tmp_path / "alone")], 1)[0] == [0]
+    assert outcomes(machines, on_both(machines, [script, str(recipe), str(tmp_path / "double"), "1"]))[0] == [0, 0]
+    assert run([script, str(recipe), str(tmp_path / "alone"), "1"], 1)[0] == [0]
     for double, alone in zip(stats(tmp_path / "double"), stats(tmp_path / "alone"), strict=True):
         for name, stat in alone.items():
             assert double[name] == pytest.approx(stat, rel=1e-5, abs=1e-9), name
