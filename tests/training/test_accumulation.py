@@ -17,6 +17,7 @@ from poise.engine.compute import ComputeSettings
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_recipe
+from poise.training.precheck import check
 from poise.training.state import TrainState
 from training.test_ranks import write_recipe
 
@@ -57,6 +58,13 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, capsys: pytes
         "batch: must be a multiple of 5 with --accumulate 5, found 32; choose --accumulate 4, or set it to 30" in told
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_check_takes_the_number_of_parts(tmp_path: Path) -> None:
+    recipe = decode(load_recipe(str(write_recipe(tmp_path / "recipe.toml", "ring", "steps=4"))))
+    assert check(recipe, accumulate=4).estimate is not None
+    (refusal,) = check(recipe, accumulate=5).findings.refusals
+    assert refusal.field == "batch"
 
 
 class Saved:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli.options import AsJson, Changes, Data, DataRoot, Device, Precision, Recipe, TrustCode
+from poise.cli.options import Accumulate, AsJson, Changes, Data, DataRoot, Device, Precision, Recipe, TrustCode
 from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def check(
     as_json: AsJson = False,
     device: Device = "auto",
     precision: Precision = "auto",
+    accumulate: Accumulate = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
@@ -67,6 +68,7 @@ def check(
             warm_up=warm_up,
             device=device,
             precision=precision,
+            accumulate=accumulate or 1,
             trust_code=trust_code,
         )
     if choice is not None:

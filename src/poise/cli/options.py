@@ -38,6 +38,9 @@ Freeze = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)]
+Accumulate = Annotated[
+    int | None, typer.Option(min=1, help="Compute a batch in this many parts, one after another: saves memory.")
+]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Allow the recipe to run its own Python files.")]
 TrustNamedCode = Annotated[bool, typer.Option("--trust-code", help="Allow Python files that are named to run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text to stdout.")]

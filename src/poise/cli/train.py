@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from poise.cli.options import (
+    Accumulate,
     Changes,
     Data,
     DataRoot,
@@ -46,9 +47,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     device: Device = "auto",
     precision: Precision = "auto",
-    accumulate: Annotated[
-        int | None, typer.Option(min=1, help="Compute a batch in this many parts, one after another: saves memory.")
-    ] = None,
+    accumulate: Accumulate = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Train a GAN: any recipe on any images.

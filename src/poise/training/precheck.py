@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from poise.core.ranks import ALONE
 from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits, ImageDataConfig, SizedSource, loading_memory
 from poise.engine.compute import choose_compute
@@ -29,6 +30,7 @@ from poise.runs import state_tensors
 from poise.training import run_info
 from poise.training.initial_weights import describe_initial_weights, read_initial_weights
 from poise.training.output_ranges import check_output_ranges, label_dominates
+from poise.training.rank_checks import check_division, of_one_part
 from poise.training.state import TrainState, check_single_sample_batch
 from poise.training.step_time import row_seconds, step_seconds
 from poise.user_code.loading import allow_user_code
@@ -116,6 +118,7 @@ def check(
     warm_up: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    accumulate: int = 1,
     trust_code: bool = False,
 ) -> Report:
     """Check a recipe, its data and its players.
@@ -127,6 +130,7 @@ def check(
         warm_up: whether to train D alone for some hundred moves.
         device: as for training.
         precision: as for training.
+        accumulate: as for training.
         trust_code: whether Python files that the recipe names may be run.
 
     Raises:
@@ -140,7 +144,7 @@ def check(
         findings = check_compatibility(recipe, (3, *recipe.data.height_width))
     if findings.refusals or not with_data:
         return Report(findings, notes, None, None)
-    compute = choose_compute(device, precision, recipe)
+    compute = choose_compute(device, precision, recipe, accumulate)
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
     notes += data.notes + unused_labels_note(recipe, len(data.train.classes)) + untrained_layers_note(recipe)
@@ -151,11 +155,12 @@ def check(
     if findings.refusals:
         return Report(findings, notes, None, None)
     try:
+        check_division(recipe, ALONE, accumulate)
         initial = None if recipe.init is None else read_initial_weights(recipe.init, trust_code=trust_code)
         state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
         notes += state.critics.notes
         notes += [] if initial is None else describe_initial_weights(initial, state.game)
-        check_single_sample_batch(recipe, compute, data)
+        check_single_sample_batch(of_one_part(recipe, ALONE, accumulate), compute, data)
         findings.warnings += check_output_ranges(recipe, data.train)
         if recipe.labels.g is not None:
             classes = len(data.train.classes)
