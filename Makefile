@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu feed workers finetuning smallsets translation critics parity align golden slow kills machines page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu sizes scale feed workers finetuning smallsets translation critics parity align golden slow kills machines page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -39,6 +39,13 @@ gpu: $(READY)  ## checks and measures everything on one CUDA card; writes gpu-re
 
 ranks: $(READY)  ## throughput of one rank per core beside that of one rank with all cores; minutes
 	$(BIN)/python benchmarks/ranks.py
+
+sizes: $(READY)  ## images per second and memory of DCGAN against its sizes; twenty minutes and 12 GB of disk
+	$(BIN)/python benchmarks/sizes.py --write
+
+scale: $(READY)  ## the operations of large runs, and the model of several ranks beside two ranks of this machine; ten minutes
+	$(BIN)/python benchmarks/scale.py count
+	$(BIN)/python benchmarks/scale.py check
 
 feed: $(READY)  ## the time to open a million decoded images, and batches loaded beside a training step; 13 GB of disk, minutes
 	$(BIN)/python benchmarks/feed.py

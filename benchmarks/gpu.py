@@ -36,8 +36,8 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from _operations import FlopCounter
 from _training_loops import HandWritten, Samplers, dcgan
 from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits, ImageDataset
@@ -232,11 +232,11 @@ def check_speed(rig: Rig) -> Result:
     for precision in PRECISIONS:
         peak = peak_flops(rig, precision)
         results[f"peak {precision}"] = {"TFLOP/s": round(peak / 1e12, 3)}
-        for name in MODELS[:1] if rig.quick else MODELS:
+        for name in MODELS:
             for side in RESOLUTIONS[:1] if rig.quick else RESOLUTIONS:
                 rig.forget_memory()
                 state = model_state(name, side, precision, rig)
-                with FlopCounterMode(display=False) as counter:
+                with FlopCounter() as counter:
                     state.step()
                 seconds = rig.seconds(state.step, 2 if rig.quick else 20)
                 share = counter.get_total_flops() / seconds / peak
