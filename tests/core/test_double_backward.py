@@ -1,4 +1,4 @@
-"""The convolution whose second derivative is its own: the same numbers as PyTorch's, and fewer of them asked for."""
+"""Convolutions whose gradients are their own: the same numbers as PyTorch's, and fewer of them asked for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.functional import conv2d, conv_transpose2d
 
-from poise.core.double_backward import Conv2d, input_gradients
+from poise.core import double_backward
+from poise.core.double_backward import Conv2d, ConvTranspose2d, input_gradients
 
 KINDS: list[dict[str, Any]] = [
     {"kernel_size": 4, "stride": 2, "padding": 1},
@@ -17,15 +19,30 @@ KINDS: list[dict[str, Any]] = [
     {"kernel_size": 1},
     {"kernel_size": 3, "stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
     {"kernel_size": 3, "padding": 1, "groups": 2},
+    {"kernel_size": 4, "stride": 2, "padding": 1, "transposed": True},
+    {"kernel_size": 3, "stride": (2, 3), "padding": (0, 1), "output_padding": (1, 2), "transposed": True},
+    {"kernel_size": 3, "stride": 2, "groups": 2, "bias": False, "transposed": True},
 ]
 every_kind = pytest.mark.parametrize("conv_options", KINDS, ids=str)
 
 
-def twins(conv_options: dict[str, Any], **kwargs: Any) -> tuple[Conv2d, nn.Conv2d]:
+@pytest.fixture(params=["kernel", "product"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How gradients of weights are computed: by PyTorch's kernel, or as if all weights were large."""
+    if request.param == "product":
+        monkeypatch.setattr(double_backward, "FASTER", (torch.float32, torch.float64))
+        monkeypatch.setattr(double_backward, "LARGE", 0)
+        monkeypatch.setattr(double_backward, "LARGE_PER_PIXEL", 0)
+    return request.param
+
+
+def twins(conv_options: dict[str, Any], **kwargs: Any) -> tuple[Conv2d | ConvTranspose2d, nn.Module]:
     """Ours and PyTorch's, with the same weights."""
     torch.manual_seed(0)
-    ours = Conv2d(4, 6, **conv_options, dtype=kwargs.get("dtype", torch.float64))
-    theirs = nn.Conv2d(4, 6, **conv_options, dtype=kwargs.get("dtype", torch.float64))
+    options = {"dtype": kwargs.get("dtype", torch.float64)} | conv_options
+    transposed = options.pop("transposed", False)
+    ours = (ConvTranspose2d if transposed else Conv2d)(4, 6, **options)
+    theirs = (nn.ConvTranspose2d if transposed else nn.Conv2d)(4, 6, **options)
     theirs.load_state_dict(ours.state_dict())
     return ours, theirs
 
@@ -46,7 +63,7 @@ def penalised(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 @every_kind
-def test_the_numbers_are_pytorchs(conv_options: dict[str, Any]) -> None:
+def test_the_numbers_are_pytorchs(conv_options: dict[str, Any], way: str) -> None:
     ours, theirs = twins(conv_options)
     mine, other = penalised(ours, maps()), penalised(theirs, maps())
     assert mine.keys() == other.keys()
@@ -68,7 +85,7 @@ def test_forward_and_first_gradient_are_pytorchs_to_the_bit(conv_options: dict[s
 
 
 @every_kind
-def test_against_differences(conv_options: dict[str, Any]) -> None:
+def test_against_differences(conv_options: dict[str, Any], way: str) -> None:
     net, _ = twins(conv_options)
     weights = list(net.parameters())
 
@@ -79,10 +96,35 @@ def test_against_differences(conv_options: dict[str, Any]) -> None:
     assert gradgradcheck(conv, (maps(), *weights), fast_mode=True)
 
 
+@pytest.mark.parametrize("layer", [Conv2d, ConvTranspose2d])
+@pytest.mark.parametrize("large", [True, False])
+def test_only_the_gradient_of_a_large_weight_is_a_matrix_product(
+    layer: type[Conv2d | ConvTranspose2d], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tensor] = []
+    real = double_backward.weight_gradient
+
+    def counted(*given: Any) -> Tensor:
+        asked.append(real(*given))
+        return asked[-1]
+
+    monkeypatch.setattr(double_backward, "weight_gradient", counted)
+    net = layer(64, 256 if large else 64, 4, 2, 1, bias=False)
+    x = torch.randn(2, 64, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(x)
+        out.float().square().sum().backward()  # in autocast, as the gradients of penalties
+    assert len(asked) == large
+    convolve = conv_transpose2d if layer is ConvTranspose2d else conv2d
+    weight = net.weight.detach().bfloat16().float().requires_grad_()
+    convolve(x.detach().bfloat16().float(), weight, stride=2, padding=1).backward(2 * out.detach().float())
+    assert net.weight.grad is not None
+    assert weight.grad is not None
+    assert float((net.weight.grad - weight.grad).norm() / weight.grad.norm()) < 2**-8  # a rounding to bfloat16
+
+
 def test_a_slope_asks_for_no_weights_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked of the kernel: by input alone for the slope; each weight once for the cost, once for the slope."""
-    from poise.core import double_backward
-
     asked: list[tuple[bool, ...]] = []
     real = double_backward.ConvGeometry.backward
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from contracts.tiny import one_thread
-from poise.core.double_backward import Conv2d
+from poise.core.double_backward import Conv2d, ConvTranspose2d
 from poise.core.types import Shape
 from poise.networks.base import mixes_samples
 from poise.networks.blocks import MapToScore, ProjectAndReshape
@@ -94,7 +94,7 @@ def test_the_papers_generator() -> None:
 
 
 def kinds_of(layers: nn.Sequential) -> list[str]:
-    names = {Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.BatchNorm2d: "norm", nn.Tanh: "tanh"}
+    names = {Conv2d: "conv", ConvTranspose2d: "conv", nn.BatchNorm2d: "norm", nn.Tanh: "tanh"}
     names |= {ProjectAndReshape: "conv"}
     return [names.get(type(m), "act") for m in layers]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pixel_shuffle
 
 from contracts.tiny import recipe, session, source
-from poise.core.double_backward import Conv2d
+from poise.core.double_backward import Conv2d, ConvTranspose2d
 from poise.networks.blocks import Down, Up, downsampling, upsampling
 from poise.recipe.checks.compatibility import check_compatibility
 
@@ -58,7 +58,7 @@ def test_layers_match_their_definitions() -> None:
     smooth = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
     assert torch.equal(apply(layers), layers[1](smooth))
     layers = upsampling("transposed", 5, 3, bias=True)
-    assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(nn.ConvTranspose2d, (4, 4), (2, 2))]
+    assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(ConvTranspose2d, (4, 4), (2, 2))]
     layers = downsampling("conv", 5, 3, bias=True)
     assert [(type(m), m.kernel_size, m.stride) for m in layers] == [(Conv2d, (4, 4), (2, 2))]
     layers = downsampling("average", 5, 3, bias=True)
@@ -72,7 +72,7 @@ def test_layers_match_their_definitions() -> None:
 def test_dcgan_trains_with_each(up: Up, down: Down) -> None:
     network = {"g": {"kind": "dcgan", "width": 2, "up": up}, "d": {"kind": "dcgan", "width": 2, "down": down}}
     run = session("pictures", network=network)
-    names = {nn.ConvTranspose2d: "transposed", nn.PixelShuffle: "pixel_shuffle", nn.AvgPool2d: "average"}
+    names = {ConvTranspose2d: "transposed", nn.PixelShuffle: "pixel_shuffle", nn.AvgPool2d: "average"}
     names |= {nn.MaxPool2d: "max"}
     seen = [names.get(type(m), getattr(m, "mode", None)) for p in run.game.players.values() for m in p.net.modules()]
     assert [kind for kind in seen if isinstance(kind, str)] == ([down] * 2 if down != "conv" else []) + [up] * 2

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from poise.core.double_backward import Conv2d
+from poise.core.double_backward import Conv2d, ConvTranspose2d
 from poise.core.types import Shape
 from poise.networks.map_sizes import Size
 from poise.networks.norms import Norm
@@ -60,7 +60,7 @@ def upsampling(name: Up, in_channels: int, out_channels: int, *, bias: bool) -> 
         bias: whether the convolution has a bias.
     """
     if name == "transposed":
-        return [nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=bias)]
+        return [ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=bias)]
     if name == "pixel_shuffle":
         return [nn.Conv2d(in_channels, 4 * out_channels, 3, 1, 1, bias=bias), nn.PixelShuffle(2)]
     return [interpolation(name), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias)]

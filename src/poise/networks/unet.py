@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from poise.core.double_backward import Conv2d, ConvTranspose2d
 from poise.core.types import Shape
 from poise.networks.base import TranslatorConfig
 from poise.networks.blocks import SLOPE, DropoutSlot, Output, init_weights_, output_activation
@@ -51,16 +52,16 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int, out_shape: Shape, widths: list[int], norm: Norm, out: Output) -> None:
         super().__init__()
         bias = keeps_bias(norm)
-        downs = [nn.Sequential(nn.Conv2d(in_channels, widths[0], 4, 2, 1, bias=bias))]
+        downs = [nn.Sequential(Conv2d(in_channels, widths[0], 4, 2, 1, bias=bias))]
         for number, (wide, narrow) in enumerate(pairwise(widths), 2):
-            layers: list[nn.Module] = [nn.LeakyReLU(SLOPE), nn.Conv2d(wide, narrow, 4, 2, 1, bias=bias)]
+            layers: list[nn.Module] = [nn.LeakyReLU(SLOPE), Conv2d(wide, narrow, 4, 2, 1, bias=bias)]
             layers += unscaled_norm(norm, narrow) if number < len(widths) else []
             downs.append(nn.Sequential(*layers))
         ups: list[nn.Sequential] = []
         for number, (inner, outer) in enumerate(pairwise(widths[::-1])):
-            up = nn.ConvTranspose2d(2 * inner if number else inner, outer, 4, 2, 1, bias=bias)
+            up = ConvTranspose2d(2 * inner if number else inner, outer, 4, 2, 1, bias=bias)
             ups.append(nn.Sequential(nn.ReLU(inplace=True), up, *unscaled_norm(norm, outer), DropoutSlot(number)))
-        last = nn.ConvTranspose2d(2 * widths[0] if ups else widths[0], out_shape[0], 4, 2, 1)
+        last = ConvTranspose2d(2 * widths[0] if ups else widths[0], out_shape[0], 4, 2, 1)
         ups.append(nn.Sequential(nn.ReLU(inplace=True), last, output_activation(out, out_shape)))
         self.downs, self.ups = nn.ModuleList(downs), nn.ModuleList(ups)
         init_weights_(self, norm)
