@@ -39,6 +39,14 @@ def test_a_link_is_fitted_to_what_it_would_take(benchmarks: Any) -> None:
     assert found == pytest.approx(link)
 
 
+def test_a_published_time_means_a_share_of_the_peak(benchmarks: Any) -> None:
+    scale = benchmarks("scale")
+    published = scale.Published("r3gan-32", "", ranks=2, device="", peak=1e12, images=100, seconds=5.0)
+    assert scale.implied_share(published, {"flops_per_image": 2e10}) == pytest.approx(0.2)
+    counted = json.loads(scale.RESULTS.read_text("utf-8"))["count"]["r3gan-32"]
+    assert {round(weights / 1e6, 1) for weights in counted["weights"].values()} == {20.7}  # as in the paper's table 9
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
 def test_both_gradients_of_a_convolution_take_as_much_as_the_convolution(
@@ -60,6 +68,7 @@ def test_the_pages_show_what_is_recorded(benchmarks: Any) -> None:
     scale, sizes = benchmarks("scale"), benchmarks("sizes")
     recorded, page = json.loads(scale.RESULTS.read_text("utf-8")), scale.PAGE.read_text("utf-8")
     assert scale.run_table(recorded["count"]) in page
+    assert scale.published_table(recorded["count"]) in page
     assert scale.check_table(recorded["check"]["steps"], scale.Link(**recorded["check"]["link"])) in page
     lines = [json.loads(line) for line in sizes.RESULTS.read_text("utf-8").splitlines()]
     assert sizes.table(lines) in sizes.PAGE.read_text("utf-8")
