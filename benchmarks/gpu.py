@@ -37,7 +37,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic
 import numpy as np
 import torch
 
-from _operations import FlopCounter
+from _measuring import FlopCounter, peak_flops
 from _training_loops import HandWritten, Samplers, dcgan
 from poise.core.types import MoveContext, Side
 from poise.data.source import DataSplits, ImageDataset
@@ -207,16 +207,6 @@ def check_moving(rig: Rig) -> Result:
     return {"devices": ["cpu", str(rig.device), "cpu"]}
 
 
-def peak_flops(rig: Rig, precision: Precision) -> float:
-    """The most floating point operations per second of a square matrix product."""
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    best = 0.0
-    for side in (256,) if rig.quick else PRODUCTS:
-        a, b = (torch.randn(side, side, device=rig.device, dtype=dtype) for _ in range(2))
-        best = max(best, 2 * side**3 / rig.seconds(lambda a=a, b=b: a @ b, 5))
-    return best
-
-
 def model_state(name: str, side: int, precision: Precision, rig: Rig) -> TrainState:
     """The state of a recipe on colour noise."""
     table = shipped(name, quick=rig.quick) | {"data": {"kind": "folder", "path": "noise", "size": side}}
@@ -230,7 +220,8 @@ def check_speed(rig: Rig) -> Result:
     """See the module."""
     results: Result = {}
     for precision in PRECISIONS:
-        peak = peak_flops(rig, precision)
+        dtype, sides = (torch.float32 if precision == "fp32" else torch.bfloat16), (256,) if rig.quick else PRODUCTS
+        peak = peak_flops(dtype, sides, lambda product: rig.seconds(product, 5), rig.device)
         results[f"peak {precision}"] = {"TFLOP/s": round(peak / 1e12, 3)}
         for name in MODELS:
             for side in RESOLUTIONS[:1] if rig.quick else RESOLUTIONS:

@@ -22,9 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,7 +33,7 @@ import numpy as np
 import torch
 from torch import distributed as dist
 
-from _operations import FlopCounter, OperationCounter
+from _measuring import FlopCounter, OperationCounter, replace_block, timed
 from poise.core import double_backward
 from poise.core.process_ranks import connected_ranks
 from poise.core.ranks import ALONE, Ranks
@@ -47,6 +45,7 @@ from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import set_value
 from poise.training.state import TrainState
+from ranks import free_port
 
 RESULTS = Path(__file__).with_name("scale.json")
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
@@ -158,6 +157,9 @@ LINKS = {1: Link(0.0, float("inf")), 8: Link(15e-6, 200e9), 64: Link(30e-6, 25e9
 HOST_SECONDS = 8e-6
 """Assumed time of the host per operation that it sends to a GPU."""
 
+ROUNDS = 7
+"""How often the model is compared with what two ranks take."""
+
 SAMPLES = 4
 """The batch that operations are counted with; those per image do not depend on it."""
 
@@ -214,23 +216,6 @@ def estimate(run: Run, counted: Mapping[str, Any], peak: float, share: float, ra
     sizes = [4 * weights for weights in counted["weights"].values()]
     step = step_seconds(compute, counted["operations"] * HOST_SECONDS, sizes, ranks, LINKS[ranks])
     return step * run.images / run.batch
-
-
-def free_port() -> int:
-    """A port that nothing uses."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def timed(function: Callable[[], object], repeats: int) -> list[float]:
-    """The times that a function takes."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
 
 
 def small_state(name: str, batch_divisor: int, ranks: Ranks) -> TrainState:
@@ -294,7 +279,13 @@ def fit_link(seconds: Mapping[str, float], ranks: int) -> Link:
     return Link(float(latency), float(1 / inverse))
 
 
-def check_model(recipe: str, repeats: int, link: Link) -> dict[str, float]:
+def check_model(recipe: str, repeats: int, rounds: int, link: Link) -> dict[str, list[float]]:
+    """See `check_once`; one value per round."""
+    found = [check_once(recipe, repeats, link) for _ in range(rounds)]
+    return {name: [one[name] for one in found] for name in found[0]}
+
+
+def check_once(recipe: str, repeats: int, link: Link) -> dict[str, float]:
     """The predicted and the measured time of a step on two ranks, and what the prediction is made of, in seconds."""
     alone = {"kind": "alone", "recipe": recipe, "divisor": 2, "repeats": repeats}
     whole = play({**alone, "divisor": 1}, 1, connected=False)
@@ -349,22 +340,16 @@ def published_table(counted: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def check_table(checked: Mapping[str, Mapping[str, float]], link: Link) -> str:
-    """The table of the check as markdown."""
+def check_table(checked: Mapping[str, Mapping[str, Sequence[float]]], link: Link) -> str:
+    """The table of the check as markdown: medians over the rounds, and the range of the ratios."""
     names = list(next(iter(checked.values())))
     lines = [f"| recipe | {' | '.join(names)} | measured / predicted |", "|" + "---|" * (len(names) + 2)]
     for recipe, found in checked.items():
-        cells = " | ".join(f"{1000 * found[name]:.1f} ms" for name in names)
-        lines.append(f"| `{recipe}` | {cells} | {found['measured'] / found['predicted']:.2f} |")
+        cells = " | ".join(f"{1000 * median(found[name]):.1f} ms" for name in names)
+        ratios = [a / b for a, b in zip(found["measured"], found["predicted"], strict=True)]
+        lines.append(f"| `{recipe}` | {cells} | {median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] |")
     fitted = f"gloo on this machine: latency {1e6 * link.latency:.0f} µs, bandwidth {link.bandwidth / 1e9:.2f} GB/s"
     return "\n".join([*lines, "", f"The link, fitted to all-reduces of 4 bytes to 32 MB: {fitted}."])
-
-
-def replace_block(page: str, name: str, text: str) -> str:
-    """A page with another text between the comments of a block."""
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = page.partition(start)
-    return f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> None:
@@ -383,7 +368,8 @@ def main() -> None:
         found = play({"kind": "links", "sizes": sizes, "repeats": repeats}, 2, connected=True)["seconds"]
         link = fit_link(found, 2)
         recipes = {"ring": 2} if options.quick else {"dcgan": 30, "ring": 400}
-        checked = {recipe: check_model(recipe, count, link) for recipe, count in recipes.items()}
+        rounds = 1 if options.quick else ROUNDS
+        checked = {recipe: check_model(recipe, count, rounds, link) for recipe, count in recipes.items()}
         results["check"] = {"all-reduce": found, "link": link._asdict(), "steps": checked}
         print(check_table(checked, link))
     if not options.quick:

@@ -18,8 +18,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -29,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from _operations import FlopCounter
+from _measuring import FlopCounter, median_seconds, peak_flops, replace_block, timed
 from poise.data.source import DataSplits, ImageDataset
 from poise.engine.compute import ComputeSettings, Precision, native_bf16
 from poise.training.state import TrainState
@@ -37,7 +36,6 @@ from throughput import Size, image_recipe
 
 RESULTS = Path(__file__).with_name("sizes.jsonl")
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
-START, END = "<!-- sizes -->", "<!-- end of sizes -->"
 PRODUCTS = (1024, 2048, 4096)
 """The sides of the square matrices whose product gives the peak."""
 
@@ -89,26 +87,6 @@ def noise(case: Case, folder: Path) -> ImageDataset:
     return ImageDataset(np.memmap(path, np.uint8, "r", shape=shape), rows=np.arange(case.images))
 
 
-def seconds(function: Callable[[], object], repeats: int) -> list[float]:
-    """The times that a function takes."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def peak_flops(precision: Precision, *, quick: bool) -> float:
-    """The most floating point operations per second of a square matrix product."""
-    dtype, best = (torch.float32 if precision == "fp32" else torch.bfloat16), 0.0
-    for side in (64,) if quick else PRODUCTS:
-        a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
-        _ = a @ b
-        best = max(best, 2 * side**3 / median(seconds(lambda a=a, b=b: a @ b, 3)))
-    return best
-
-
 class PeakMemory:
     """Looks again and again how much memory this process has, without pages of mapped files (Linux only)."""
 
@@ -143,12 +121,13 @@ def measure(case: Case, folder: Path, *, quick: bool) -> dict[str, float]:
     state = TrainState(recipe, ComputeSettings(torch.device("cpu"), case.precision), DataSplits(noise(case, folder)))
     with FlopCounter() as counter:
         state.step()
+    dtype, sides = (torch.float32 if case.precision == "fp32" else torch.bfloat16), (64,) if quick else PRODUCTS
     steps, memory, peaks = [], PeakMemory(), []
     with memory:
         state.step()
     for _ in range(2):
-        steps += seconds(state.step, 1 if quick else STEPS)
-        peaks.append(peak_flops(case.precision, quick=quick))
+        steps += timed(state.step, 1 if quick else STEPS)
+        peaks.append(peak_flops(dtype, sides, median_seconds))
     step = median(steps)
     share = counter.get_total_flops() / step / max(peaks)
     return {
@@ -172,12 +151,6 @@ def table(lines: list[dict[str, float | str]]) -> str:
         rate, share, memory = float(line["images/s"]), float(line["share"]), float(line["MiB"])
         rows.append(f"| {sizes} | {line['precision']} | {rate:,.1f} | {share:.0%} | {memory:,.0f} |")
     return "\n".join(rows)
-
-
-def replace_table(page: str, text: str) -> str:
-    """A page with another table between the two comments."""
-    before, _, rest = page.partition(START)
-    return f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}"
 
 
 def main() -> None:
@@ -208,7 +181,7 @@ def main() -> None:
     print(text)
     if args.write and not args.quick:
         RESULTS.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
-        PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
+        PAGE.write_text(replace_block(PAGE.read_text("utf-8"), "sizes", text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_a_published_time_means_a_share_of_the_peak(benchmarks: Any) -> None:
 def test_both_gradients_of_a_convolution_take_as_much_as_the_convolution(
     layer: type[nn.Module], groups: int, benchmarks: Any
 ) -> None:
-    counter = benchmarks("_operations").FlopCounter
+    counter = benchmarks("_measuring").FlopCounter
     net, images = layer(16, 32, 3, padding=1, groups=groups), torch.randn(2, 16, 8, 8, requires_grad=True)
     with counter() as forward:
         output = net(images)

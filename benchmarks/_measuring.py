@@ -1,7 +1,10 @@
-"""Counts the operations of a step."""
+"""What several benchmarks share: times, counts of operations, the peak of the processor, tables in pages."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
@@ -71,3 +74,47 @@ class OperationCounter(TorchDispatchMode):
         name = func.overloadpacket.__name__
         self.count += not (name in WITHOUT_KERNEL or name.startswith("empty"))
         return func(*args, **(kwargs or {}))
+
+
+def timed(function: Callable[[], object], repeats: int) -> list[float]:
+    """The times that a function takes, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def peak_flops(
+    dtype: torch.dtype,
+    sides: tuple[int, ...],
+    seconds: Callable[[Callable[[], object]], float],
+    device: torch.device | str = "cpu",
+) -> float:
+    """The most floating point operations per second of a product of square matrices.
+
+    Args:
+        dtype: the type of the numbers.
+        sides: the sides of the matrices.
+        seconds: measures how long a function takes.
+        device: where they are multiplied.
+    """
+    best = 0.0
+    for side in sides:
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        _ = a @ b
+        best = max(best, 2 * side**3 / seconds(lambda a=a, b=b: a @ b))
+    return best
+
+
+def median_seconds(function: Callable[[], object], repeats: int = 3) -> float:
+    """The median time of a function, in seconds."""
+    return median(timed(function, repeats))
+
+
+def replace_block(page: str, name: str, text: str) -> str:
+    """A page with another text between the comments that begin and end a block."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(start)
+    return f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}"
