@@ -277,6 +277,14 @@ CASES: dict[str, Case] = {
         "T04",
         "'minibatch_stddev' gets",
     ),
+    # ---- _sync_batch_norm
+    "batch norms to synchronise that are not there": Case(
+        (networks(g={"norm": "none"}, d={"norm": "none"}) | {"sync_batch_norm": True}, []),
+        (networks(g={"norm": "batch"}, d={"norm": "none"}) | {"sync_batch_norm": True}, []),
+        "sync_batch_norm",
+        "T05a",
+        "changes nothing",
+    ),
     # ---- _constant_schedules
     "a linear schedule after the end": Case(
         ({}, [{"kind": NOISE, "sigma": linear_schedule(after=12, until=20)}]),

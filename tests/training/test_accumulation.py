@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+import poise
 from poise.cli import main
 from poise.core.move import MoveData, join_parts
 from poise.core.types import DiscriminatorOutput
 from poise.engine.compute import ComputeSettings
+from poise.errors import OutOfMemory, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_recipe
 from poise.training.precheck import check
 from poise.training.state import TrainState
+from poise.training.train import train as start_training
 from training.test_ranks import write_recipe
 
 
@@ -65,6 +68,34 @@ def test_a_check_takes_the_number_of_parts(tmp_path: Path) -> None:
     assert check(recipe, accumulate=4).estimate is not None
     (refusal,) = check(recipe, accumulate=5).findings.refusals
     assert refusal.field == "batch"
+
+
+@pytest.mark.parametrize("accumulate", [0, -2])
+def test_less_than_one_part_is_refused(accumulate: int, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"--accumulate: must be 1 or more, found"):
+        poise.train(
+            str(write_recipe(tmp_path / "recipe.toml")), tmp_path / "run", accumulate=accumulate, progress=False
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_part_may_be_a_single_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", "ring", "steps=2", "batch=4")
+    assert train(recipe, "--out", tmp_path / "run", "--accumulate", 4) == 0
+    assert "4 parts one after another, 1 sample each" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "advised"), [(None, 4), (2, 4), (8, 16)])
+def test_too_little_memory_advises_more_parts(
+    given: int | None, advised: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(TrainState, "step", no_memory)
+    recipe = decode(load_recipe(str(write_recipe(tmp_path / "recipe.toml", "ring", "steps=2"))))
+    with pytest.raises(OutOfMemory, match=f"so does a batch in parts: --accumulate {advised}$"):
+        start_training(recipe, tmp_path / "run", accumulate=given)
 
 
 class Saved:

@@ -20,9 +20,7 @@ from training.test_ranks import POISE, ended, start_each, state_of, write_recipe
 
 def facts(**changes: Any) -> dict[str, Any]:
     recipe = decode(load_table("ring"))
-    return (
-        machine_checks.start_facts(recipe, choose_compute("cpu", "fp32", recipe), accumulate=1, resume=False) | changes
-    )
+    return machine_checks.start_facts(recipe, choose_compute("cpu", "fp32", recipe), resume=False) | changes
 
 
 @pytest.mark.parametrize(
@@ -55,7 +53,7 @@ def test_data_may_be_at_another_place_on_each_machine() -> None:
     other = decode(table)
     compute = choose_compute("cpu", "fp32", first)
     machine_checks.refuse_other_start(
-        [machine_checks.start_facts(one, compute, accumulate=1, resume=False) for one in (first, other)]
+        [machine_checks.start_facts(one, compute, resume=False) for one in (first, other)]
     )
 
 

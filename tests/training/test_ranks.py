@@ -296,3 +296,12 @@ def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path) -> None:
     launcher.communicate(timeout=120)
     assert launcher.returncode == 0
     assert weights(out) == weights(whole)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_to_wait_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml")
+    codes, texts = run([*POISE, "train", str(recipe), "--out", str(tmp_path / "run")], POISE_RANK_TIMEOUT=text)
+    assert codes == [2, 2]
+    assert all(f"POISE_RANK_TIMEOUT: is not a time to wait for a rank, found '{text}'" in one for one in texts)
+    assert not any("Traceback" in one for one in texts)

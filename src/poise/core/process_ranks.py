@@ -27,6 +27,10 @@ DEFAULT_TIMEOUT = 1800.0
 """As in PyTorch. A rank waits that long while rank 0 evaluates or writes."""
 
 
+MAX_TIMEOUT = 7 * 86400.0
+"""A week; longer times do not fit into the numbers that gloo counts with."""
+
+
 @contextmanager
 def connected_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     """Connect the ranks that a launcher has started, of which there are several, for the duration of the block.
@@ -41,7 +45,7 @@ def connected_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         machine.
 
     Raises:
-        RecipeError: a device is given that all ranks would share.
+        RecipeError: a device is given that all ranks would share, or the time to wait is none.
         RankLost: another rank did not start.
     """
     uses_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -53,13 +57,30 @@ def connected_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     if dist.is_initialized():
         yield ProcessRanks(), device
         return
-    seconds = float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT))
+    seconds = _timeout()
     with lost_ranks():
         dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=timedelta(seconds=seconds))
     try:
         yield ProcessRanks(), device
     finally:
         dist.destroy_process_group()  # the other ranks notice that this one has left
+
+
+def _timeout() -> float:
+    """The seconds that `TIMEOUT` has, or the default.
+
+    Raises:
+        RecipeError: it is no time.
+    """
+    text = os.environ.get(TIMEOUT, "").strip()
+    try:
+        seconds = float(text) if text else DEFAULT_TIMEOUT
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MAX_TIMEOUT:
+        cure = f"give seconds, more than 0 and up to {MAX_TIMEOUT:,.0f}, such as 600"
+        raise RecipeError("is not a time to wait for a rank", where=TIMEOUT, found=f"'{text}'", cure=cure)
+    return seconds
 
 
 @contextmanager

@@ -64,9 +64,11 @@ def choose_compute(device: str, precision: str, recipe: Recipe, accumulate: int 
     """The compute settings for a recipe, from `--device`, `--precision` and `--accumulate`.
 
     Raises:
-        RecipeError: the device is not available, or the precision is unknown.
+        RecipeError: the device is not available, the precision is unknown, or there are no parts.
     """
     chosen = _device(device)
+    if accumulate < 1:
+        raise RecipeError("must be 1 or more", where="--accumulate", found=str(accumulate))
     if precision not in ("auto", "fp32", "bf16"):
         raise RecipeError(
             "must be auto, fp32 or bf16", where="--precision", found=f"'{precision}'", cure=CURES.get(precision, "")

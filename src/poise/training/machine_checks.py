@@ -29,9 +29,7 @@ MAX_FIELDS = 3
 """How many fields of two recipes an error names."""
 
 
-def check_same_start(
-    agreement: Agreement, recipe: Recipe, compute: ComputeSettings, *, accumulate: int, resume: bool
-) -> None:
+def check_same_start(agreement: Agreement, recipe: Recipe, compute: ComputeSettings, *, resume: bool) -> None:
     """Refuse to train together with a rank that would train something else, for example on another machine.
 
     All ranks raise the same error.
@@ -41,11 +39,11 @@ def check_same_start(
             data is), or another precision or number of parts of a batch; or it starts a run that others resume.
     """
     if agreement.ranks.size > 1:
-        text = json.dumps(start_facts(recipe, compute, accumulate=accumulate, resume=resume))
+        text = json.dumps(start_facts(recipe, compute, resume=resume))
         refuse_other_start([json.loads(one) for one in agreement.texts(text)])
 
 
-def start_facts(recipe: Recipe, compute: ComputeSettings, *, accumulate: int, resume: bool) -> dict[str, Any]:
+def start_facts(recipe: Recipe, compute: ComputeSettings, *, resume: bool) -> dict[str, Any]:
     """What must be the same on all ranks before the data is loaded, and the name of the machine."""
     versions = compute.settings()["versions"]
     return {
@@ -57,7 +55,7 @@ def start_facts(recipe: Recipe, compute: ComputeSettings, *, accumulate: int, re
             path: value for path, value in dotted_fields(recipe.canonical()).items() if path not in NOT_COMPARED
         },
         "precision": compute.precision,
-        "accumulate": accumulate,
+        "accumulate": compute.accumulate,
         "resume": resume,
     }
 

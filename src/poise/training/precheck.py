@@ -292,7 +292,8 @@ def warm_up_discriminator(state: TrainState, moves: int = WARM_UP_MOVES) -> Warm
     losses: list[float] = []
     noise = 0.0
     for done in range(moves):
-        context = MoveContext(done, max(recipe.steps, moves), recipe.batch, state.streams).for_move(Side.D, 0)
+        steps, parts = max(recipe.steps, moves), state.compute.accumulate
+        context = MoveContext(done, steps, recipe.batch, state.streams, accumulate=parts).for_move(Side.D, 0)
         state.streams.seed_global("step", done)
         make_move(state.game, state.batches, context, state.step_metrics)
         if (done + 1) % BLOCK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def check_single_sample_batch(recipe: Recipe, compute: ComputeSettings, data: Da
     if recipe.batch > recipe.pack:
         return
     try:
-        TrainState(recipe, compute, data).step()
+        TrainState(recipe, replace(compute, accumulate=1), data).step()
     except (PoiseError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

@@ -143,7 +143,7 @@ class _Start(NamedTuple):
 def _open(start: _Start, listener: ProgressListener | None, ranks: Ranks) -> Iterator[Trainer | Follower]:
     """Prepare the trainer, see `open_trainer`, or its follower on a rank other than 0."""
     agreement, heard = Agreement(ranks), listener if ranks.leads else None
-    with Signals() as signals, _memory_errors(start.recipe), _safe_listener(heard, signals) as safe:
+    with Signals() as signals, _memory_errors(start), _safe_listener(heard, signals) as safe:
         with agreement.failures():
             run, stamp = _prepare(start, safe, signals, agreement)
         if isinstance(run, Follower):
@@ -177,7 +177,7 @@ def _prepare(
     info = _read_info(folder) if resume else {}
     code_notes = substitute_missing(recipe, folder.code, info.get("code", {}))
     allow_user_code(recipe, start.trust_code)
-    accumulate = start.accumulate or _known_accumulate(info)
+    accumulate = _known_accumulate(info) if start.accumulate is None else start.accumulate
     compute = choose_compute(start.device, start.precision, recipe, accumulate)
     check_compatibility(recipe).raise_first()
     check_division(recipe, ranks, accumulate)
@@ -194,7 +194,7 @@ def _prepare(
     if isinstance(recipe.data, ImageDataConfig):
         check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
     fingerprint = info.get("data", {}).get("fingerprint")
-    check_same_start(agreement, recipe, compute, accumulate=accumulate, resume=resume)
+    check_same_start(agreement, recipe, compute, resume=resume)
     with agreement.leader_first(), loading_memory(recipe.data):
         if resume:
             data = reload_data(recipe.data, fingerprint, folder.path, start.data_root)
@@ -292,7 +292,9 @@ def _known_accumulate(info: dict[str, Any]) -> int:
     return known if isinstance(known, int) and known > 1 else 1
 
 
-def _memory_errors(recipe: Recipe) -> AbstractContextManager[None]:
-    smaller = f"a smaller batch needs less: --set batch={max(1, recipe.batch // 2)}"
-    cure = f"{smaller}, or --accumulate 4, which computes a batch in four parts" if recipe.batch % 4 == 0 else smaller
-    return memory_errors("the device has too little memory", f"batch {recipe.batch}", cure)
+def _memory_errors(start: _Start) -> AbstractContextManager[None]:
+    batch, more = start.recipe.batch, max(4, 2 * (start.accumulate or 1))
+    cure = f"a smaller batch needs less: --set batch={max(1, batch // 2)}"
+    if batch % more == 0:
+        cure += f"; so does a batch in parts: --accumulate {more}"
+    return memory_errors("the device has too little memory", f"batch {batch}", cure)

@@ -30,6 +30,7 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _hidden_codes,
         _unused,
         _mixed_batches,
+        _sync_batch_norm,
         _constant_schedules,
         check_fractions,
     ):
@@ -191,6 +192,16 @@ def _mixed_batches(recipe: Recipe, findings: Findings) -> None:
         reason = f"{what} gets batches of half real, half fake samples in D's moves, but only fake ones in G's"
         cure = 'set judging to "apart" unless this is intended'
         findings.warnings.append(Finding("judging", reason, "T04", cure))
+
+
+def _sync_batch_norm(recipe: Recipe, findings: Findings) -> None:
+    """Batch norms that are not there can't be synchronised; what the user's own networks have is not known."""
+    possible = [
+        network.uses_batch_statistics or network.tag() == "python" for network in recipe.network.configs.values()
+    ]
+    if recipe.sync_batch_norm and not any(possible):
+        reason = "no network has batch norm, so that this changes nothing"
+        findings.warnings.append(Finding("sync_batch_norm", reason, "T05a", "remove it"))
 
 
 def _constant_schedules(recipe: Recipe, findings: Findings) -> None:
