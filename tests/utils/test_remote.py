@@ -17,8 +17,9 @@ import pytest
 
 from poise.errors import DiskError, RecipeError
 from poise.utils import remote as remote_module
+from poise.utils.object_store import without_secrets
 from poise.utils.paths import refuse_url, url_of
-from poise.utils.remote import RemoteFolder, with_urls, without_secrets
+from poise.utils.remote import RemoteFolder, with_urls
 
 ALL = re.compile(r".*")
 STORE = "memory://bucket/runs"

@@ -1,4 +1,4 @@
-"""Folders in an object store (S3, GCS, Azure and others, through fsspec), read through a mirror in the cache folder.
+"""Folders in an object store, read through a mirror in the cache folder.
 
 Whatever reads run folders reads files of this machine. So the files that a command needs are copied into the cache
 folder, under their names, and read from there: a file whose size or version has changed is fetched again, of a log that
@@ -10,8 +10,6 @@ The names of objects are untrusted: one that is not a path of plain names below 
 from __future__ import annotations
 
 import contextlib
-import errno
-import importlib
 import json
 import os
 import re
@@ -19,30 +17,19 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
-from poise.errors import DiskError, PoiseError, RecipeError
+from poise.errors import DiskError, PoiseError
 from poise.utils.batch_files import atomic_path
 from poise.utils.cache import cache_dir, cache_key, mark_used
 from poise.utils.files import append_bytes, make_folder, remove_file, remove_folder, write_bytes, write_json
 from poise.utils.locks import is_held, waiting_lock
-from poise.utils.paths import is_plain, without_login
+from poise.utils.object_store import Entry, Missing, ObjectStore
+from poise.utils.paths import is_plain
 from poise.utils.printing import print_line
 from poise.utils.system import disk_errors
 from poise.utils.temporary import remove
-
-VERSION_KEYS = ("ETag", "etag", "md5Hash", "md5", "mtime", "LastModified", "last_modified", "updated", "modified")
-CHANGED_KEYS = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
-"""Where the file systems of fsspec say which version an object has, and when it was changed; the first one counts."""
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}},
-}
-OPTIONS["s3a"] = OPTIONS["s3"]
-"""What bounds the time after which a store counts as unreachable. s3fs repeats a request that was not answered up to
-five times, and boto each of these, by default five times with 60 seconds each."""
 
 MARK = 1024
 """The bytes before the end of a log that must be the same for the rest to be appended."""
@@ -56,31 +43,8 @@ LARGE = 16 * 1024**2
 UNUSED_DAYS = 30
 """A mirror that was not used for so long is deleted."""
 
-SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|CREDENTIAL", re.IGNORECASE)
-
-
-class _Missing(PoiseError):
-    """A file or folder is not in the store. Not an `OSError`, which would be one of the mirror."""
-
-
 _mirrors: dict[str, str] = {}
 """The URL of each mirror of this process, by its path."""
-
-
-class Entry(NamedTuple):
-    """A file in the store.
-
-    Attributes:
-        path: its name there.
-        size: in bytes.
-        version: changes whenever its content does.
-        changed: when it was changed, in seconds since 1970.
-    """
-
-    path: str
-    size: int
-    version: str
-    changed: float
 
 
 class RemoteFolder:
@@ -98,10 +62,9 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = without_login(url)
-        self.fs, root = _open_store(url, self.url)
-        self.root = root.rstrip("/")
-        name = self.root.rpartition("/")[2]
+        self._store = ObjectStore(url)
+        self.url = self._store.url
+        name = self._store.root.rpartition("/")[2]
         folder = mirrors() / cache_key(url)
         self.local = folder / (name if is_plain(name) and len(os.fsencode(name)) <= 100 else "folder")
         self._lock_file, self._index_file = folder / "lock", folder / "index.json"
@@ -152,17 +115,7 @@ class RemoteFolder:
         return sorted(self._listed)
 
     def _list(self) -> dict[str, Entry]:
-        try:
-            with self._errors():
-                self.fs.invalidate_cache()
-                found = self.fs.find(self.root, detail=True)
-        except _Missing:
-            return {}
-        listed = {}
-        for path, info in found.items():
-            name = path.removeprefix(self.root).removeprefix("/")
-            if all(map(_is_allowed, name.split("/"))) and info["type"] == "file" and not info.get("islink"):
-                listed[name] = Entry(path, int(info["size"] or 0), _version(info), _changed(info))
+        listed = {name: entry for name, entry in self._store.files().items() if all(map(_is_allowed, name.split("/")))}
         return {name: entry for name, entry in listed.items() if not _is_in_file(name, listed)}
 
     def _path(self, name: str) -> Path:
@@ -245,10 +198,10 @@ class RemoteFolder:
             make_folder(path.parent)
             appended = before is not None and before[0] == self._size(name) and self._append(entry, path, before[0])
             if not appended:
-                with atomic_path(path) as temporary, self._errors():
-                    self.fs.get_file(entry.path, str(temporary))
+                with atomic_path(path) as temporary:
+                    self._store.download(entry, temporary)
             os.utime(path, (entry.changed, entry.changed))
-        except _Missing:
+        except Missing:
             return False
         except PoiseError as error:
             return error
@@ -264,8 +217,7 @@ class RemoteFolder:
         with path.open("rb") as stream:
             stream.seek(start)
             mark = stream.read()
-        with self._errors():
-            new = bytes(self.fs.cat_file(entry.path, start=start, end=entry.size))
+        new = self._store.read(entry, start)
         if len(new) != entry.size - start or not new.startswith(mark):
             return False
         append_bytes(path, new[len(mark) :])
@@ -290,23 +242,6 @@ class RemoteFolder:
         with contextlib.suppress(OSError):
             remove_folder(self.local.parent)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Convert the errors of a file system of fsspec, which can be of any type.
-
-        Raises:
-            _Missing: the file or the folder is not there.
-            DiskError: something else.
-        """
-        try:
-            yield
-        except (PoiseError, MemoryError):
-            raise
-        except FileNotFoundError:
-            raise _Missing("is not in the store", where=self.url) from None
-        except Exception as error:
-            raise _explain(error, self.url) from None
-
 
 def mirrors() -> Path:
     """The folder of all mirrors."""
@@ -325,15 +260,6 @@ def with_urls(text: str) -> str:
     return text
 
 
-def without_secrets(text: str) -> str:
-    """A text without what may be a password: see `without_login`; and the values of secret environment variables."""
-    text = without_login(text)
-    for name, value in os.environ.items():
-        if SECRET_NAME.search(name) and len(value) >= 6:
-            text = text.replace(value, "***")
-    return text
-
-
 def _is_allowed(part: str) -> bool:
     """Whether a part of an object's name may become a name in the mirror."""
     return is_plain(part) and not part.startswith(".") and part.isprintable() and len(os.fsencode(part)) <= 200
@@ -342,70 +268,6 @@ def _is_allowed(part: str) -> bool:
 def _is_in_file(name: str, listed: Collection[str]) -> bool:
     """Whether a folder of a file is also the name of a file, which is possible in an object store."""
     return any(parent.as_posix() in listed for parent in PurePosixPath(name).parents)
-
-
-def _version(info: Mapping[str, Any]) -> str:
-    return next((str(info[key]) for key in (*VERSION_KEYS, "created") if info.get(key) is not None), "")
-
-
-def _changed(info: Mapping[str, Any]) -> float:
-    for key in CHANGED_KEYS:
-        value = info.get(key)
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-    return time.time()
-
-
-def _open_store(url: str, shown: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
-    protocol = url.partition("://")[0]
-    try:
-        core, registry = importlib.import_module("fsspec.core"), importlib.import_module("fsspec.registry")
-    except ImportError:
-        cure = "install it with: pip install 'poise[remote]'"
-        raise RecipeError("object stores need fsspec, which is not installed", where=shown, cure=cure) from None
-    known = registry.known_implementations
-    if protocol not in known and protocol not in registry.registry:
-        cure = "s3://, gs://, az:// and the other protocols of fsspec are"
-        raise RecipeError("not a known kind of object store", where=shown, found=f"{protocol}://", cure=cure)
-    try:
-        configured = importlib.import_module("fsspec.config").conf.get(protocol, {})
-        options = {name: value for name, value in OPTIONS.get(protocol, {}).items() if name not in configured}
-        return core.url_to_fs(url, use_listings_cache=False, **options)
-    except ImportError:
-        package = str(known.get(protocol, {}).get("class", "")).partition(".")[0]
-        cure = f"install it with: pip install {package}" if package else ""
-        what = f"{protocol}:// needs the package {package}, which is not installed"
-        raise RecipeError(what, where=shown, cure=cure) from None
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"can't be opened: {without_secrets(str(error))}", where=shown) from None
-    except Exception as error:
-        raise _explain(error, shown) from None
-
-
-def _explain(error: Exception, url: str) -> DiskError:
-    """An error of a store as one of poise."""
-    kind = type(error).__name__
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskError("can't be written: the disk is full", where=str(mirrors()), cure="set POISE_CACHE to another")
-    if "Credentials" in kind or "TokenRetrieval" in kind:
-        cure = "give them as to other programs for this store, for example with AWS_PROFILE"
-        return DiskError("no valid credentials for this store were found", where=url, cure=cure)
-    if isinstance(error, PermissionError) or "Forbidden" in kind:
-        cure = "check the credentials, and that they allow to list and to read"
-        return DiskError("the store denies the access", where=url, found=_first_line(error), cure=cure)
-    if isinstance(error, ConnectionError | TimeoutError) or re.search("Connect|Timeout|Proxy|DNS", kind):
-        return DiskError("can't be reached", where=url, found=kind, cure="check the network and the store's address")
-    return DiskError(f"can't be read: {kind}: {_first_line(error)}", where=url)
-
-
-def _first_line(error: Exception) -> str:
-    return without_secrets(str(error)).strip().split("\n")[0]
 
 
 @contextlib.contextmanager
