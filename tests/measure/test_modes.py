@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poise.data.toys import grid_modes, mixture, ring_modes
-from poise.measure.modes import count_mode_indices, count_modes, reverse_kl
+from poise.measure.modes import count_mode_indices, count_modes, mode_stds, reverse_kl, truncated_std
 
 CENTRES = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
 
@@ -50,12 +50,12 @@ def test_only_high_quality_samples_are_counted() -> None:
     even = CENTRES.repeat(5, 1)
     off = torch.tensor([[0.0, 4.0]]).repeat(85, 1)
     found = count_modes(torch.cat([even, off]), CENTRES, 1.0)
-    assert found == (3, 0.15, 0)
+    assert found == (3, 0.15, 0, 1.0)
 
 
 def test_no_high_quality_samples() -> None:
-    assert count_modes(torch.full((9, 2), 99.0), CENTRES, 1.0) == (0, 0.0, math.inf)
-    assert count_modes(torch.full((9, 2), torch.nan), CENTRES, 1.0) == (0, 0.0, math.inf)
+    assert count_modes(torch.full((9, 2), 99.0), CENTRES, 1.0) == (0, 0.0, math.inf, 1.0)
+    assert count_modes(torch.full((9, 2), torch.nan), CENTRES, 1.0) == (0, 0.0, math.inf, 1.0)
 
 
 @pytest.mark.parametrize(("centres", "sigma"), [(ring_modes(), 0.01), (grid_modes(), 0.05)], ids=["ring", "grid"])
@@ -71,6 +71,44 @@ def test_perfect_sampler(centres: Tensor, sigma: float) -> None:
     expected = (len(centres) - 1) / (2 * n * share)
     assert divergences.mean() == pytest.approx(expected, abs=4 * divergences.std() / draws**0.5)
     assert divergences.mean() == pytest.approx(expected, rel=0.25)
+
+
+@pytest.mark.parametrize(("centres", "sigma"), [(ring_modes(), 0.01), (grid_modes(), 0.05)], ids=["ring", "grid"])
+@pytest.mark.parametrize("ratio", [0.5, 0.9, 1.0])
+def test_std_error_of_modes_that_have_shrunk(centres: Tensor, sigma: float, ratio: float) -> None:
+    """The error is that of the worst mode, whose estimate from n points errs by about 1 / sqrt(4 n)."""
+    per_mode = 4000
+    points = mixture(per_mode * len(centres), centres, sigma * ratio, torch.Generator().manual_seed(0))
+    error = count_modes(points, centres, sigma).std_error
+    assert error == pytest.approx(
+        1 - ratio * truncated_std(3 / ratio, 2) / truncated_std(3, 2), abs=4 / (4 * per_mode) ** 0.5
+    )
+
+
+def test_std_error_is_that_of_the_worst_mode() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = CENTRES.repeat_interleave(2000, 0) + torch.randn(6000, 2, generator=generator)
+    points[-2000:] = CENTRES[2] + 0.3 * (points[-2000:] - CENTRES[2])
+    assert count_modes(points, CENTRES, 1.0).std_error == pytest.approx(1 - 0.3 / truncated_std(3, 2), abs=0.02)
+    assert count_modes(points[:-2000], CENTRES, 1.0).std_error == 1
+
+
+def test_std_of_modes_is_about_their_own_mean() -> None:
+    points = torch.tensor([[0.0, 1.0], [2.0, 1.0], [10.0, 0.0], [10.0, 4.0], [10.0, 8.0], [9.0, 9.0]])
+    modes = torch.tensor([0, 0, 1, 1, 1, 3])
+    assert mode_stds(points, modes, 4).tolist() == pytest.approx([1.0, 8**0.5, 0.0, 0.0])
+
+
+def test_truncated_std_matches_samples() -> None:
+    for dim in (1, 2, 5):
+        x = torch.randn(200_000, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(dim))
+        inside = x[x.norm(dim=1) <= 2]
+        assert truncated_std(2.0, dim) == pytest.approx(float(inside.square().mean().sqrt()), rel=0.01)
+    assert truncated_std(50.0, 2) == pytest.approx(1)
+
+
+def test_modes_without_width_have_no_std_error() -> None:
+    assert count_modes(CENTRES.repeat(3, 1), CENTRES, 0.0) == (3, 1.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("points", [torch.zeros(0, 2), torch.zeros(3, 3), torch.zeros(3), torch.zeros(3, 2, 1)])

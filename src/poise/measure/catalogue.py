@@ -47,6 +47,7 @@ MEASURES = {
         modes.MODES,
         modes.HIGH_QUALITY,
         modes.REVERSE_KL,
+        modes.MODE_STD_ERROR,
         probes.GAN_TRAIN,
         probes.D_PROBE,
         duality_gap.DUALITY_GAP,

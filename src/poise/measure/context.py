@@ -6,6 +6,7 @@ samples in place of the generated ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -27,11 +28,14 @@ class Modes(NamedTuple):
         high_quality: the share of high-quality samples, 0 to 1.
         reverse_kl: KL(model || uniform) over the modes of the high-quality samples in nats, 0 to log K; infinite if
             there are none.
+        std_error: how much the standard deviation of a mode's high-quality samples differs from that of the data, as a
+            share of the latter, in the mode where it differs most; 0 and up. NaN if modes have no standard deviation.
     """
 
     found: int
     high_quality: float
     reverse_kl: float
+    std_error: float = math.nan
 
 
 class Reconstructor(NamedTuple):

@@ -319,7 +319,10 @@ class Evaluator:
     def _result_notes(self, results: dict[str, MeasureResult], measures: Sequence[Measure]) -> list[str]:
         """Notes on values that use another number of samples, and on missing floors."""
         notes, floors = [], {measure.name: measure.floor for measure in measures if measure.name in results}
-        if {"modes", "reverse_kl", "high_quality"} & results.keys() and self.num_mode_samples != self.n:
+        if (
+            any("modes" in measure.requires for measure in measures if measure.name in results)
+            and self.num_mode_samples != self.n
+        ):
             notes.append(f"modes: computed from {self.num_mode_samples:,} samples")
         for name, floor in floors.items():
             if floor == "halves" and (n := results[name].n) is not None:

@@ -9,6 +9,8 @@ rather than 0.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -48,8 +50,36 @@ def count_modes(points: Tensor, centres: Tensor, sigma: float, num_sigmas: float
         raise ValueError(f"points must be a non-empty N x {centres.shape[1]} matrix, found shape {list(points.shape)}")
     distance, nearest = torch.cdist(points.double(), centres.double().to(points.device)).min(1)
     is_close = distance <= num_sigmas * sigma
-    counts = torch.bincount(nearest[is_close], minlength=len(centres))
-    return Modes(int((counts > 0).sum()), float(is_close.double().mean()), reverse_kl(counts))
+    close, modes = points[is_close].double(), nearest[is_close]
+    counts = torch.bincount(modes, minlength=len(centres))
+    expected = sigma * truncated_std(num_sigmas, points.shape[1])
+    std_error = float((mode_stds(close, modes, len(centres)) - expected).abs().max()) / expected if sigma else 0.0
+    return Modes(int((counts > 0).sum()), float(is_close.double().mean()), reverse_kl(counts), std_error)
+
+
+def mode_stds(points: Tensor, modes: Tensor, num_modes: int) -> Tensor:
+    """The standard deviation of the points of each mode about their mean, per coordinate, K; 0 for fewer than two.
+
+    Args:
+        points: N x d.
+        modes: the mode of each point, N, from 0 to K - 1.
+        num_modes: K.
+    """
+    counts = torch.bincount(modes, minlength=num_modes)
+    means = points.new_zeros(num_modes, points.shape[1]).index_add_(0, modes, points) / counts.clamp_min(1)[:, None]
+    squares = (points - means[modes]).square().sum(1)
+    sums = points.new_zeros(num_modes).index_add_(0, modes, squares)
+    return (sums / (points.shape[1] * (counts - 1).clamp_min(1))).sqrt()
+
+
+def truncated_std(num_sigmas: float, dim: int) -> float:
+    """The standard deviation per coordinate of a standard normal vector of `dim` coordinates within `num_sigmas` of 0.
+
+    sqrt(F(r^2; d + 2) / F(r^2; d)) with the distribution function F of chi-squared: 0.974 in the plane within 3.
+    """
+    half = torch.tensor([dim / 2 + 1, dim / 2], dtype=torch.float64)
+    inside = torch.special.gammainc(half, torch.full_like(half, num_sigmas**2 / 2))
+    return math.sqrt(float(inside[0] / inside[1]))
 
 
 def count_mode_indices(indices: Tensor, num_modes: int) -> Modes:
@@ -86,4 +116,11 @@ REVERSE_KL = Measure(
     better="less",
     compute=lambda context: MeasuredValue(_modes(context).reverse_kl),
     requires=frozenset({"modes"}),
+)
+MODE_STD_ERROR = Measure(
+    name="mode_std_error",
+    description="relative error of a mode's standard deviation, 0 and up; that of the worst mode",
+    better="less",
+    compute=lambda context: MeasuredValue(_modes(context).std_error),
+    requires=frozenset({"modes", "mode centres"}),
 )
