@@ -104,7 +104,7 @@ def test_table_with_floors(poise: Any, run: Path) -> None:
     assert result.out.startswith("40 generated and 40 real samples, features: classifier ")
     found = {line.split()[0]: line.split()[1:] for line in result.out.splitlines()[3:] if line.strip()}
     assert set(found) == {
-        *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity"),
+        *("fid", "kid", "precision", "recall", "density", "coverage", "ndb", "vendi", "diversity", "class_diversity"),
         *("inception_score", "class_confidence", "class_balance", "copying", "authenticity", "high_frequencies"),
     }
     as_json = measured(poise, "measure", run)["measures"]
@@ -127,7 +127,15 @@ def test_json_of_a_run(poise: Any, run: Path) -> None:
     assert set(found["measures"]) | set(found["skipped"]) == set(MEASURES) - SLOW
     rebuilding = {"reconstruction", "pca_reconstruction", "elbo", "elbo_reconstruction", "elbo_kl"}
     translating = {"l1", "psnr", "ssim", "cycle_error", "class_agreement"}
-    assert set(found["skipped"]) == {"gan_test", "modes", "high_quality", "reverse_kl", "mode_std_error", *rebuilding, *translating}
+    assert set(found["skipped"]) == {
+        "gan_test",
+        "modes",
+        "high_quality",
+        "reverse_kl",
+        "mode_std_error",
+        *rebuilding,
+        *translating,
+    }
     assert all(found["skipped"].values())
     assert measured(poise, "measure", run) == found
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poise.measure.base import BLOCK_SIZE
-from poise.measure.diversity import MAX_SAMPLES, diversity, vendi
+from poise.measure.diversity import MAX_SAMPLES, class_diversity, diversity, vendi
 
 
 def cloud(n: int, d: int, seed: int) -> Tensor:
@@ -125,3 +125,33 @@ def test_diversity_does_not_depend_on_blocks() -> None:
 def test_invalid_features_are_rejected() -> None:
     with pytest.raises(ValueError, match="fake features must be a matrix of at least 2 rows"):
         diversity(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
+# ---------------------------------------------------------------- within classes
+
+
+def test_class_diversity_is_the_mean_over_the_classes() -> None:
+    """The distance between classes does not count, nor how many samples a class has."""
+    labels = torch.tensor([0] * 20 + [1] * 20)
+    real = cloud(40, 4, 1) + 100 * labels[:, None]
+    fake = torch.cat([0.5 * real[:20] + 7, real[20:]])
+    assert diversity(fake, real) > 0.9
+    assert class_diversity(fake, real, labels, labels, 2) == pytest.approx(0.75, rel=1e-9)
+    few = torch.cat([torch.arange(20), torch.arange(20, 40).repeat(3)])
+    expected = (0.5 + class_diversity(fake[few[20:]], real[20:], labels[few[20:]], labels[20:], 2)) / 2
+    assert class_diversity(fake[few], real, labels[few], labels, 2) == pytest.approx(expected, rel=1e-9)
+
+
+def test_class_diversity_of_one_image_per_class_is_0() -> None:
+    labels = torch.arange(30) % 3
+    real = cloud(30, 4, 1) + 10 * labels[:, None]
+    fake = real[labels]
+    assert class_diversity(fake, real, labels, labels, 3) == 0
+    assert diversity(fake, real) > 0.8
+
+
+def test_class_diversity_without_enough_samples() -> None:
+    """A class with one sample has no distances, so that only the other classes count; NaN without any."""
+    labels, real = torch.tensor([0, 0, 0, 1]), cloud(4, 2, 1)
+    assert class_diversity(2 * real, real, labels, labels, 5) == pytest.approx(2, rel=1e-9)
+    assert math.isnan(class_diversity(real, real, torch.arange(4), labels, 5))

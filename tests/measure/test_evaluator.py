@@ -108,7 +108,10 @@ TRANSLATION = ("l1", "psnr", "ssim", "cycle_error", "class_agreement")
 DETECTED = {
     "blurred": ["fid", "coverage"],
     "no nines": ["fid", "coverage"],
-    "one": ["fid", "kid", "recall", "coverage", "ndb", "class_balance", "vendi", "diversity", "inception_score"],
+    "one": [
+        *("fid", "kid", "recall", "coverage", "ndb", "class_balance", "vendi", "diversity", "class_diversity"),
+        "inception_score",
+    ],
     "noise": ["fid", "kid", "precision", "density", "coverage"],
 }
 UNDETECTED = {
@@ -568,7 +571,7 @@ def test_modes_in_the_plane(config: PlaneConfig, modes: int) -> None:
     assert value(real, "fid") != floor(real, "fid")
     assert real.notes == ()
     assert set(real.skipped) == {
-        *("inception_score", "class_confidence", "class_balance", "gan_test", "gan_train"),
+        *("inception_score", "class_confidence", "class_balance", "class_diversity", "gan_test", "gan_train"),
         *("copying", "authenticity", "d_probe", "duality_gap", "high_frequencies", *RECONSTRUCTION, *TRANSLATION),
     }
     centres = config.mode_centres()
@@ -631,7 +634,7 @@ def test_modes_of_stacked_digits_match_the_labels(pairs: tuple[StackedConfig, Da
         assert value(result, "modes") <= max_modes + 2
         assert value(result, "reverse_kl") == pytest.approx(reverse_kl(counts), abs=0.06)
     assert set(result.skipped) == {
-        *("high_quality", "mode_std_error", "inception_score", "class_confidence", "class_balance"),
+        *("high_quality", "mode_std_error", "inception_score", "class_confidence", "class_balance", "class_diversity"),
         *("gan_test", "copying", "authenticity", *RECONSTRUCTION, *TRANSLATION),
     }
     assert "on each of 2 channels" in result.features

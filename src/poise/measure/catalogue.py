@@ -38,6 +38,7 @@ MEASURES = {
         ndb.NDB,
         diversity.VENDI,
         diversity.DIVERSITY,
+        diversity.CLASS_DIVERSITY,
         classifier_scores.INCEPTION_SCORE,
         classifier_scores.CLASS_CONFIDENCE,
         classifier_scores.CLASS_BALANCE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -11,6 +13,7 @@ from poise.measure.prdc import pairwise_distances
 
 MAX_SAMPLES = 512
 """The number of samples of a set that are compared pairwise."""
+MIN_SAMPLES_OF_CLASS = 2
 
 
 def vendi(features: Tensor) -> float:
@@ -40,6 +43,18 @@ def diversity(fake: Tensor, real: Tensor, max_samples: int = MAX_SAMPLES) -> flo
     return _mean_pairwise_distance(fake[:max_samples]) / real_distance if real_distance else float("nan")
 
 
+def class_diversity(fake: Tensor, real: Tensor, fake_labels: Tensor, real_labels: Tensor, num_classes: int) -> float:
+    """`diversity` within each class, averaged over the classes; features N x d and M x d, int64 labels N and M.
+
+    1 for equal distributions, 0 if all samples of a class are equal. A class with fewer than two samples on either side
+    does not count, so this says nothing of missing classes (`class_balance` does). NaN if no class counts.
+    """
+    fake, real = validate_features(fake, real)
+    classes = [(fake[fake_labels == label], real[real_labels == label]) for label in range(num_classes)]
+    values = [diversity(*pair) for pair in classes if min(map(len, pair)) >= MIN_SAMPLES_OF_CLASS]
+    return fmean(values) if values else float("nan")
+
+
 def _mean_pairwise_distance(features: Tensor) -> float:
     total = sum(float(pairwise_distances(part, features).sum()) for part in features.split(BLOCK_SIZE))
     return total / (len(features) * (len(features) - 1))
@@ -56,4 +71,19 @@ DIVERSITY = Measure(
     description="mean distance between fakes over that between reals, 1 if equal (after Karras 2018); variety only",
     better="floor",
     compute=lambda context: MeasuredValue(diversity(context.fake.features, context.real.features)),
+)
+CLASS_DIVERSITY = Measure(
+    name="class_diversity",
+    description="`diversity` within each class that a classifier sees, 1 if equal; blind to missing classes",
+    better="floor",
+    compute=lambda context: MeasuredValue(
+        class_diversity(
+            context.fake.features,
+            context.real.features,
+            context.fake.logits.argmax(1),
+            context.real.logits.argmax(1),
+            context.fake.logits.shape[1],
+        )
+    ),
+    requires=frozenset({"logits"}),
 )
