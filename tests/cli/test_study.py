@@ -39,6 +39,30 @@ def test_a_line_for_each_run(trained: tuple[Path, Path, str]) -> None:
     assert max(map(len, lines[:4])) <= 80
 
 
+def test_a_plan_without_tips_trains_its_bases(poise: Any, tmp_path: Path) -> None:
+    """The report then has their values, and no verdicts."""
+    plan, out = tmp_path / "plan.toml", tmp_path / "out"
+    base = 'recipe = "ring"\nset = ["log.rows=1"]\nmeasures = ["modes", "coverage"]'
+    plan.write_text(
+        f'name = "bases"\nseeds = 2\nbudget = {{ images = 512 }}\n[base.first]\n{base}\n[base.second]\n{base}\n',
+        "utf-8",
+    )
+    result = poise("study", plan, "--out", out, "--workers", 1)
+    assert result.code == 0, result.err
+    assert result.err.splitlines()[-1] == f"the results: poise report {out}"
+    shown = poise("report", out)
+    assert shown.code == 0
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert ["base", "arm", "seeds", "modes", "coverage", "CPU", "minutes"] in lines
+    assert [line[:3] for line in lines if line[:1] in (["first"], ["second"])] == [
+        [name, *words] for name in ("first", "second") for words in (["base", "2"], ["real", "samples"])
+    ]
+    page = (out / "report.md").read_text("utf-8")
+    assert "## Final values" in page
+    assert "Verdicts" not in page
+    assert json.loads(poise("report", out, "--json").out)["tips"] == []
+
+
 def test_files(trained: tuple[Path, Path, str]) -> None:
     plan, out, _ = trained
     assert sorted(path.name for path in out.iterdir()) == [

@@ -158,7 +158,6 @@ TIP = MINIMAL["tip"][0]
         ({"tip": [{"name": "x"}]}, ["tip.0.set", "needs 'set', or the 'id'"]),
         ({"tip": [TIP | {"expected": "help"}]}, ["tip.0.expected", "did you mean 'helps'?"]),
         ({"tip": [TIP | {"budget_factor": 0.0}]}, ["tip.0.budget_factor"]),
-        ({"tip": []}, ["something to compare"]),
         ({"factorial": [{"name": "f", "factors": {"a": {"one": []}}}]}, ["factors.a", "two levels", "found 1"]),
         ({"factorial": [{"name": "f", "factors": {}}]}, ["factorial.0.factors"]),
         (

@@ -116,7 +116,15 @@ def test_both_files_have_the_same_images(report: Path, page: str, twin: str) -> 
 def test_sections_are_in_order(twin: str) -> None:
     assert [heading for heading in headings(twin) if ":" not in heading] == [
         *("Verdicts", "All numbers", "Forest plots", "Agreement with the literature", "Where seeds were too few"),
-        *("Learning curves", "Learning curves where no effect was seen", "Samples", "grid", "digits", "colour"),
+        *(
+            "Final values",
+            "Learning curves",
+            "Learning curves where no effect was seen",
+            "Samples",
+            "grid",
+            "digits",
+            "colour",
+        ),
         *("Failed runs", "Missing runs", "Reproduction", "plan.toml", "Arms"),
     ]
 

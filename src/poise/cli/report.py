@@ -12,6 +12,8 @@ from poise.cli.options import AsJson
 from poise.utils.printing import print_json, print_line
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from poise.study.folder import StudyFolder
     from poise.study.summary import StudyResults
 
@@ -40,7 +42,7 @@ def report(
         print_json(results.as_json())
         return
     page = _write(results, folder, study if out is None else out)
-    _print_table(results)
+    (_print_effects if results.study.comparisons else _print_values)(results)
     print_line("")
     print_line(f"report: {page} and {page.with_suffix('.md').name}")
 
@@ -63,13 +65,11 @@ def _plan_text(path: Path) -> str:
         return ""
 
 
-def _print_table(results: StudyResults) -> None:
-    from rich.table import Table
+def _print_effects(results: StudyResults) -> None:
+    from poise.study.report_tables import failure_counts
+    from poise.utils.console import styled_text
 
-    from poise.study.report_tables import failure_counts, unmeasured
-    from poise.utils.console import TerminalConsole, styled_text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = _table()
     for column in ("tip", "data", "measure", "better", "verdict", "effect"):
         table.add_column(column, overflow="fold")
     for column in ("seeds", "failed with / without"):
@@ -85,6 +85,34 @@ def _print_table(results: StudyResults) -> None:
             str(effect.seeds),
             failure_counts(effect),
         )
+    _print_with_counts(table, results)
+
+
+def _print_values(results: StudyResults) -> None:
+    """The final values of the bases, if there is nothing to compare."""
+    from poise.study.report_tables import value_table
+    from poise.utils.console import styled_text
+
+    header, *rows = ([str(cell) for cell in row] for row in value_table(results))
+    table = _table()
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(styled_text, row))
+    _print_with_counts(table, results)
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _print_with_counts(table: Table, results: StudyResults) -> None:
+    """The table below the number of runs in each state, and what was not measured."""
+    from poise.study.report_tables import unmeasured
+    from poise.utils.console import TerminalConsole, styled_text
+
     states = results.states()
     counts = ", ".join(f"{n:,} {state}" for state, n in states.items() if n) or "no runs"
     console = TerminalConsole()

@@ -37,8 +37,8 @@ def study(
     from poise.study.prepare import Options
 
     options = Options(device, data_root, trust_code)
-    name = read_plan(plan).name
-    folder = Path(out) if out is not None else Path("runs") / name
+    whole = read_plan(plan)
+    folder = Path(out) if out is not None else Path("runs") / whole.name
     workers = workers or os.cpu_count() or 1
     if dry_run:
         print_estimate(plan, StudyFolder(folder), workers, options)
@@ -55,4 +55,4 @@ def study(
     )
     if crashed := sum(result.state == "crashed" for result in results):
         view.on_message(f"{count_noun(crashed, 'run')} crashed; continue with --resume to try again")
-    view.on_message(f"the verdicts: poise report {folder}")
+    view.on_message(f"{'the verdicts' if whole.compares else 'the results'}: poise report {folder}")

@@ -251,9 +251,12 @@ class Plan(_Seeds):
                     if base not in self.base:
                         cure = did_you_mean(base, list(self.base))
                         reject_value("no such base", key=f"{key}.{number}.on", found=f"'{base}'", cure=cure)
-        if not (self.tip or self.leave_out or self.factorial):
-            reject_value("a plan needs something to compare: [[tip]], leave_out or [[factorial]]")
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether the plan names anything to compare. If not, its bases are trained over the seeds, and that is all."""
+        return bool(self.tip or self.leave_out or self.factorial)
 
 
 def label_of(base: str, data: str) -> str:

@@ -69,7 +69,7 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         options: see `Options`.
 
     Raises:
-        RecipeError, DataError: an arm can't be trained or measured; names it. Or nothing is compared.
+        RecipeError, DataError: an arm can't be trained or measured; names it. Or nothing is left of the comparisons.
         TooManyRuns: the plan has more runs than its limit; says how long they would take.
     """
     seconds = plan.budget.seconds if plan.budget is not None else None
@@ -77,7 +77,7 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: 1)
     except TooManyRuns as error:
         raise _with_estimate(error, plan, options) from None
-    if not expansion.study.comparisons:
+    if plan.compares and not expansion.study.comparisons:
         raise RecipeError("there is nothing to compare", where="tip", cure="; ".join(expansion.notes))
     origins = check(expansion, plan, options)
     if seconds is not None:

@@ -19,6 +19,13 @@ from poise.utils.system import disk_errors
 
 IMAGES = "report"
 """The folder with the images of `report.md`."""
+EFFECTS = (
+    "An effect is the difference of the interquartile means over paired seeds, in per cent of the mean without the tip "
+    "where that makes sense, and its interval of 95 % is a BCa bootstrap over the pairs. It is the change of the "
+    "measure, so its sign alone does not say whether it is an improvement. The p-values of the tips on the same base "
+    "and measure are adjusted by the method of Benjamini and Hochberg. The cost ratio is CPU time per image with the "
+    "tip divided by that without it, the median over the seeds."
+)
 
 
 def write_report(results: StudyResults, out: Path, runs: Path, plan: str = "") -> Path:
@@ -54,10 +61,12 @@ def report_sections(results: StudyResults, images: ImageFiles, runs: Path, plan:
         plan: the text of `plan.toml`.
     """
     yield _summary(results)
-    yield from _verdicts(results)
-    yield forest_section(results, images)
-    yield _agreement(results)
-    yield _too_few_seeds(results)
+    if results.study.comparisons:
+        yield from _verdicts(results)
+        yield forest_section(results, images)
+        yield _agreement(results)
+        yield _too_few_seeds(results)
+    yield _values(results)
     yield from curve_sections(results, images)
     yield from sample_section(results, images, runs)
     yield from _failures(results)
@@ -73,15 +82,11 @@ def _summary(results: StudyResults) -> ReportSection:
         f"Study: {results.study.name}",
         [
             _counts(results),
-            f"Verdicts: {_verdict_counts(results)}.",
+            *([f"Verdicts: {_verdict_counts(results)}."] if results.study.comparisons else []),
             *(_base_sentences(results, base) for base in results.study.bases),
             *tables.unmeasured(results),
             _versions(results),
-            "An effect is the difference of the interquartile means over paired seeds, in per cent of the mean without "
-            "the tip where that makes sense, and its interval of 95 % is a BCa bootstrap over the pairs. It is the "
-            "change of the measure, so its sign alone does not say whether it is an improvement. The p-values of the "
-            "tips on the same base and measure are adjusted by the method of Benjamini and Hochberg. The cost ratio is "
-            "CPU time per image with the tip divided by that without it, the median over the seeds.",
+            *([EFFECTS] if results.study.comparisons else []),
         ],
     )
 
@@ -175,6 +180,15 @@ def _too_few_seeds(results: StudyResults) -> ReportSection:
         "Where seeds were too few",
         [f"{len(few)} of {count_noun(len(results.effects), 'effect')}. {rule}"],
         list(tables.seeds_table(few)) if few else [],
+    )
+
+
+def _values(results: StudyResults) -> ReportSection:
+    text = (
+        "The median over the seeds, with the smallest and the largest value, of the runs that were trained to the end."
+    )
+    return ReportSection(
+        "Final values", [text], list(tables.value_table(results)), folded=bool(results.study.comparisons)
     )
 
 

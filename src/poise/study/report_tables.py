@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from statistics import median
 
 from poise.report.document import Cell, Tone
 from poise.study.effects import Effect, Estimate, Verdict
@@ -76,6 +78,26 @@ def detail_table(effects: Sequence[Effect]) -> Iterator[Row]:
             *(_estimate(effect.failure_rate, 2), _estimate(effect.control_failure_rate, 2)),
             *(_number(effect.p_failures, 3), _number(effect.p_failures_adjusted, 3)),
         ]
+
+
+def value_table(results: StudyResults) -> Iterator[Row]:
+    """The final measures of each arm over its seeds, the floors of each base, and the CPU time of a run."""
+    names = list(dict.fromkeys(measure.name for base in results.study.bases for measure in base.measures))
+    yield ["base", "arm", "seeds", *names, "CPU minutes"]
+    for base, arms in groupby(results.final_values(), lambda one: one.base):
+        for one in arms:
+            values = (spread(one.measures.get(name, [])) for name in names)
+            yield [base, one.arm, str(one.seeds), *values, spread(one.cpu_minutes)]
+        floors = [_number(results.floor(base, name), 3) for name in names]
+        if any(floors):
+            yield [base, "real samples", "", *floors, ""]
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median with the smallest and the largest value; the value alone if it is the only one; empty without any."""
+    if len(values) < 2:
+        return "".join(_number(value, 3) for value in values)
+    return f"{_number(median(values), 3)} [{_number(min(values), 3)}, {_number(max(values), 3)}]"
 
 
 def agreement_table(effects: Sequence[Effect]) -> Iterator[Row]:

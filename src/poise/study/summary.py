@@ -38,6 +38,24 @@ class MissingRun(NamedTuple):
     seed: str
 
 
+class FinalValues(NamedTuple):
+    """What the runs of an arm ended with, of those that were trained to the end.
+
+    Attributes:
+        base: the name of the base.
+        arm: the name of the arm.
+        seeds: the number of these runs.
+        measures: the value of each seed, by measure; shorter where a run lacks a measure.
+        cpu_minutes: the CPU time of each run; shorter where it is not known, after an interruption.
+    """
+
+    base: str
+    arm: str
+    seeds: int
+    measures: dict[str, list[float]]
+    cpu_minutes: list[float]
+
+
 class StudyResults:
     """A study with the results of its runs.
 
@@ -77,6 +95,16 @@ class StudyResults:
         """The results of an arm by seed, in ascending order."""
         seeds = sorted(arm.runs, key=int)
         return {seed: self.results[arm.runs[seed]] for seed in seeds if arm.runs[seed] in self.results}
+
+    def final_values(self) -> Iterator[FinalValues]:
+        """The final values of all arms with a finished run, in the order of the plan."""
+        for arm in self.study.arms:
+            runs = [run for run in self.of(arm).values() if run.state == "done"]
+            names = [measure.name for base in self.study.bases if base.name == arm.base for measure in base.measures]
+            values = {name: [run.values[name] for run in runs if name in run.values] for name in names}
+            if runs:
+                minutes = [run.cpu_seconds / 60 for run in runs if run.cpu_seconds]
+                yield FinalValues(arm.base, arm.name, len(runs), values, minutes)
 
     def groups(self) -> Iterator[tuple[StudyBase, str, list[Effect]]]:
         """The effects on each measure of each base."""
