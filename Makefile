@@ -53,8 +53,8 @@ feed: $(READY)  ## the time to open a million decoded images, and batches loaded
 frames: $(READY)  ## how much slower a game in the plane is with frames; minutes on one core
 	$(BIN)/python benchmarks/frames.py
 
-zoo: $(READY)  ## train every image recipe on the same number of digits; prints a table and writes sample grids
-	$(BIN)/python benchmarks/zoo.py zoo
+zoo: $(READY)  ## train every image recipe over three seeds, as far as that is missing, and print the table; hours on two cores
+	$(BIN)/python benchmarks/zoo.py train
 
 measures: $(READY)  ## which measures detect what, and the speed of the Frechet distance
 	$(BIN)/python benchmarks/measures.py order

@@ -1,132 +1,152 @@
-"""The recipe zoo: every shipped image recipe is trained on `digits` for the same number of real images.
+"""The recipe zoo: every shipped recipe of images is trained at its own length over three seeds, and measured.
 
-    python benchmarks/zoo.py zoo --images 96000 --workers 2
-    python benchmarks/zoo.py zoo                              (trains what is missing, then prints the table)
-    python benchmarks/zoo.py zoo --quick                      (one recipe, two steps, to see that everything runs)
+    python benchmarks/zoo.py train --out runs/zoo          (trains what is missing, and prints the table)
+    python benchmarks/zoo.py publish --out runs/zoo        (the results and sample grids, into this repository)
+    python benchmarks/zoo.py table                         (of the committed results, or of a study --out FOLDER)
+    python benchmarks/zoo.py train --out FOLDER --quick    (two steps of two recipes, to see that everything runs)
 
-Runs are trained in parallel, each in its own process with one thread; a run that exists is not repeated. A Markdown
-table is printed: the parameters, the moves of D and G per step, real images per second (measured separately, one recipe
-at a time on one thread), and the results of `poise measure` on 1,000 samples, with the floors in one line for each
-image size. The sample grid of each recipe is written into the folder under its name. There is one seed: the table shows
-that each recipe works, not which is better.
+The plan, `studies/zoo/plan.toml`, is an ordinary study without comparisons, which `poise study` would train as well;
+each run has one thread, and `train` can be stopped and continued. The table has the parameters, the moves of D and G
+per step, the real images that D has seen, CPU minutes, and for each measure the median over the seeds with the smallest
+and the largest value.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import shutil
-import subprocess
-import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
-from poise.errors import PoiseError
-from poise.measure.catalogue import EvaluationResult, select_measures
+import torch
+
+from poise.cli.study_view import choose_study_view
+from poise.core.random_streams import RandomStreams
+from poise.data.source import Source
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
 from poise.recipe.decode import decode
-from poise.recipe.shipped import load_table, recipe_names
-from poise.runs.evaluate import measure_run
-from poise.runs.run import Run
+from poise.recipe.model import Recipe
+from poise.recipe.shipped import load_table
+from poise.study.engines import executor_of
+from poise.study.execute import run_study
+from poise.study.folder import StudyFolder
+from poise.study.report_tables import spread
+from poise.study.sample_strips import newest_grid
+from poise.study.summary import FinalValues, StudyResults
+from poise.training.run_info import parameter_counts
 
-MEASURES = ("fid", "precision", "recall", "coverage", "class_confidence", "class_balance")
-QUICK = ["--set", "batch=4", "--set", "measure=none"]
+STUDY = Path(__file__).parent / "studies" / "zoo"
+IMAGES = Path(__file__).parents[1] / "docs" / "images" / "zoo"
+GRID_SEED = "0"
+"""The seed whose sample grids are shown."""
 
-
-def train(name: str, out: Path, images: int, *, quick: bool) -> str:
-    """Train one recipe in its own process, and return a message."""
-    if (out / "run.json").is_file() and Run(out).info["state"] == "done":
-        return f"{name}: exists already"
-    shutil.rmtree(out, ignore_errors=True)
-    steps = 2 if quick else images // decode(load_table(name)).batch
-    command = [
-        "train",
-        name,
-        "--out",
-        str(out),
-        "--steps",
-        str(steps),
-        "--set",
-        "log.samples=500",
-        *(QUICK if quick else []),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "poise", *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    return f"{name}: {'done' if done.returncode == 0 else done.stderr.splitlines()[-1]}"
+QUICK = """
+name = "zoo"
+seeds = 1
+evaluations = 1
+[base.gan]
+recipe = "gan"
+set = ["steps=2", "batch=4", "measure.n=40", 'measure.features="pixels"', "log.sheet=4"]
+measures = ["fid"]
+[base.wgan]
+recipe = "wgan"
+set = ["steps=2", "batch=4", "measure.n=40", 'measure.features="pixels"', "log.sheet=4"]
+measures = ["fid"]
+"""
 
 
-def speed(name: str, *, quick: bool) -> float:
-    """Real images per second on one thread: the better of the last two of three rows of ten steps."""
-    steps = 1 if quick else 10
+def train(out: Path, workers: int, *, quick: bool) -> None:
+    """Train the runs of the plan that have no result yet."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["train", name, "--out", f"{folder}/run", "--steps", str(3 * steps), "--set", f"log.rows={steps}"]
-        command += QUICK if quick else []
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-m", "poise", *command], env=environment, capture_output=True, check=True)
-        rates = [row["stats"]["time/images_per_second"]["mean"] for row in Run(f"{folder}/run").rows]
-    return max(rates[1:])
+        plan = STUDY / "plan.toml"
+        if quick:
+            plan = Path(folder) / "plan.toml"
+            plan.write_text(QUICK, "utf-8")
+        view = choose_study_view()
+        run_study(plan, out, executor_of("local", workers), resume=StudyFolder(out).study.exists(), listener=view)
 
 
-def row(name: str, out: Path, *, quick: bool) -> tuple[list[str], EvaluationResult]:
-    """The cells of a recipe's line in the table, and its measures."""
-    run = Run(out)
-    moves, counts = run.game.tempo.max_moves, run.info["parameters"]
-    options = {"n": 50, "features": "pixels"} if quick else {}
-    result, _ = measure_run(run, select_measures(MEASURES), **options)
-    values = [format_value(one.value.value) for one in result.results.values()]
-    parameters = " / ".join(f"{counts[network] / 1e3:,.0f} k" for network in ("g", "d", "e") if network in counts)
-    return [name, parameters, f"{moves.d} : {moves.g}", f"{speed(name, quick=quick):,.0f}", *values], result
+def publish(out: Path, study: Path, images: Path) -> None:
+    """Copy what the table needs, and the last sample grid of one seed of each recipe."""
+    study.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
+    folder = StudyFolder(out)
+    planned = {run for arm in folder.read_study().arms for run in arm.runs.values()}
+    shutil.copy(folder.study, study / folder.study.name)
+    lines = folder.results.read_text("utf-8").splitlines()
+    kept = [line for line in lines if json.loads(line)["run"] in planned]
+    (study / folder.results.name).write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    for arm in folder.read_study().arms:
+        grid = newest_grid(folder.runs / arm.runs[GRID_SEED]) if GRID_SEED in arm.runs else None
+        if grid is not None:
+            shutil.copy(grid, images / f"{arm.base}.png")
 
 
-def format_value(value: float) -> str:
-    """The value with three significant digits."""
-    return f"{value:#.3g}".rstrip(".")
+def table_rows(out: Path) -> Iterator[list[str]]:
+    """The header of the table, a row for each recipe, and the floors of each image size."""
+    folder = StudyFolder(out)
+    study = folder.read_study()
+    results = StudyResults(study, folder.read_results())
+    measures = list(dict.fromkeys(measure.name for base in study.bases for measure in base.measures))
+    yield ["recipe", "parameters G / D / encoder", "moves D : G", "images", "CPU minutes", "seeds", *measures]
+    floors: dict[str, dict[str, float]] = {}
+    for one in results.final_values():
+        recipe = decode(load_table(one.base))
+        source = recipe.data.load().train
+        yield _row(one, measures, recipe, source, results.arms[one.base, one.arm].images)
+        height, width = source.shape[-2:]
+        known = floors.setdefault(f"real images, {height} x {width} pixels", {})
+        known |= {name: floor for name in measures if (floor := results.floor(one.base, name)) is not None}
+    for title, known in sorted(floors.items()):
+        yield [title, *[""] * 5, *(f"{known[name]:.3g}" if name in known else "" for name in measures)]
 
 
-def table_line(cells: list[str]) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+def _row(one: FinalValues, measures: list[str], recipe: Recipe, source: Source, images: int) -> list[str]:
+    compute = ComputeSettings(torch.device("cpu"), "fp32")
+    game = build_game(recipe, source.spec(), compute, RandomStreams(recipe.seed))
+    counts, moves = parameter_counts(game), game.tempo.max_moves
+    return [
+        one.base,
+        " / ".join(f"{counts[name] / 1e3:,.0f} k" for name in ("g", "d", "e") if name in counts),
+        "" if recipe.network.d is None else f"{moves.d} : {moves.g}",
+        f"{images / 1000:,.0f} k",
+        spread(one.cpu_minutes),
+        str(one.seeds),
+        *(spread(one.measures.get(name, [])) for name in measures),
+    ]
+
+
+def table(out: Path) -> str:
+    """The table in Markdown."""
+    header, *rows = (f"| {' | '.join(cells)} |" for cells in table_rows(out))
+    return "\n".join([header, "|---" * (header.count("|") - 1) + "|", *rows])
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--images", type=int, default=96_000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=None)
-    parser.add_argument("--quick", action="store_true", help="one recipe, two steps; not a measurement")
+    parser.add_argument("action", choices=["train", "publish", "table"])
+    parser.add_argument("--out", type=Path, help="the folder of the study")
+    parser.add_argument("--workers", type=int, default=2, help="the number of runs at the same time")
+    parser.add_argument("--quick", action="store_true", help="two steps of two recipes; not a measurement")
     args = parser.parse_args()
     if args.quick:
-        args.only = ["gan"]
-    recipes = [name for name in recipe_names() if load_table(name)["data"]["kind"] == "digits"]
-    recipes = [name for name in recipes if args.only is None or name in args.only]
-    args.out.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(args.workers) as pool:
-        for message in pool.map(lambda name: train(name, args.out / name, args.images, quick=args.quick), recipes):
-            print(message, file=sys.stderr, flush=True)
-    floors: dict[int, list[str]] = {}
-    header = ["recipe", "parameters G / D / encoder", "moves D : G", "images/s", *MEASURES]
-    print(table_line(header))
-    print("|---" * len(header) + "|")
-    for name in recipes:
-        try:
-            cells, result = row(name, args.out / name, quick=args.quick)
-        except PoiseError as error:
-            print(f"| {name} | {error} |")
-            continue
-        print(table_line(cells), flush=True)
-        floors[load_table(name)["data"]["size"]] = [
-            format_value(one.floor.value) for one in result.results.values() if one.floor
-        ]
-        grid = max((args.out / name / "samples").glob("step-*.png"))
-        shutil.copy(grid, args.out / f"{name}.png")
-    for size, floor in sorted(floors.items()):
-        print(table_line([f"real images, {size} x {size} pixels", "", "", "", *floor]))
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "zoo"
+            train(out, 1, quick=True)
+            publish(out, Path(folder) / "study", Path(folder) / "images")
+            print(table(Path(folder) / "study"))
+        return
+    if args.action == "train":
+        train(args.out or Path("runs") / "zoo", args.workers, quick=False)
+        print(table(args.out or Path("runs") / "zoo"))
+    elif args.action == "publish":
+        publish(args.out or Path("runs") / "zoo", STUDY, IMAGES)
+    else:
+        print(table(args.out or STUDY))
 
 
 if __name__ == "__main__":
