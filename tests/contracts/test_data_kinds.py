@@ -18,7 +18,8 @@ from contracts.tiny import Session, recipe, unequal
 from poise.core.config import find_components
 from poise.core.random_streams import RandomStreams
 from poise.data.clouds import CloudsConfig
-from poise.data.source import DataConfig, ImageDataConfig, SizedSource
+from poise.data.config import DataConfig, ImageDataConfig
+from poise.data.source import SizedSource
 from poise.data.word_vectors import write_word_vectors
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode

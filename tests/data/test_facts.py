@@ -12,13 +12,13 @@ from image_helpers import WriteImages
 from PIL import Image
 
 from poise.data import facts
+from poise.data.config import DataConfig
 from poise.data.digits import DigitsConfig
 from poise.data.domains import DomainsConfig
 from poise.data.facts import at_native_size, native_size, without_held_out
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.pairs import PairsConfig
-from poise.data.source import DataConfig
 from poise.data.toys import RingConfig
 from poise.data.zip_archive import ZipConfig
 

@@ -12,6 +12,7 @@ from image_helpers import NOISE, load, pixels
 from PIL import Image
 from torchvision import datasets
 
+from poise.data.config import loading_memory
 from poise.data.decode import (
     Fit,
     TargetFormat,
@@ -27,7 +28,7 @@ from poise.data.digits import DigitsConfig
 from poise.data.folder import FolderConfig
 from poise.data.listing import Item
 from poise.data.npz import NpzConfig
-from poise.data.source import ImageDataset, loading_memory
+from poise.data.source import ImageDataset
 from poise.data.stacked_digits import StackedConfig
 from poise.data.torchvision_data import VisionConfig
 from poise.errors import OutOfMemory, RecipeError

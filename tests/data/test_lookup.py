@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from poise.core.config import find_components
+from poise.data.config import DataConfig, ImageDataConfig
 from poise.data.lookup import IDENTITY, data_config, data_table, kept_keys
-from poise.data.source import DataConfig, ImageDataConfig
 from poise.data.vectors import VectorSetsConfig
 from poise.errors import DataError
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from poise.data.config import ImageDataConfig
 from poise.data.digits import DigitsConfig, load_digits
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.single_image import read_image
-from poise.data.source import ImageDataConfig, ImageDataset
+from poise.data.source import ImageDataset
 from poise.data.stacked_digits import StackedConfig
 from poise.data.torchvision_data import VisionConfig
 from poise.errors import DataError

@@ -13,8 +13,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from poise.data.config import DataConfig
 from poise.data.digits import DigitsConfig
-from poise.data.source import DataConfig, DataSplits, ImageDataset
+from poise.data.source import DataSplits, ImageDataset
 from poise.data.stacked_digits import StackedConfig, StackedDigits
 from poise.data.toys import GridConfig, PlaneConfig, RingConfig, TwoMoonsConfig
 from poise.errors import RecipeError

@@ -17,9 +17,9 @@ from PIL import Image
 from poise.cli import progress_view, run_progress
 from poise.cli.progress_view import LiveView, NotebookView, PlainView
 from poise.cli.run_progress import RunProgress
+from poise.data.config import DataConfig
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
-from poise.data.source import DataConfig
 from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
 from poise.recipe.decode import decode

@@ -15,7 +15,8 @@ from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
     from poise.core.types import Shape
-    from poise.data.source import DataConfig, DataSplits
+    from poise.data.config import DataConfig
+    from poise.data.source import DataSplits
     from poise.runs.run import Run
 
 

@@ -25,7 +25,7 @@ def set_size(table: Table, size: int) -> None:
         RecipeError: the data of the recipe is not images.
     """
     from poise.core.config import find_components
-    from poise.data.source import DataConfig, ImageDataConfig
+    from poise.data.config import DataConfig, ImageDataConfig
     from poise.errors import RecipeError
 
     data = table.get("data", {})

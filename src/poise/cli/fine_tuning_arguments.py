@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from poise.core.config import find_components
+from poise.data.config import DataConfig
 from poise.data.lookup import path_text
-from poise.data.source import DataConfig
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import Table
 from poise.runs.folder import RunFolder

@@ -57,9 +57,9 @@ def project(
     check_writable(arrays, (".npz",), "--out")
 
     from poise.cli.results import progress_bar
+    from poise.data.config import ImageDataConfig
     from poise.data.lookup import data_config
     from poise.data.single_image import read_image
-    from poise.data.source import ImageDataConfig
     from poise.errors import RecipeError
     from poise.runs.project import ProjectionSettings
     from poise.runs.project import project as project_image

@@ -13,10 +13,11 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from poise.data.config import ImageDataConfig
 from poise.data.digits import DigitsConfig
 from poise.data.domains import TwoDomains
 from poise.data.rendered_digits import render_digits
-from poise.data.source import DataSplits, ImageDataConfig, ImageDataset
+from poise.data.source import DataSplits, ImageDataset
 from poise.data.torchvision_data import VisionConfig
 from poise.utils.images import Bytes
 

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from poise.data.source import DataSplits, ImageDataConfig, ImageDataset, Labels
+from poise.data.config import ImageDataConfig
+from poise.data.source import DataSplits, ImageDataset, Labels
 from poise.data.strokes import WIDTH_CLASSES, stroke_widths, width_bounds, width_classes
 from poise.errors import RecipeError
 from poise.utils.images import Bytes

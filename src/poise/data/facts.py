@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poise.data.config import DataConfig, ImageDataConfig, with_size
 from poise.data.decode import Header, read_header, strict_pillow
 from poise.data.derived_digits import DerivedDigitsConfig
 from poise.data.digits import DigitsConfig
@@ -21,7 +22,6 @@ from poise.data.listing import Item
 from poise.data.npz import NpzConfig
 from poise.data.paths import file_at, folder_at
 from poise.data.shards import ShardsConfig
-from poise.data.source import DataConfig, ImageDataConfig, with_size
 from poise.data.torchvision_data import VisionConfig
 from poise.data.two_domains import DOMAINS, TwoDomainsConfig, below, find_layout, listing_at, ordinary_kind
 from poise.data.zip_archive import ZipConfig, listing_of

@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from poise.core.config import did_you_mean, find_components
+from poise.data.config import DataConfig, ImageDataConfig
 from poise.data.decode import SUFFIXES
 from poise.data.listing import display_name
 from poise.data.parquet_shards import ParquetConfig
 from poise.data.shards import BRACES, ShardsConfig, holds_shards
-from poise.data.source import DataConfig, ImageDataConfig
 from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
 from poise.data.two_domains import split_and_domain

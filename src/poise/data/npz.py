@@ -12,13 +12,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from poise.data.classes import Classes, classes_by_number
+from poise.data.config import ImageDataConfig
 from poise.data.decode import Background, Fit, TargetFormat, convert_array
 from poise.data.image_array import check_enough, split_dataset
 from poise.data.listing import display_name
 from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note
 from poise.data.paths import WHERE, PathText, access_error, file_at
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.source import DataSplits, ImageDataConfig
+from poise.data.source import DataSplits
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from poise.data.classes import Classes, Container
+from poise.data.config import ImageDataConfig
 from poise.data.dataset_json import find_classes
 from poise.data.decode import (
     SUFFIXES,
@@ -40,7 +41,7 @@ from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataConfig
+from poise.data.source import BadFile, DataSplits, DataWarning
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun

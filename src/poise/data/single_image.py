@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poise.core.types import Shape
+from poise.data.config import ImageDataConfig
 from poise.data.decode import (
     Header,
     TargetFormat,
@@ -20,7 +21,6 @@ from poise.data.decode import (
     strict_pillow,
 )
 from poise.data.listing import display_name
-from poise.data.source import ImageDataConfig
 from poise.errors import DataError
 from poise.utils.images import Bytes
 

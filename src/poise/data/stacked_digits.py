@@ -17,8 +17,9 @@ from pydantic import Field
 from torch import Tensor
 
 from poise.core.types import Batch
+from poise.data.config import ImageDataConfig
 from poise.data.digits import DigitsConfig, square_side
-from poise.data.source import DataSplits, ImageDataConfig, ImageDataset, SizedSource
+from poise.data.source import DataSplits, ImageDataset, SizedSource
 from poise.data.torchvision_data import VisionConfig
 from poise.utils.images import Bytes
 

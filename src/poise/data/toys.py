@@ -19,7 +19,8 @@ from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch
-from poise.data.source import DataSplits, Source, ToyConfig
+from poise.data.config import ToyConfig
+from poise.data.source import DataSplits, Source
 from poise.retired import attribute_of
 
 

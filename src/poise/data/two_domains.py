@@ -19,13 +19,14 @@ from pydantic import BeforeValidator, Field
 
 from poise.core.config import reject_value
 from poise.data.classes import SPLITS
+from poise.data.config import ImageDataConfig
 from poise.data.decode import Background, Fit, TargetFormat, convert_array
 from poise.data.folder import FolderConfig, list_folder
 from poise.data.listing import Listing, display_name
 from poise.data.npz import NpzConfig
 from poise.data.paths import KINDS, WHERE
 from poise.data.scan import ScannedConfig
-from poise.data.source import DataWarning, ImageDataConfig
+from poise.data.source import DataWarning
 from poise.data.zip_archive import ZipConfig, listing_of, open_archive
 from poise.errors import DataError
 from poise.utils.images import Bytes

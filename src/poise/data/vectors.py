@@ -19,9 +19,10 @@ from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Batch
+from poise.data.config import PointsConfig
 from poise.data.listing import display_name
 from poise.data.paths import PathText
-from poise.data.source import DataSplits, DataWarning, PointsConfig, Source
+from poise.data.source import DataSplits, DataWarning, Source
 from poise.data.word_vectors import Normalisation, WordVectors, normalise, read_word_vectors
 from poise.errors import DataError
 from poise.utils.printing import agree, count_noun

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poise.data.source import DataConfig, DataSplits, ImageDataConfig, SizedSource
+from poise.data.config import DataConfig, ImageDataConfig
+from poise.data.source import DataSplits, SizedSource
 from poise.errors import DataError
 from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult

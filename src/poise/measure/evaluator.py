@@ -14,7 +14,8 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor, nn
 
-from poise.data.source import DataConfig, DataSplits, SizedSource
+from poise.data.config import DataConfig
+from poise.data.source import DataSplits, SizedSource
 from poise.data.stacked_digits import StackedDigits
 from poise.data.toys import PlaneConfig
 from poise.data.vectors import NO_MEASURES, VectorSetsConfig

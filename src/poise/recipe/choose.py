@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from poise.core.config import find_components
+from poise.data.config import DataConfig
 from poise.data.facts import ImageFacts
-from poise.data.source import DataConfig
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import Table
 from poise.utils.durations import duration_text

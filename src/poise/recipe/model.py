@@ -13,7 +13,7 @@ from pydantic import Field, Strict, field_validator, model_validator
 
 from poise.core.config import Config, component_union, reject_value
 from poise.core.types import ExtraOutput
-from poise.data.source import DataConfig, ImageDataConfig
+from poise.data.config import DataConfig, ImageDataConfig
 from poise.latents import Latent
 from poise.measure.config import MeasureConfig
 from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NetworkConfig

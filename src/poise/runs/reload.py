@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poise.data.source import DataConfig, DataSplits
+from poise.data.config import DataConfig
+from poise.data.source import DataSplits
 from poise.errors import DataError
 
 

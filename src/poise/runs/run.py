@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from poise.core.config import did_you_mean
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, Shape
+from poise.data.config import DataConfig, ToyConfig, loading_memory
 from poise.data.listing import display_name
-from poise.data.source import DataConfig, DataSplits, ToyConfig, loading_memory
+from poise.data.source import DataSplits
 from poise.engine.batches import sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from poise.core.config import ComponentConfig, did_you_mean
-from poise.data.source import ImageDataConfig
+from poise.data.config import ImageDataConfig
 from poise.errors import RecipeError
 from poise.measure.catalogue import MEASURES
 from poise.recipe.decode import decode

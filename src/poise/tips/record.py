@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from poise.core.config import ComponentConfig, find_components
 from poise.core.schedules import Schedule
-from poise.data.source import DataConfig, PointsConfig
+from poise.data.config import DataConfig, PointsConfig
 from poise.latents import Latent
 from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning

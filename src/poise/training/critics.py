@@ -14,8 +14,9 @@ import torch
 from pydantic import ValidationError
 
 from poise.core.types import Shape
+from poise.data.config import DataConfig
 from poise.data.lookup import data_config, table_config
-from poise.data.source import DataConfig, DataSplits, SizedSource
+from poise.data.source import DataSplits, SizedSource
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.measure.classifier import can_train_on, load_or_train
 from poise.measure.classifier_file import StoredClassifier, read_classifier, write_classifier

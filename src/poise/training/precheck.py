@@ -18,7 +18,8 @@ from torch import Tensor
 
 from poise.core.ranks import ALONE
 from poise.core.types import MoveContext, Side
-from poise.data.source import DataSplits, ImageDataConfig, SizedSource, loading_memory
+from poise.data.config import ImageDataConfig, loading_memory
+from poise.data.source import DataSplits, SizedSource
 from poise.engine.compute import choose_compute
 from poise.engine.step import make_move
 from poise.errors import RecipeError

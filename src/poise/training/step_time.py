@@ -8,7 +8,8 @@ from statistics import median
 
 import numpy as np
 
-from poise.data.source import DataSplits, ImageDataset, loading_memory
+from poise.data.config import loading_memory
+from poise.data.source import DataSplits, ImageDataset
 from poise.engine.compute import choose_compute
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe

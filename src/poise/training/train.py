@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poise.core.ranks import ALONE, Ranks
-from poise.data.source import ImageDataConfig, loading_memory
+from poise.data.config import ImageDataConfig, loading_memory
 from poise.engine.compute import choose_compute
 from poise.errors import CheckpointError, RankLost, RecipeError, memory_errors
 from poise.measure.extractors import check_features

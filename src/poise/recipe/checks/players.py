@@ -7,7 +7,7 @@ samples. What is missing or has no use is refused before anything else is checke
 
 from __future__ import annotations
 
-from poise.data.source import PointsConfig
+from poise.data.config import PointsConfig
 from poise.networks.base import TranslatorConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.model import Recipe

@@ -7,7 +7,7 @@ from typing import Any
 
 from poise.core.config import Config
 from poise.core.schedules import Ramp, Schedule, Staircase, bounds
-from poise.data.source import PointsConfig, ToyConfig
+from poise.data.config import PointsConfig, ToyConfig
 from poise.data.torchvision_data import CHARACTERS, VisionConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.checks.fractions import check_fractions
