@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from poise.core.types import Shape
+from poise.data.toys import mixture, ring_modes
 from poise.networks.base import mixes_samples
 from poise.networks.blocks import ACTIVATIONS, activation, init_dcgan_, output_activation
-from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
+from poise.networks.mlp import FourierFeatures, FourierFeaturesConfig, MLPDiscriminatorConfig, MLPGeneratorConfig
 
 SHAPES: list[Shape] = [(2,), (1, 5, 5), (3, 8, 4)]
 
@@ -99,6 +100,44 @@ def test_ds_gradient_reaches_every_weight_of_both_players(norm: str, shape: Shap
         for name, weight in net.named_parameters():
             assert weight.grad is not None, name
             assert weight.grad.abs().sum() > 0, name
+
+
+def test_fourier_features_are_the_sample_and_the_sine_and_cosine_of_its_frequencies() -> None:
+    module = FourierFeatures(2, 3, 5.0)
+    x = torch.randn(4, 2)
+    cycles = torch.stack([(x * row).sum(1) for row in module.weight], 1)
+    expected = [x, torch.sin(2 * torch.pi * cycles), torch.cos(2 * torch.pi * cycles)]
+    assert torch.allclose(module(x), torch.cat(expected, 1), atol=1e-5)
+    assert float(FourierFeatures(2, 4000, 5.0).weight.std()) == pytest.approx(5, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_fourier_features_widen_ds_first_layer_only(shape: Shape) -> None:
+    d = MLPDiscriminatorConfig(width=4, depth=2, fourier_features=FourierFeaturesConfig(frequencies=6)).build(shape)
+    assert layers(d) == [(prod(shape) + 12, 4), (4, 4), (4, 1)]
+    assert d(torch.randn(5, *shape)).score.shape == (5,)
+    assert not any("weight" in name and weight.shape == (6, prod(shape)) for name, weight in d.named_parameters())
+    assert [tuple(buffer.shape) for buffer in d.buffers()] == [(6, prod(shape))]
+
+
+def test_fourier_features_show_the_width_of_narrow_modes() -> None:
+    """The claim of the paper: D soon learns details that are much finer than the distance of the modes."""
+
+    def loss_after_training(fourier: FourierFeaturesConfig | None) -> float:
+        torch.manual_seed(0)
+        d = MLPDiscriminatorConfig(width=32, depth=2, fourier_features=fourier).build((2,))
+        optimizer = torch.optim.Adam(d.parameters(), lr=1e-2)
+        generator, losses = torch.Generator().manual_seed(0), []
+        for _ in range(80):
+            real, fake = (mixture(256, ring_modes(), sigma, generator) for sigma in (0.06, 0.01))
+            losses.append(nn.functional.softplus(torch.cat((-d(real).score, d(fake).score))).mean())
+            optimizer.zero_grad()
+            losses[-1].backward()
+            optimizer.step()
+        return float(torch.stack(losses[-20:]).mean().detach())
+
+    without, with_features = loss_after_training(None), loss_after_training(FourierFeaturesConfig(frequencies=16))
+    assert with_features < 0.6 * without
 
 
 class MixingModule(nn.Module):

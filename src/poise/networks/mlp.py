@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import pi, prod
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from poise.core.config import Config
 from poise.core.types import DiscriminatorOutput, Shape
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig, NetworkConfig
 from poise.networks.blocks import Activation, Output, activation, output_activation
@@ -41,14 +43,53 @@ class MLPGenerator(nn.Module):
         return self.layers(latents)
 
 
-class MLPDiscriminator(nn.Module):
-    """Samples, B x shape, to a score, B, through `depth` hidden layers; the features are the last one."""
+class FourierFeatures(nn.Module):
+    """x, B x d, to B x (d + 2F): x itself, then sin(2 pi W x) and cos(2 pi W x) for a fixed random matrix W, F x d.
 
-    def __init__(self, shape: Shape, width: int, depth: int, norm: Norm, act: Activation) -> None:
+    The entries of W are drawn from N(0, scale^2), in cycles per unit of x. A fully connected network learns details of
+    its input late, and in this way sooner (Tancik et al. 2020, arXiv:2006.10739).
+
+    Args:
+        dim: d.
+        num_frequencies: F.
+        scale: their standard deviation in each coordinate.
+    """
+
+    weight: Tensor
+
+    def __init__(self, dim: int, num_frequencies: int, scale: float) -> None:
         super().__init__()
-        flatten = [nn.Flatten()] if len(shape) > 1 else []
-        hidden = _hidden_layers(prod(shape), width, depth, norm, act, skip_first_norm=True)
-        self.trunk = nn.Sequential(*flatten, *hidden)
+        self.register_buffer("weight", torch.randn(num_frequencies, dim) * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features."""
+        angles = 2 * pi * (x @ self.weight.T)
+        return torch.cat((x, angles.sin(), angles.cos()), 1)
+
+
+class MLPDiscriminator(nn.Module):
+    """Samples, B x shape, to a score, B, through `depth` hidden layers; the features are the last one.
+
+    With `fourier`, the first layer gets the `FourierFeatures` of the sample.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: int,
+        depth: int,
+        norm: Norm,
+        act: Activation,
+        fourier: FourierFeaturesConfig | None = None,
+    ) -> None:
+        super().__init__()
+        inputs: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
+        in_dim = prod(shape)
+        if fourier is not None:
+            inputs.append(FourierFeatures(in_dim, fourier.frequencies, fourier.scale))
+            in_dim += 2 * fourier.frequencies
+        hidden = _hidden_layers(in_dim, width, depth, norm, act, skip_first_norm=True)
+        self.trunk = nn.Sequential(*inputs, *hidden)
         self.score = nn.Linear(width, 1)
         self.width = width
 
@@ -56,6 +97,13 @@ class MLPDiscriminator(nn.Module):
         """The scores and the features."""
         features = self.trunk(images)
         return DiscriminatorOutput(self.score(features).squeeze(1), features)
+
+
+class FourierFeaturesConfig(Config):
+    """The number of random `frequencies`, and their standard deviation `scale` in cycles per unit of the data."""
+
+    frequencies: int = Field(default=32, ge=1, le=65536)
+    scale: float = Field(default=1.0, gt=0)
 
 
 class MLPConfig(NetworkConfig):
@@ -95,9 +143,10 @@ class MLPGeneratorConfig(MLPConfig, GeneratorConfig):
 
 
 class MLPDiscriminatorConfig(MLPConfig, DiscriminatorConfig):
-    """A fully connected discriminator."""
+    """A fully connected discriminator, which gets `FourierFeatures` of the sample if `fourier_features` is given."""
 
     kind: Literal["mlp"] = "mlp"
+    fourier_features: FourierFeaturesConfig | None = None
 
     def min_batch(self, shape: Shape | None) -> int:
         """2 with batch norm, unless the only layer is the first one, which has no norm."""
@@ -105,4 +154,4 @@ class MLPDiscriminatorConfig(MLPConfig, DiscriminatorConfig):
 
     def build(self, shape: Shape) -> nn.Module:
         """See `MLPDiscriminator`."""
-        return MLPDiscriminator(shape, self.width, self.depth, self.norm, self.activation)
+        return MLPDiscriminator(shape, self.width, self.depth, self.norm, self.activation, self.fourier_features)
