@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu sizes scale feed workers finetuning smallsets translation critics parity align golden slow kills machines page clean
+.PHONY: demo test lint check docs bench tricks zoo peers frames measures modes detection reconstruction verdicts default server ranks gpu sizes scale feed workers finetuning smallsets translation critics parity align golden slow kills machines page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -49,6 +49,9 @@ scale: $(READY)  ## the operations of large runs, and the model of several ranks
 
 feed: $(READY)  ## the time to open a million decoded images, and batches loaded beside a training step; 13 GB of disk, minutes
 	$(BIN)/python benchmarks/feed.py
+
+peers: $(READY)  ## CPU time until FID 10 on digits, poise beside five other trainers, over three seeds; hours on two cores
+	$(BIN)/python benchmarks/time_to_quality.py digits --workers 2
 
 frames: $(READY)  ## how much slower a game in the plane is with frames; minutes on one core
 	$(BIN)/python benchmarks/frames.py

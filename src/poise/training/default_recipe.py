@@ -171,9 +171,14 @@ def train_for(
     on = {"device": device, "precision": precision, "accumulate": accumulate}
     step = recipe_step_seconds(recipe, data_root=data_root, trust_code=trust_code, **on)
     steps = steps_within(seconds, step)
+    return train_for_steps(recipe, steps), f"{steps:,} steps of {1000 * step:,.0f} ms, about {duration_text(seconds)}"
+
+
+def train_for_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe with a number of steps, of which the intervals of grids, checkpoints and measures are an eighth."""
     table = recipe.canonical() | {"steps": steps}
     every = max(1, round(steps / EVALUATIONS))
     table["log"] |= {"samples": every, "saves": every}
     if "measure" in table:
         table["measure"] |= {"every": every}
-    return decode(table), f"{steps:,} steps of {1000 * step:,.0f} ms, about {duration_text(seconds)}"
+    return decode(table)
