@@ -28,6 +28,7 @@ from poise.measure import classifier
 from poise.training import diagnostics
 from poise.training.memorization import MemorizationCheck
 from poise.utils.images import Bytes
+from poise.utils.system import System
 
 # Typer builds all commands anew at every call, which takes longer than most commands here
 typer.main.get_command = functools.cache(typer.main.get_command)
@@ -38,6 +39,10 @@ torch.set_num_threads(1)
 
 # whoever started the tests may ignore it, as nohup does, and children inherit that; tests send it
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# no test cuts the power, and thousands of small files that wait for the disk take a tenth of the time of all tests
+System.fsync = lambda self, handle: None
 
 
 def pytest_collection_finish() -> None:
