@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint check docs bench tricks zoo peers frames measures modes detection reconstruction verdicts default server ranks gpu sizes scale feed workers finetuning smallsets translation critics parity align golden slow kills machines page clean
+.PHONY: demo test lint check docs bench tricks zoo frames measures modes detection reconstruction verdicts default server ranks gpu sizes scale feed workers finetuning smallsets translation critics parity peers align golden slow kills machines page clean
 
 demo: $(READY)  ## train the default GAN on real digits and write a grid of samples
 	$(BIN)/poise train
@@ -49,9 +49,6 @@ scale: $(READY)  ## the operations of large runs, and the model of several ranks
 
 feed: $(READY)  ## the time to open a million decoded images, and batches loaded beside a training step; 13 GB of disk, minutes
 	$(BIN)/python benchmarks/feed.py
-
-peers: $(READY)  ## CPU time until FID 10 on digits, poise beside five other trainers, over three seeds; hours on two cores
-	$(BIN)/python benchmarks/time_to_quality.py digits --workers 2
 
 frames: $(READY)  ## how much slower a game in the plane is with frames; minutes on one core
 	$(BIN)/python benchmarks/frames.py
@@ -106,6 +103,10 @@ critics: $(READY)  ## semi-adversarial and infogan beside the same without each 
 
 parity: $(READY)  ## StyleGAN2 and BigGAN beside their authors' code, in checkouts that POISE_STYLEGAN2 and POISE_BIGGAN name; minutes
 	$(BIN)/python benchmarks/parity.py
+
+peers: $(READY)  ## seconds of CPU until a target FID on digits, beside other GAN trainers, over seeds; hours on two cores
+	$(BIN)/python benchmarks/time_to_quality.py digits --workers 2
+	$(BIN)/python benchmarks/time_to_quality.py table
 
 align: $(READY)  ## how often poise align finds the right map of clouds and of word vectors; hours on one core
 	$(BIN)/python benchmarks/align.py clouds

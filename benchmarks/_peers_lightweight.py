@@ -15,12 +15,15 @@ of its command in `cli.py`; after Liu et al. 2021 (FastGAN). Taken from there:
   drawn from G, which is better; both are what the command writes.
 
 At this size D reconstructs images of 128 x 128, to which the real ones are enlarged, as its decoder always has four
-blocks. The option `fmap_max` is the only one that makes the networks smaller: `narrow_lightweight` sets it to 64.
+blocks. On a CPU most of the time goes into the attention, of which the options turn off only that in the trunk. So
+there is a variant, `small_lightweight`, with the options that make a step cheapest: `--fmap-max 64`, no
+`--attn-res-layers` and `--gradient-accumulate-every 1`.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -30,10 +33,32 @@ from torch.optim import Adam
 
 from _peers import Draw, Facts, count_parameters, in_blocks
 
-LATENT, SIZE = 256, 32
-ACCUMULATED, LR, BETAS, PENALTY, PENALTY_EVERY = 4, 2e-4, (0.5, 0.9), 10.0, 4
+LR, BETAS, PENALTY, PENALTY_EVERY = 2e-4, (0.5, 0.9), 10.0, 4
 AVERAGE_FROM, AVERAGE_EVERY, AVERAGE_DECAY, COPY_UNTIL, COPY_EVERY = 20_000, 10, 0.995, 25_000, 1000
 SLOPE = 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of the command, and what it does not let choose.
+
+    Attributes:
+        most: the largest number of channels, `--fmap-max`.
+        trunk_attention: whether there is attention at 32 pixels, `--attn-res-layers`.
+        accumulated: the number of batches in an update, `--gradient-accumulate-every`.
+        batch: the batch size.
+        latent: the dimensions of a latent.
+        narrow: the channels of the second score's layers.
+        heads: the heads of each attention.
+    """
+
+    most: int = 512
+    trunk_attention: bool = True
+    accumulated: int = 4
+    batch: int = 10
+    latent: int = 256
+    narrow: int = 64
+    heads: int = 8
 
 
 class PixelShuffleUp(nn.Sequential):
@@ -62,15 +87,16 @@ class GatedUp(nn.Module):
 class Generator(nn.Module):
     """G: 4 x 4 maps of unit length at each place, three blocks and a convolution."""
 
-    def __init__(self, channels: int, most: int) -> None:
+    def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__()
-        self.start = nn.Sequential(nn.ConvTranspose2d(LATENT, 2 * LATENT, 4), nn.BatchNorm2d(2 * LATENT), nn.GLU(dim=1))
-        widths = [LATENT, *(min(most, 2 ** (12 - level)) for level in (2, 3, 4))]
+        latent = settings.latent
+        self.start = nn.Sequential(nn.ConvTranspose2d(latent, 2 * latent, 4), nn.BatchNorm2d(2 * latent), nn.GLU(dim=1))
+        widths = [latent, *(min(settings.most, 2 ** (12 - level)) for level in (2, 3, 4))]
         self.blocks = nn.Sequential(*(GatedUp(*pair) for pair in pairwise(widths)))
         self.end = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents, B x 256, to images around [0, 1]."""
+        """Latents, B x dim, to images around [0, 1]."""
         return self.end(self.blocks(normalize(self.start(latents[:, :, None, None]), dim=1)))
 
 
@@ -168,19 +194,14 @@ class Down(nn.Module):
 
 
 class Scores(nn.Module):
-    """D: two scores of each image, and a reconstruction of it.
+    """D: two scores of each image, and a reconstruction of it."""
 
-    Args:
-        channels: those of an image.
-        most: the largest number of channels.
-        narrow: those of the second score's layers.
-        heads: the number of heads of each attention.
-    """
-
-    def __init__(self, channels: int, most: int, narrow: int, heads: int) -> None:
+    def __init__(self, channels: int, settings: Settings) -> None:
         super().__init__()
-        widths = [channels, min(most, 256), min(most, 512)]
-        self.trunk = nn.Sequential(Attention(channels, heads), Down(*widths[:2]), Down(*widths[1:]))
+        narrow, heads = settings.narrow, settings.heads
+        widths = [channels, min(settings.most, 256), min(settings.most, 512)]
+        attention = [Attention(channels, heads)] if settings.trunk_attention else []
+        self.trunk = nn.Sequential(*attention, Down(*widths[:2]), Down(*widths[1:]))
         self.score = nn.Sequential(
             nn.Conv2d(widths[-1], widths[-1], 3, 2, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(widths[-1], 1, 4)
         )
@@ -242,25 +263,17 @@ def chance(probability: float) -> bool:
 
 
 class LightweightGAN:
-    """lightweight-gan's loop; see `System`.
-
-    Args:
-        facts: the training images.
-        most: `fmap_max`.
-        batch: the batch size.
-        narrow: the channels of the second score's layers.
-        heads: the heads of each attention.
-    """
+    """lightweight-gan's loop; see `System`."""
 
     ended = False
 
-    def __init__(self, facts: Facts, most: int, batch: int, narrow: int = 64, heads: int = 8) -> None:
-        self.batch, self.images_per_step = batch, batch * ACCUMULATED
+    def __init__(self, facts: Facts, settings: Settings) -> None:
+        self.batch, self.accumulated, self.latent = settings.batch, settings.accumulated, settings.latent
+        self.images_per_step = self.batch * self.accumulated
         self.augmented = max(0.0, min(0.5, (1e5 - facts.count) * 3e-6))
-        self.settings = (
-            f"fmap_max {most}, batch {ACCUMULATED} x {batch}, Adam {LR:g}, augmented with p = {self.augmented:.2f}"
-        )
-        self.g, self.d = Generator(facts.channels, most), Scores(facts.channels, most, narrow, heads)
+        attention = "" if settings.trunk_attention else ", no attention in the trunk"
+        self.settings = f"fmap_max {settings.most}{attention}, batch {self.accumulated} x {self.batch}, Adam {LR:g}"
+        self.g, self.d = Generator(facts.channels, settings), Scores(facts.channels, settings)
         self.g.apply(initialize)
         self.d.apply(initialize)
         self.average, self.done = deepcopy(self.g).requires_grad_(False), 0
@@ -297,21 +310,21 @@ class LightweightGAN:
 
     def fake(self, n: int) -> Tensor:
         """n samples of G, around [0, 1]."""
-        return self.g(torch.randn(n, LATENT))
+        return self.g(torch.randn(n, self.latent))
 
     def step(self, draw: Draw) -> None:
         """See `System.step`; D's weights also get gradients in G's update, which the next step discards."""
         self.optimizer_d.zero_grad()
-        for _ in range(ACCUMULATED):
+        for _ in range(self.accumulated):
             with torch.no_grad():
                 fakes = self.fake(self.batch)
             images = (draw(self.batch).images + 1) / 2
             loss = self.d_loss(images, fakes, penalized=self.done % PENALTY_EVERY == 0)
-            (loss / ACCUMULATED).backward()
+            (loss / self.accumulated).backward()
         self.optimizer_d.step()
         self.optimizer_g.zero_grad()
-        for _ in range(ACCUMULATED):
-            (self.g_loss(self.fake(self.batch)) / ACCUMULATED).backward()
+        for _ in range(self.accumulated):
+            (self.g_loss(self.fake(self.batch)) / self.accumulated).backward()
         self.optimizer_g.step()
         self.update_average()
         self.done += 1
@@ -330,16 +343,19 @@ class LightweightGAN:
         """See `System.sample`."""
         net = self.average if self.done > AVERAGE_FROM else self.g
         net.eval()
-        samples = in_blocks(lambda size: net(torch.randn(size, LATENT)), n, self.images_per_step)
+        samples = in_blocks(lambda size: net(torch.randn(size, self.latent)), n, self.images_per_step)
         net.train()
         return samples.clamp_(0, 1) * 2 - 1
 
 
+TINY = Settings(most=8, accumulated=1, batch=2, latent=8, narrow=8, heads=1)
+
+
 def lightweight(facts: Facts, *, tiny: bool) -> LightweightGAN:
     """The defaults of the command at `--image-size 32`."""
-    return LightweightGAN(facts, 8, 1, 8, 1) if tiny else LightweightGAN(facts, 512, 10)
+    return LightweightGAN(facts, TINY if tiny else Settings())
 
 
-def narrow_lightweight(facts: Facts, *, tiny: bool) -> LightweightGAN:
-    """The same with `--fmap-max 64`."""
-    return LightweightGAN(facts, 8, 1, 8, 1) if tiny else LightweightGAN(facts, 64, 10)
+def small_lightweight(facts: Facts, *, tiny: bool) -> LightweightGAN:
+    """The options that make a step cheapest."""
+    return LightweightGAN(facts, TINY if tiny else Settings(most=64, trunk_attention=False, accumulated=1))

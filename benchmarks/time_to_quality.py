@@ -41,12 +41,13 @@ from typing import Any, NamedTuple
 import torch
 
 from _peers import Batches, Draw, Facts, Labelled, System
-from _peers_lightweight import lightweight, narrow_lightweight
+from _peers_lightweight import lightweight, small_lightweight
 from _peers_poise import Poise, recipe_for
 from _peers_studiogan import studiogan_dcgan, studiogan_sngan
 from _peers_torchgan import torchgan
 from _peers_tutorial import narrow_tutorial, tutorial
 from poise.data.source import DataSplits, SizedSource
+from poise.errors import DataError
 from poise.measure.catalogue import select_measures
 from poise.measure.evaluator import Evaluator
 from poise.recipe.choose import Limits
@@ -74,10 +75,10 @@ PEERS: dict[str, Callable[..., System]] = {
     "studiogan-dcgan": studiogan_dcgan,
     "studiogan-sngan": studiogan_sngan,
     "lightweight-gan": lightweight,
-    "lightweight-gan-64": narrow_lightweight,
+    "lightweight-gan-small": small_lightweight,
 }
-VARIANTS = {"poise-fp32", "dcgan-tutorial-32", "lightweight-gan-64"}
-"""The systems that are others with one setting changed, which `--quick` leaves out."""
+VARIANTS = ("poise-fp32", "dcgan-tutorial-32", "lightweight-gan-small")
+"""Systems that differ from another one in a setting only."""
 
 TARGETS, NUM_SAMPLES = {"digits": 10.0, "cifar10": 20.0}, {"digits": 1000, "cifar10": 5000}
 QUICK = ["steps=2", "batch=4", "network.g.width=4", "network.d.width=4", "log.sheet=4"]
@@ -113,7 +114,9 @@ class Task(NamedTuple):
         train = self.splits.train
         assert isinstance(train, SizedSource)
         images, labels = train.gather(torch.arange(len(train)))
-        assert labels is not None
+        if labels is None:
+            cure = "give a folder with one folder per class"
+            raise DataError("the images need classes", where="--cifar", found="none", cure=cure)
         return Batches(to_float(images).contiguous(), labels, seed)
 
 
@@ -319,7 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=[*TARGETS, "table"], help="what to train on, or only print the tables")
     names = [*POISE, *PEERS]
-    parser.add_argument("--systems", type=lambda text: text.split(","), default=names, help=", ".join(names))
+    parser.add_argument("--systems", type=lambda text: text.split(","), help=", ".join(names))
     parser.add_argument("--cifar", type=Path, metavar="DIR", help="the folder of CIFAR-10's images")
     parser.add_argument("--seeds", type=int, default=3, help="the number of seeds")
     parser.add_argument("--seed", type=int, help="run only this seed, in this process")
@@ -330,6 +333,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="a folder for samples of each run")
     parser.add_argument("--quick", action="store_true", help="two steps of tiny networks, which measure nothing")
     options = parser.parse_args()
+    options.systems = options.systems or [name for name in names if not options.quick or name not in VARIANTS]
     if unknown := set(options.systems) - set(names):
         parser.error(f"no such system: {', '.join(sorted(unknown))}")
     if options.data == "cifar10" and options.cifar is None:
@@ -342,8 +346,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             options.results = Path(folder) / "results.jsonl"
             for name in options.systems:
-                if name not in VARIANTS:
-                    run(options, name, 0)
+                run(options, name, 0)
             print(table(read_results(options.results), options.data))
     elif options.seed is not None:
         for name in options.systems:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -174,6 +175,46 @@ def test_make_slow_runs_tests() -> None:
     ]
     assert set(marked) - {Path(__file__).name}
     assert any("-m slow" in line for line in targets()["slow"])
+
+
+def test_peers_train_on_colour_images(quick: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(60):
+            image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    words = ["--cifar", str(tmp_path / "images"), "--systems", "poise,torchgan,studiogan-sngan"]
+    quick("benchmarks/time_to_quality.py", "cifar10", *words, "--sheets", str(tmp_path / "sheets"))
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| poise", "| torchgan", "| studiogan-sngan"]
+    assert all("not within" in row for row in rows[2:])
+    with Image.open(tmp_path / "sheets" / "cifar10-torchgan-0.png") as sheet:
+        assert sheet.mode == "RGB"
+
+
+def test_the_time_to_a_target_and_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = import_module("time_to_quality")
+    curve = [(10.0, 1, 30.0), (11.0, 2, 9.0), (12.0, 3, 11.0), (13.0, 4, 9.5), (14.0, 5, 8.0)]
+    assert module.time_to_target(curve, 10.0) == 13.0
+    assert module.time_to_target(curve[:4], 10.0) is None
+
+    def line(system: str, seed: int, seconds: float | None) -> dict[str, Any]:
+        fixed = {"settings": "", "limit": 60, "trained": 61.2, "images_per_second": 50.0, "parameters": [2000, 1000]}
+        return {"data": "digits", "system": system, "seed": seed, "seconds": seconds, "curve": curve, **fixed}
+
+    results = [line("poise", 0, 20.0), line("poise", 1, 30.0), line("poise", 2, None)]
+    results += [line("torchgan", 0, 60.0), line("dcgan-tutorial", 0, None)]
+    rows = [row.split(" | ") for row in module.table(results, "digits").splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| poise", "| dcgan-tutorial", "| torchgan"]
+    assert [row[2:5] for row in rows] == [
+        ["3", "30 [20, not met]", "0.50"],
+        ["1", "not within 61 s (best FID 8.0)", ""],
+        ["1", "60", "1.00"],
+    ]
+    known = [module.is_known(results, "digits", *of) for of in (("poise", 0, 99), ("poise", 2, 60), ("poise", 2, 61))]
+    assert known == [True, True, False]
 
 
 def test_emoji_are_distinct_and_over_white(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
