@@ -108,7 +108,7 @@ class TimingFile:
         measure: measures the seconds per step of a recipe.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged or can't be read.
     """
 
     def __init__(self, path: Path, measure: Callable[[Recipe], float]) -> None:
@@ -139,15 +139,17 @@ def _read(path: Path) -> dict[str, float]:
     """The times in a file; none if there is no file.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged or can't be read.
     """
     try:
         known = json.loads(path.read_bytes())
         if not isinstance(known, dict) or not all(_is_time(value) for value in known.values()):
             raise ValueError
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(path)) from None
+    except (ValueError, RecursionError):
         cure = "remove it to measure the times again; runs with another number of steps are then trained again"
         raise CheckpointError("is damaged", where=str(path), cure=cure) from None
     return known
