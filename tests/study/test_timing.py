@@ -87,7 +87,8 @@ def test_damaged_times_are_not_measured_again_silently(tmp_path: Path, content: 
 def test_times_that_can_not_be_read_are_not_called_damaged(tmp_path: Path) -> None:
     """A file in place of a folder on the way is an error of whoever writes there."""
     (tmp_path / "file").write_text("mine")
-    assert TimingFile(tmp_path / "file" / "timing.json", lambda recipe: 1.0).step_seconds(decode(load_recipe("ring"))) == 1.0
+    times = TimingFile(tmp_path / "file" / "timing.json", lambda recipe: 1.0)
+    assert times.step_seconds(decode(load_recipe("ring"))) == 1.0
     (tmp_path / "timing.json").mkdir()
     with pytest.raises(CheckpointError, match=r"timing.json: can't be read: Is a directory"):
         TimingFile(tmp_path / "timing.json", lambda recipe: 1.0)
