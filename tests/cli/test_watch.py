@@ -43,7 +43,7 @@ def test_table(poise: Any, won: Path) -> None:
     assert (result.code, result.err) == (0, "")
     words = " ".join(result.out.split())
     assert f"{won}:".replace("/", "") in words.replace(" ", "").replace("/", "")
-    assert "20 rows up to step 1,000, loss family: unknown" in words
+    assert "20 rows up to step 1,000 (from 50, every 50), loss family: unknown (pass --loss-family)" in words
     assert "detectors without data: g_falling" not in words
     assert "collapse" in words.split("step detector")[0]
     [row] = [line.split() for line in result.out.splitlines() if "d_at_zero" in line]
@@ -69,7 +69,7 @@ def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
 
 def test_json(poise: Any, won: Path, sound: Path) -> None:
     found = watch_json(poise, csv(won.parent, 0.001))
-    assert list(found) == ["rows", "alarms"]
+    assert list(found) == ["rows", "alarms", "columns", "family", "notes"]
     assert found["rows"] == 20
     [alarm] = found["alarms"]
     detector = DETECTORS["d_at_zero"]
@@ -82,7 +82,13 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
         "tip": detector.tip,
     }
     assert list(alarm) == ["step", "detector", "level", "message", "advice", "tip"]
-    assert watch_json(poise, csv(won.parent, 0.69)) == {"rows": 20, "alarms": []}
+    assert watch_json(poise, csv(won.parent, 0.69)) == {
+        "rows": 20,
+        "alarms": [],
+        "columns": {"step": "iter", "d/adversarial": "loss_D", "g/adversarial": "loss_G"},
+        "family": None,
+        "notes": [],
+    }
 
 
 def test_plot(poise: Any, won: Path, tmp_path: Path) -> None:
@@ -223,7 +229,7 @@ def test_invalid_plot_path_is_refused_before_reading(poise: Any, tmp_path: Path)
 def test_help(poise: Any) -> None:
     result = poise("watch", "--help")
     assert (result.code, result.err) == (0, "")
-    for option in ("--columns", "--loss-family", "--pattern", "--plot", "--json"):
+    for option in ("--columns", "--loss-family", "--pattern", "--sum", "--threshold", "--window", "--plot", "--json"):
         assert option in result.out
 
 

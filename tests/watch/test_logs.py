@@ -16,7 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from poise.core.metrics_log import Row, Stat, row_to_json
 from poise.errors import CheckpointError, DataError, PoiseError, RecipeError
-from poise.watch.columns import KNOWN_COLUMNS, SHORT_NAMES, parse_columns
+from poise.watch.column_names import KNOWN_COLUMNS, SHORT_NAMES
+from poise.watch.columns import parse_columns
 from poise.watch.logs import Log, measures_to_metrics, read_log
 
 D, G = "d/adversarial", "g/adversarial"
@@ -198,9 +199,9 @@ def test_json_lines_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
     [
         (
             "[0/25][3/1583]\tLoss_D: 1.4\tLoss_G: 5.6\tD(x): 0.5\tD(G(z)): 0.5 / 0.01",
-            (1, {D: 1.4, G: 5.6}),
+            (3, {D: 0.7, G: 5.6}),
         ),
-        ("[Epoch 0/200] [Batch 3/938] [D loss: 0.69] [G loss: 0.70]", (1, {D: 0.69, G: 0.7})),
+        ("[Epoch 2/200] [Batch 3/938] [D loss: 0.69] [G loss: 0.70]", (1879, {D: 0.69, G: 0.7})),
         ("epoch 3 d_loss=0.5, g_loss=0.6", (1, {D: 0.5, G: 0.6})),
         ("(epoch: 1, iters: 100, time: 0.1) D_loss: 0.1 G_loss: 0.5", (100, {D: 0.1, G: 0.5})),
         ("step: 7, D loss: -1e-3, G loss: +2.5E2", (7, {D: -0.001, G: 250.0})),
@@ -217,7 +218,7 @@ def test_lines_of_text(tmp_path: Path, line: str, numbers: tuple[int, dict[str, 
 
 
 def test_lines_of_text_with_nan(tmp_path: Path) -> None:
-    text = "[0/25][0/9]\tLoss_D: NaN\tLoss_G: nan\n[0/25][1/9]\tLoss_D: 0.5\tLoss_G: -nan\n"
+    text = "[0/25][1/9]\tLoss_D: NaN\tLoss_G: nan\n[0/25][2/9]\tLoss_D: 0.5\tLoss_G: -nan\n"
     (one, first), (two, second) = plain(read_log(written(tmp_path, "log", text)))
     assert (one, two, second[D]) == (1, 2, 0.5)
     assert math.isnan(first[D])
@@ -228,14 +229,15 @@ def test_lines_of_text_with_nan(tmp_path: Path) -> None:
 def test_other_numbers_are_ignored_unless_requested(tmp_path: Path) -> None:
     path = written(tmp_path, "log.txt", "Loss_D: 1.4\tLoss_G: 5.6\tD(x): 0.75\tD(G(z)): 0.5 / 0.01\n")
     assert plain(read_log(path, {"real": "D(x)", "d/custom": "D(G(z))"})) == [
-        (1, {D: 1.4, G: 5.6, "d/real_score": 0.75, "d/custom": 0.5})
+        (1, {D: 0.7, G: 5.6, "d/real_score": 0.75, "d/custom": 0.5})
     ]
 
 
 @pytest.mark.parametrize("name", KNOWN_COLUMNS)
 def test_known_column_names(tmp_path: Path, name: str) -> None:
     log = read_log(written(tmp_path, "log.csv", f"{name},loss_d,loss_g\n0.75,2,1\n"))
-    assert plain(log)[0][1][SHORT_NAMES[KNOWN_COLUMNS[name]]] == 0.75
+    expected = 0.875 if KNOWN_COLUMNS[name] == "r_t" else 0.75  # (1 + r_t) / 2
+    assert plain(log)[0][1][SHORT_NAMES[KNOWN_COLUMNS[name]]] == expected
 
 
 @pytest.mark.parametrize("name", ["D loss", "loss/D", "Loss_D", "errD", "D_err", "D_errors", "Loss/D/loss", "D/loss"])
@@ -417,12 +419,13 @@ def test_the_first_step_column_is_used(tmp_path: Path) -> None:
         ("0 100 200 0 100", [1, 2, 3, 4, 5]),
         ("5 5 6", [5, 5, 6]),
         ("0.4 1.6 2.51", [0, 2, 3]),
-        ("10 20  40", [1, 2, 3, 4]),
-        ("1 2  40", [1, 2, 3, 40]),
+        ("10 20  40", [10, 20, 20, 40]),
+        (" 10 20 30", [10, 10, 20, 30]),
+        ("1    ", [1, 2, 3, 4, 5]),
     ],
-    ids=["restarts", "the same twice", "rounded", "one missing, before", "one missing"],
+    ids=["restarts", "the same twice", "rounded", "one missing", "the first missing", "most missing"],
 )
-def test_lines_are_counted_if_steps_restart_or_are_missing(tmp_path: Path, steps: str, found: list[int]) -> None:
+def test_lines_are_counted_if_steps_restart_or_are_mostly_missing(tmp_path: Path, steps: str, found: list[int]) -> None:
     lines = "".join(f"{step},0.5\n" for step in steps.split(" "))
     assert [step for step, _ in read_log(written(tmp_path, "log.csv", f"step,d_loss\n{lines}")).rows] == found
 
@@ -437,7 +440,7 @@ def test_rows_without_a_metric_are_not_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["nan", "inf"])
 def test_a_step_that_is_not_finite(tmp_path: Path, step: str) -> None:
     log = read_log(written(tmp_path, "log.csv", f"step,d_loss\n1,0.5\n{step},0.5\n"))
-    assert [number for number, _ in log.rows] == [1, 2]
+    assert [number for number, _ in log.rows] == [1, 1]
 
 
 # ---- --columns -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from poise.watch.logs import Log
 
 Families = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy"]
+METRIC_TITLES = {"d/adversarial": "D's loss", "g/adversarial": "G's loss", "measure/fid": "FID", "measure/kid": "KID"}
 COLOURS = {"note": "dim", "warning": "yellow", "failure": "bold red"}
 
 
@@ -41,6 +43,20 @@ def watch(
         Text,
         typer.Option(help="For text: a regular expression with the groups (?P<d>...), (?P<g>...) and (?P<step>...)."),
     ] = None,
+    is_sum: Annotated[
+        bool | None,
+        typer.Option(
+            "--sum/--no-sum",
+            help="D's loss is the sum of that on real and on fake samples, and is halved.",
+            show_default="guessed",
+        ),
+    ] = None,
+    thresholds: Annotated[
+        list[str] | None, typer.Option("--threshold", metavar="DETECTOR=V", help="The threshold of a detector.")
+    ] = None,
+    windows: Annotated[
+        list[str] | None, typer.Option("--window", metavar="DETECTOR=N", help="The window of a detector, in steps.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="A .png file for a plot of the losses and alarms.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +65,7 @@ def watch(
     from poise.runs.remote_runs import local_run
     from poise.watch.columns import parse_columns
     from poise.watch.logs import read_log
-    from poise.watch.replay import replay
+    from poise.watch.replay import change_settings, parse_settings, replay
 
     if plot is not None:
         from poise.utils.plotting import import_matplotlib
@@ -57,12 +73,18 @@ def watch(
         check_writable(plot, (".png",), "--plot")
         import_matplotlib()
     run = local_run(run)
-    log = read_log(run, parse_columns(columns or ""), pattern)
+    settings = {
+        "threshold": parse_settings(thresholds or [], "--threshold", float),
+        "window": parse_settings(windows or [], "--window", int),
+    }
+    log = change_settings(read_log(run, parse_columns(columns or ""), pattern, is_sum), settings)
     for note in log.notes:
         print_line(f"{with_urls(str(run))}: {note}", err=True)
     alarms, inactive = replay(log, loss_family)
     if as_json:
-        print_json({"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]})
+        found = {"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]}
+        understood = {"columns": dict(log.columns), "family": loss_family or log.family, "notes": list(log.notes)}
+        print_json(found | understood)
     else:
         _print_alarms(run, log, alarms, inactive, loss_family)
     if plot is not None:
@@ -72,6 +94,13 @@ def watch(
         print_line(f"{plot}: plot of the losses and alarms", err=True)
 
 
+def _describe_steps(log: Log) -> str:
+    """The first step and the usual distance of two rows, in brackets."""
+    steps = sorted({step for step, _ in log.rows})
+    gaps = sorted(b - a for a, b in pairwise(steps))
+    return f" (from {steps[0]:,}, every {gaps[len(gaps) // 2]:,})" if gaps else ""
+
+
 def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str], loss_family: Families | None) -> None:
     from rich.table import Table
 
@@ -79,9 +108,11 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
     from poise.utils.printing import count_noun, printable
 
     console = TerminalConsole()
-    family = loss_family or log.family or "unknown"
-    rows = f"{count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}"
-    console.print(f"{printable(with_urls(str(run)))}: {rows}, loss family: {family}")
+    family, source = (loss_family, "given") if loss_family else (log.family or "unknown", log.family_source)
+    rows = f"{count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}{_describe_steps(log)}"
+    console.print(f"{printable(with_urls(str(run)))}: {rows}, loss family: {family}{f' ({source})' if source else ''}")
+    for name, column in log.columns.items():
+        console.print(f"  {METRIC_TITLES.get(name, name)}: {printable(column)}")
     if inactive:
         console.print(styled_text((f"detectors without data: {', '.join(inactive)}", "dim")))
     if not alarms:

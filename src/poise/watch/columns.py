@@ -9,93 +9,29 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
 from poise.core.config import did_you_mean
 from poise.core.metrics_log import Stat
 from poise.errors import DataError, RecipeError
-from poise.watch.step_column import Numbers, order_by_step
+from poise.watch.column_names import (
+    ADVERSARIAL_COLUMNS,
+    EPOCH_COLUMNS,
+    KNOWN_COLUMNS,
+    LETTER_COLUMNS,
+    LOSS_PARTS,
+    PART_COLUMNS,
+    SHORT_NAMES,
+    STEP_COLUMNS,
+    keys_of,
+    normalize_name,
+    quantity_of,
+)
+from poise.watch.loss_conventions import class_loss_among, parts_are_summed, recognise_trainer, starts_as_a_sum
+from poise.watch.step_column import Numbers, fill_column, order_by_step
 from poise.watch.text_tables import Flat, Table
-
-SHORT_NAMES = {
-    "d": "d/adversarial",
-    "g": "g/adversarial",
-    "accuracy": "d/accuracy",
-    "d_norm": "d/grad_norm",
-    "g_norm": "g/grad_norm",
-    "real": "d/real_score",
-    "fake": "d/fake_score",
-    "wasserstein": "d/wasserstein",
-    "diversity": "g/diversity",
-    "fid": "measure/fid",
-    "kid": "measure/kid",
-    "coverage": "measure/coverage",
-}
-"""The short names that `--columns` accepts beside the full names of metrics."""
-
-_LOSS_FORMS = (
-    "{s}loss",
-    "loss{s}",
-    "err{s}",
-    "{s}err",
-    "{s}errors",
-    "{s}adversarial",
-    "loss{s}loss",
-    "{n}loss",
-    "loss{n}",
-)
-KNOWN_COLUMNS = {form.format(s="d", n="discriminator"): "d" for form in _LOSS_FORMS}
-KNOWN_COLUMNS |= {form.format(s="g", n="generator"): "g" for form in _LOSS_FORMS}
-KNOWN_COLUMNS |= {"criticloss": "d", "losscritic": "d", "closs": "d", "lossc": "d", "disloss": "d", "discloss": "d"}
-KNOWN_COLUMNS |= {"genloss": "g", "ggan": "g", "lossggan": "g"}
-KNOWN_COLUMNS |= {"daccuracy": "accuracy", "dacc": "accuracy", "accd": "accuracy", "fid": "fid", "kid": "kid"}
-KNOWN_COLUMNS |= {"dgradnorm": "d_norm", "gradnormd": "d_norm", "ggradnorm": "g_norm", "gradnormg": "g_norm"}
-KNOWN_COLUMNS |= {"wassersteindistance": "wasserstein", "wasserstein": "wasserstein", "wdistance": "wasserstein"}
-"""The short name for each known column name, which is normalised to lower-case letters and digits."""
-
-LETTER_COLUMNS = {"d": "d", "g": "g"}
-"""One-letter names. They are losses if both are present and no other column is a loss."""
-
-_PART_FORMS = (
-    "{s}loss{p}",
-    "{s}{p}loss",
-    "loss{s}{p}",
-    "{s}{p}",
-    "err{s}{p}",
-    "{p}{s}loss",
-    "{s}losson{p}",
-    "{n}loss{p}",
-    "loss{p}{s}",
-)
-PART_COLUMNS = {
-    form.format(s="d", n="discriminator", p=part): ("d", origin)
-    for form in _PART_FORMS
-    for part, origin in (("real", "real"), ("fake", "fake"), ("r", "real"), ("f", "fake"))
-    if len(part) > 1 or form in ("{s}loss{p}", "loss{s}{p}")
-}
-PART_COLUMNS |= {
-    form.format(s=side, p=part): (side, part) for side in "dg" for part in "ab" for form in _PART_FORMS[:4]
-}
-"""The player and the part for each name of a partial loss: on real or fake samples, or of one of CycleGAN's pairs."""
-
-LOSS_PARTS = (("d", ("real", "fake")), ("d", ("a", "b")), ("g", ("a", "b")))
-"""The parts whose mean is the loss of a player."""
-
-STEP_COLUMNS = (
-    "step",
-    "globalstep",
-    "iteration",
-    "iterations",
-    "iter",
-    "iters",
-    "itr",
-    "progresskimg",
-    "kimg",
-    "nimg",
-    "tick",
-)
-EPOCH_COLUMNS = ("epoch", "epochs", "globalepoch")
 
 FRACTIONS = ("d/accuracy", "d/real_accuracy", "d/fake_accuracy")
 """Metrics between 0 and 1 that other trainers may log in per cent."""
@@ -107,10 +43,12 @@ class MappedTable(NamedTuple):
     Attributes:
         rows: the step and the metrics of each row, in order.
         notes: the decisions about the log, one sentence each.
+        columns: what `step` and each metric were read from.
     """
 
     rows: list[tuple[int, Numbers]]
     notes: list[str]
+    columns: dict[str, str]
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -131,33 +69,7 @@ def parse_columns(text: str) -> dict[str, str]:
     return columns
 
 
-def normalize_name(name: str) -> str:
-    """The letters and digits of a name, in lower case."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def quantity_of(name: str) -> str | None:
-    """The short name of the metric that a column holds, or None if the name is unknown.
-
-    Of a path, the last component is looked up too; a prefix `train` and a suffix such as `epoch` or `mean` are ignored.
-    Validation columns are not interpreted, because their losses form a separate curve.
-    """
-    if re.match(r"(val|valid|validation|test|eval)[_/ ]", name.lower()):
-        return None
-    bare = re.sub(r"^(train|training)[_/ ]|[_/ ](step|epoch|mean|avg)$", "", name, flags=re.IGNORECASE)
-    keys = (normalize_name(form) for form in (bare, bare.rsplit("/", 1)[-1]))
-    return next((KNOWN_COLUMNS[key] for key in keys if key in KNOWN_COLUMNS), None)
-
-
-def shorten_name(name: str) -> str:
-    """The end of a name of several words, if it is known: `d_loss` for `INFO epoch 3 d_loss`."""
-    words = name.split()
-    ends = [" ".join(words[start:]) for start in range(len(words))]
-    known = {*KNOWN_COLUMNS, *PART_COLUMNS, *STEP_COLUMNS, *EPOCH_COLUMNS}
-    return next((end for end in ends if normalize_name(end) in known), ends[0] if ends else name)
-
-
-def map_columns(table: Table, columns: Mapping[str, str], where: str) -> MappedTable:
+def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bool | None = None) -> MappedTable:
     """Convert a table with the log's column names to rows of metrics.
 
     Args:
@@ -165,10 +77,11 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str) -> MappedT
         columns: the columns for `step` and for metrics, by short or full name. Columns joined by + are averaged; a
             trailing % declares the numbers to be per cent.
         where: the log, for error messages.
+        is_sum: whether D's loss is the sum of that on real and on fake samples; None to guess.
 
     Raises:
-        DataError: the table has no numbers.
-        RecipeError: a requested column does not exist, or no column is a loss.
+        DataError: the table has no numbers, or commas in a column can't be understood.
+        RecipeError: a requested column does not exist, or no column is a loss or a measure.
     """
     lines = [line for line in table.lines if line]
     names = list(dict.fromkeys(name for line in lines for name in line))
@@ -178,56 +91,144 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str) -> MappedT
     requested = {SHORT_NAMES.get(name, name): _requested_column(column, names) for name, column in columns.items()}
     guessed = _guess_columns(names, requested, notes)
     selected = {name: column for name, column in (guessed | requested).items() if name != "step"}
-    if not {"d/adversarial", "g/adversarial"} & selected.keys():
+    if not any(name in ("d/adversarial", "g/adversarial") or name.startswith("measure/") for name in selected):
         cure = f"name them with --columns d=...,g=...; the columns are {', '.join(names[:12])}"
         raise RecipeError("no column is recognised as a loss of D or G", where=where, cure=cure)
+    for column in selected.values():
+        if unclear := table.unclear & set(column.names):
+            raise DataError(
+                f"the commas in {min(unclear)} may be decimal commas or separate thousands",
+                where=where,
+                cure="write its numbers with a decimal point",
+            )
     for name in [name for name in FRACTIONS if name in selected]:
+        if selected[name].offset:
+            continue
         factor = _fraction_factor(name, selected[name], lines, table.percent, name in requested, notes)
         selected[name] = selected[name]._replace(factor=factor)
     selected = {name: column for name, column in selected.items() if column.factor}
     if "d/adversarial" not in selected:
         notes.append("D's loss was not found, so its detectors are inactive; name its column with --columns d=...")
+    elif (reason := _reason_for_a_sum(selected, lines, names, is_sum)) is not None:
+        selected["d/adversarial"] = selected["d/adversarial"]._replace(factor=0.5)
+        notes.append(f"D's loss is halved: {reason}")
+    if "d/adversarial" in selected and len(selected["d/adversarial"].names) == 1:
+        class_loss = class_loss_among(names)
+        if class_loss is not None and normalize_name(selected["d/adversarial"].names[0]) not in ADVERSARIAL_COLUMNS:
+            notes.append(
+                f"D's loss may include a class loss, as there is a column {class_loss}; if the adversarial loss alone "
+                "has a column, name it with --columns d=..."
+            )
+    step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
+    epoch = _find_column(EPOCH_COLUMNS, names)
+    fill_column(lines, step, selected_names={name for column in selected.values() for name in column.names})
     rows = [
         (line, {name: Stat.of(value) for name, column in selected.items() if (value := column.value(line)) is not None})
         for line in lines
     ]
-    rows = [(line, numbers) for line, numbers in rows if numbers]
-    step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
-    return MappedTable(order_by_step(rows, step, _find_column(EPOCH_COLUMNS, names), notes), notes)
+    rows = _without_repeated_measures([(line, numbers) for line, numbers in rows if numbers], notes)
+    ordered = order_by_step(rows, step, epoch, notes)
+    described = {name: column.description for name, column in selected.items()}
+    return MappedTable(ordered, notes, {"step": step or "counted rows"} | described)
+
+
+def _reason_for_a_sum(
+    selected: Mapping[str, Column], lines: list[Flat], names: list[str], is_sum: bool | None
+) -> str | None:
+    """Why D's loss is the sum of that on real and on fake samples; None if it is taken to be a mean."""
+    column = selected["d/adversarial"]
+    if is_sum is not None:
+        return "it is the sum of that on real and on fake samples (--sum)" if is_sum else None
+    if len(column.names) != 1:
+        return None
+    if len(parts := _loss_parts(names).get(("d", "real", "fake"), ())) == 2:
+        summed = parts_are_summed(lines, column.names[0], parts)
+        if summed is not None:
+            return f"it is the sum of {parts[0]} and {parts[1]}" if summed else None
+    losses = {
+        side: [value for line in lines if (value := selected[f"{side}/adversarial"].value(line)) is not None]
+        for side in "dg"
+        if f"{side}/adversarial" in selected
+    }
+    if sum(loss < 0 for loss in losses["d"]) > 0.05 * len(losses["d"]):
+        return None  # a critic, whose loss has no scale
+    trainer = recognise_trainer(names)
+    if trainer is not None:
+        return f"{trainer.title} logs the sum of that on real and on fake samples (otherwise pass --no-sum)"
+    if starts_as_a_sum(losses["d"], losses.get("g", [])):
+        return (
+            "it starts near 2 ln 2 and G's near ln 2, as the sum on real and on fake samples does "
+            "(otherwise pass --no-sum)"
+        )
+    return None
+
+
+def _without_repeated_measures(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:
+    """The rows without measures that are repeated from the row before, as lightweight-gan prints the last FID."""
+    for name in {name for _, numbers in rows for name in numbers if name.startswith("measure/")}:
+        values = [(index, numbers[name].mean) for index, (_, numbers) in enumerate(rows) if name in numbers]
+        repeated = [b for (_, before), (b, after) in pairwise(values) if before == after]
+        if len(repeated) <= 0.5 * len(values):
+            continue
+        notes.append(
+            f"{len(repeated):,} repeated values of {name.partition('/')[2]} are taken for the last measurement"
+        )
+        for index in repeated:
+            del rows[index][1][name]
+    return [(line, numbers) for line, numbers in rows if numbers]
 
 
 class Column(NamedTuple):
-    """A metric as the mean of some columns, times a factor; the factor 0 marks a column to be ignored."""
+    """A metric: the mean of some columns, times a factor, plus an offset; the factor 0 marks a column to be ignored."""
 
     names: tuple[str, ...]
     factor: float = 1.0
     percent: bool = False
+    offset: float = 0.0
+
+    @property
+    def description(self) -> str:
+        """What the metric is read from: `D_A + D_B, averaged`, `Loss_D, halved`."""
+        joined = " + ".join(self.names)
+        parts = [joined, *(["averaged"] if len(self.names) > 1 else [])]
+        factors = {0.5: "halved", 0.01: "in per cent"}
+        if self.offset:
+            parts.append("its mean sign r_t as a fraction")
+        elif self.factor in factors:
+            parts.append(factors[self.factor])
+        return ", ".join(parts)
 
     def value(self, line: Flat) -> float | None:
         """The metric in a line, or None if the line lacks one of the columns."""
         if not all(name in line for name in self.names):
             return None
-        return self.factor * (line[self.names[0]] if len(self.names) == 1 else fmean(line[name] for name in self.names))
+        mean = line[self.names[0]] if len(self.names) == 1 else fmean(line[name] for name in self.names)
+        return self.factor * mean + self.offset
 
 
 def _find_column(keys: Iterable[str], names: list[str]) -> str | None:
-    return next((name for key in keys for name in names if normalize_name(name) == key), None)
+    keys = list(keys)
+    by_end = ((key, name) for key in keys for name in names if "/" in name and keys_of(name)[1] == key)
+    exact = (name for key in keys for name in names if normalize_name(name) == key)
+    return next(exact, next((name for _, name in by_end), None))
 
 
 def _guess_columns(names: list[str], requested: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:
     """The metrics that the column names indicate: total losses first, then losses in parts, then one-letter names."""
+    last_first = list(reversed(names))  # of columns with the same meaning the last one in this order is used
+    ordered = sorted(last_first, key=lambda name: name.lower().endswith("_step"))
+    found = {SHORT_NAMES[key]: _column_of(name, key) for name in ordered if (key := quantity_of(name)) is not None}
     known = {name: KNOWN_COLUMNS[key] for name in names if (key := normalize_name(name)) in KNOWN_COLUMNS}
-    found = {SHORT_NAMES[key]: Column((name,)) for name in reversed(names) if (key := quantity_of(name)) is not None}
-    found |= {SHORT_NAMES[key]: Column((name,)) for name, key in reversed(known.items())}
+    found |= {SHORT_NAMES[key]: _column_of(name, key) for name, key in reversed(known.items())}
+    alone = {name: key for name in names for key in keys_of(name) if key in ADVERSARIAL_COLUMNS}
+    found |= {f"{ADVERSARIAL_COLUMNS[key]}/adversarial": Column((name,)) for name, key in reversed(alone.items())}
     found |= {
         name: Column((name,))
         for name in names
         if name in SHORT_NAMES.values() or name.startswith(("g/", "d/", "measure/"))
     }
-    parts = {PART_COLUMNS[key]: name for name in reversed(names) if (key := normalize_name(name)) in PART_COLUMNS}
-    for side, labels in LOSS_PARTS:
-        both = tuple(parts[side, label] for label in labels if (side, label) in parts)
-        if f"{side}/adversarial" not in {*found, *requested} and len(both) == 2:
+    for (side, *_), both in _loss_parts(names).items():
+        if f"{side}/adversarial" not in {*found, *requested}:
             found[f"{side}/adversarial"] = Column(both)
             notes.append(f"{side.upper()}'s loss is taken to be the mean of {both[0]} and {both[1]}")
     letters = {LETTER_COLUMNS[key]: name for name in reversed(names) if (key := normalize_name(name)) in LETTER_COLUMNS}
@@ -235,6 +236,21 @@ def _guess_columns(names: list[str], requested: Mapping[str, Column], notes: lis
         found |= {f"{side}/adversarial": Column((name,)) for side, name in letters.items()}
         notes.append("the columns D and G are taken to be the losses of D and G")
     return found
+
+
+def _column_of(name: str, quantity: str) -> Column:
+    """The column of a quantity; r_t, the mean sign of D's scores, becomes the share of positive ones, (1 + r_t) / 2."""
+    return Column((name,), factor=0.5, offset=0.5) if quantity == "r_t" else Column((name,))
+
+
+def _loss_parts(names: list[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """The two columns of each loss in parts, by player and labels."""
+    parts = {PART_COLUMNS[key]: name for name in reversed(names) for key in keys_of(name) if key in PART_COLUMNS}
+    return {
+        (side, labels[0], labels[1]): (parts[side, labels[0]], parts[side, labels[1]])
+        for side, labels in LOSS_PARTS
+        if all((side, label) in parts for label in labels)
+    }
 
 
 def _requested_column(column: str, names: list[str]) -> Column:

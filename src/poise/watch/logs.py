@@ -9,15 +9,22 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from poise.core.metrics_log import Stat, check_measures, check_row, read_jsonl, stats_from_json
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
-from poise.watch.columns import Numbers, map_columns, shorten_name
+from poise.watch.column_names import quantity_of, shorten_name
+from poise.watch.columns import Numbers, map_columns
+from poise.watch.csv_tables import metric_of_file, parse_csv, parse_single_metric
 from poise.watch.history import MIN_RUN_LENGTH
-from poise.watch.tensorboard_events import read_events
-from poise.watch.text_tables import Flat, Table, parse_number, read_table, read_text, split_lines
+from poise.watch.json_tables import parse_json
+from poise.watch.loss_conventions import guess_family
+from poise.watch.metric_folders import read_metric_files
+from poise.watch.number_formats import parse_number
+from poise.watch.tensorboard_events import FILES, read_events
+from poise.watch.text_tables import Flat, Table, parse_lines, read_text, split_lines
 
 
 class Log(NamedTuple):
@@ -31,6 +38,8 @@ class Log(NamedTuple):
         monitor: the table `[monitor]` of a run's recipe.
         notes: the decisions about the log, one sentence each.
         has_d_loss: False if D's loss was not found in another trainer's log.
+        columns: what `step` and each metric were read from; empty for a run of poise.
+        family_source: how the family is known.
     """
 
     rows: list[tuple[int, Numbers]]
@@ -40,9 +49,13 @@ class Log(NamedTuple):
     monitor: dict[str, Any]
     notes: tuple[str, ...] = ()
     has_d_loss: bool = True
+    columns: Mapping[str, str] = MappingProxyType({})
+    family_source: str = ""
 
 
-def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str | None = None) -> Log:
+def read_log(
+    path: Path, columns: Mapping[str, str] | None = None, pattern: str | None = None, is_sum: bool | None = None
+) -> Log:
     """Read a run folder or another trainer's log.
 
     Args:
@@ -50,6 +63,7 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
         columns: the log's columns for `step` and for metrics, by short or full name.
         pattern: for text: a regular expression with named groups, `(?P<d>...)`, `(?P<g>...)`, and optionally
             `(?P<step>...)`.
+        is_sum: whether D's loss is the sum of that on real and on fake samples; None to guess.
 
     Raises:
         DataError: the log does not exist or has no rows.
@@ -64,13 +78,28 @@ def read_log(path: Path, columns: Mapping[str, str] | None = None, pattern: str 
         regex = _compile_pattern(pattern)
         table = _match_lines(path, regex)
         columns = {name: name for name in regex.groupindex} | dict(columns or {})
-    elif path.is_dir() or path.name.startswith("events.out.tfevents"):
+    elif path.name.startswith("events.out.tfevents") or (path.is_dir() and next(path.rglob(FILES), None) is not None):
         table = read_events(path)
+    elif path.is_dir():
+        table = read_metric_files(path)
     else:
-        table = _shorten_names(read_table(path))
-    rows, notes = map_columns(table, columns or {}, str(path))
-    has_d_loss = any("d/adversarial" in numbers for _, numbers in rows)
-    return Log(rows, len(rows), rows[-1][0], _guess_family(rows), {}, tuple(notes), has_d_loss)
+        table = _shorten_names(read_table(path), str(path))
+    rows, notes, described = map_columns(table, columns or {}, str(path), is_sum)
+    losses = [numbers["d/adversarial"].mean for _, numbers in rows if "d/adversarial" in numbers]
+    family, source = guess_family(losses, {name for line in table.lines for name in line})
+    return Log(rows, len(rows), rows[-1][0], family, {}, tuple(notes), bool(losses), described, source)
+
+
+def read_table(path: Path) -> Table:
+    """Read a file of one metric, a CSV or TSV (by its suffix), JSON (by its first character), or lines of text."""
+    text = read_text(path)
+    single = parse_single_metric(text, metric_of_file(path))
+    if single is not None:
+        return Table(single)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return parse_csv(text, path)
+    table = parse_json(text) if text.lstrip()[:1] in ("{", "[") else None
+    return table or parse_lines(text)
 
 
 def _read_run(path: Path) -> Log:
@@ -93,7 +122,9 @@ def _read_run(path: Path) -> Log:
         raise DataError("no row has been logged yet", where=str(path))
     length = max(MIN_RUN_LENGTH, steps or rows[-1][0])
     lines.sort(key=lambda line: line[0])
-    return Log(lines, len(rows), length, FAMILIES.get(objective), recipe.get("monitor", {}))
+    family = FAMILIES.get(objective)
+    source = "the recipe's" if family is not None else "pass --loss-family"
+    return Log(lines, len(rows), length, family, recipe.get("monitor", {}), family_source=source)
 
 
 def measures_to_metrics(line: Mapping[str, Any]) -> Numbers:
@@ -102,11 +133,29 @@ def measures_to_metrics(line: Mapping[str, Any]) -> Numbers:
     return measures | {f"floor/{name}": Stat.of(float(value)) for name, value in line["floor"].items()}
 
 
-def _shorten_names(table: Table) -> Table:
-    """The table with long column names shortened to their ends, where these are known."""
+def _shorten_names(table: Table, where: str) -> Table:
+    """The table with long column names shortened to their ends, where these are known.
+
+    Raises:
+        DataError: several runs are exported to one table, `run-1 - d_loss` and `run-2 - d_loss`.
+    """
     names = {name: shorten_name(name) for line in table.lines for name in line}
-    lines = [{names[name]: value for name, value in line.items()} for line in table.lines]
-    return table._replace(lines=lines, percent=frozenset(names[name] for name in table.percent))
+    runs: dict[str, list[str]] = {}
+    for name, short in names.items():
+        if " - " in name and quantity_of(short) is not None:
+            runs.setdefault(short, []).append(name)
+    several = next((same for same in runs.values() if len(same) > 1), None)
+    if several is not None:
+        cure = f"export one of them; the columns are {', '.join(several[:8])}"
+        raise DataError("contains several runs", where=where, cure=cure)
+    lines: list[Flat] = []
+    for line in table.lines:
+        ends = [names[name] for name in line]
+        lines.append({names[name] if ends.count(names[name]) == 1 else name: value for name, value in line.items()})
+    percent, unclear = (
+        frozenset(names[name] for name in group if name in names) for group in (table.percent, table.unclear)
+    )
+    return table._replace(lines=lines, percent=percent, unclear=unclear)
 
 
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
@@ -124,9 +173,3 @@ def _match_lines(path: Path, regex: re.Pattern[str]) -> Table:
     groups = ({name: parse_number(cell) for name, cell in one.groupdict("").items()} for one in matches if one)
     lines: list[Flat] = [{name: value for name, value in one.items() if value is not None} for one in groups]
     return Table(lines)
-
-
-def _guess_family(rows: list[tuple[int, Numbers]]) -> Family | None:
-    """`wasserstein` if more than 5 % of D's losses are negative; otherwise unknown."""
-    losses = [numbers["d/adversarial"].mean for _, numbers in rows if "d/adversarial" in numbers]
-    return "wasserstein" if losses and sum(loss < 0 for loss in losses) > 0.05 * len(losses) else None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from poise.core.config import did_you_mean
 from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
-from poise.watch.monitor import Monitor, MonitorConfig
+from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 
 class Replay(NamedTuple):
@@ -48,6 +51,38 @@ def replay(log: Log, family: Family | None = None) -> Replay:
     for step, numbers in log.rows:
         alarms += monitor.hear(step, _add_wasserstein_estimate(numbers) if family == "wasserstein" else numbers)
     return Replay(alarms + monitor.flush(), monitor.inactive_detectors())
+
+
+def parse_settings(items: Iterable[str], option: str, kind: type[int] | type[float]) -> dict[str, float]:
+    """The settings of detectors, `d_at_zero=0.01`, as in the tables of `[monitor]`.
+
+    Raises:
+        RecipeError: there is no such detector, or the value is not a number of that kind.
+    """
+    settings: dict[str, float] = {}
+    for item in items:
+        name, _, text = (part.strip() for part in item.partition("="))
+        if name not in DETECTORS:
+            cure = did_you_mean(name, list(DETECTORS))
+            raise RecipeError("no such detector", where=option, found=f"'{name}'", cure=cure)
+        try:
+            settings[name] = kind(text)
+        except ValueError:
+            settings[name] = math.nan
+        if not math.isfinite(settings[name]) or (kind is int and settings[name] < 1):
+            what = "a whole number of steps above 0" if kind is int else "a number"
+            raise RecipeError(f"must be {name}={what}", where=option, found=f"'{item}'")
+    return settings
+
+
+def change_settings(log: Log, settings: Mapping[str, Mapping[str, float]]) -> Log:
+    """The log with other thresholds and windows, by `threshold` or `window` and the detector."""
+    changed = dict(log.monitor)
+    for table, values in settings.items():
+        given = changed.get(table, {})
+        if values and isinstance(given, Mapping):
+            changed[table] = {**given, **values}
+    return log._replace(monitor=changed)
 
 
 def _add_wasserstein_estimate(numbers: dict[str, Stat]) -> dict[str, Stat]:

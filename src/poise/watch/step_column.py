@@ -15,6 +15,22 @@ from poise.watch.text_tables import Flat
 Numbers = dict[str, Stat]
 
 
+def fill_column(lines: list[Flat], column: str | None, selected_names: set[str]) -> None:
+    """Give lines without a step the step of the line before, or of the first line that has one.
+
+    A column in fewer than half as many lines as the metrics is not the step of all lines, and is left alone.
+    """
+    given = sum(column in line and math.isfinite(line[column]) for line in lines) if column is not None else 0
+    logged = sum(not selected_names.isdisjoint(line) for line in lines)
+    if column is None or not given or given < 0.5 * logged:
+        return
+    current = next(line[column] for line in lines if column in line and math.isfinite(line[column]))
+    for line in lines:
+        value = line.get(column, math.nan)
+        current = value if math.isfinite(value) else current
+        line[column] = current
+
+
 def order_by_step(
     lines: list[tuple[Flat, Numbers]], step: str | None, epoch: str | None, notes: list[str]
 ) -> list[tuple[int, Numbers]]:
@@ -43,7 +59,7 @@ def order_by_step(
             return list(enumerate(rows, 1))
         notes.append(f"{step} restarts {len(restarts):,} times, and is continued across epochs by {epoch}")
         steps = continuous
-    return _drop_replaced(list(zip(steps, rows, strict=True)), notes)
+    return _join_players(_drop_replaced(list(zip(steps, rows, strict=True)), notes))
 
 
 def restarts_each_epoch(steps: list[int], restarts: list[int]) -> bool:
@@ -66,11 +82,30 @@ def restarts_each_epoch(steps: list[int], restarts: list[int]) -> bool:
 
 def continuous_steps(steps: list[int], epochs: list[float], restarts: list[int]) -> list[int] | None:
     """Steps of the run from steps within epochs: epoch x steps per epoch + step; None if the epochs are unusable."""
-    if not all(map(math.isfinite, epochs)) or any(epochs[index] == epochs[index - 1] for index in restarts):
+    if not all(map(math.isfinite, epochs)) or _changes_at_few(epochs, restarts):
         return None
     interval = max((b - a for a, b in pairwise(steps) if b > a), default=1)
     length = max(steps) - min(steps) + interval
     return [round((epoch - epochs[0]) * length) + step for epoch, step in zip(epochs, steps, strict=True)]
+
+
+def _changes_at_few(epochs: list[float], restarts: list[int]) -> bool:
+    """Whether the epoch stays the same at half of the restarts or more, so that it is not the epoch of the steps.
+
+    A run that was resumed within an epoch restarts there without a change.
+    """
+    return 2 * sum(epochs[index] == epochs[index - 1] for index in restarts) >= len(restarts)
+
+
+def _join_players(rows: list[tuple[int, Numbers]]) -> list[tuple[int, Numbers]]:
+    """Successive rows of the same step with different metrics as one row, if D and G are logged in separate lines."""
+    joined: list[tuple[int, Numbers]] = []
+    for step, numbers in rows:
+        if joined and joined[-1][0] == step and joined[-1][1].keys().isdisjoint(numbers):
+            joined[-1] = (step, joined[-1][1] | numbers)
+        else:
+            joined.append((step, numbers))
+    return joined
 
 
 def _drop_replaced(rows: list[tuple[int, Numbers]], notes: list[str]) -> list[tuple[int, Numbers]]:

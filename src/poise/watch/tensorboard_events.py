@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poise.errors import DataError
-from poise.watch.columns import quantity_of
+from poise.watch.column_names import quantity_of
 from poise.watch.text_tables import Flat, Table
 
 FILES = "*events.out.tfevents*"

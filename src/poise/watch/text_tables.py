@@ -1,4 +1,4 @@
-"""Reading text logs: common encodings, lines as a terminal shows them, numbers as different libraries print them.
+"""Reading text logs: common encodings, lines as a terminal shows them, names and numbers in lines.
 
 A file becomes rows of names and numbers (`Flat`). The meaning of the names is determined in `columns.py`.
 """
@@ -6,15 +6,13 @@ A file becomes rows of names and numbers (`Flat`). The meaning of the names is d
 from __future__ import annotations
 
 import codecs
-import csv
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from poise.core.metrics_log import decode_number
 from poise.errors import DataError
+from poise.watch.number_formats import TOKEN, WRAPPED, Separator, decimal_separator, is_grouped, parse_number
 
 Flat = dict[str, float]
 """The numbers of one row by name."""
@@ -31,24 +29,23 @@ BYTE_ORDER_MARKS = (
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 """Terminal escape sequences (ECMA-48): colours and cursor moves, titles and links, single characters."""
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf(?:inity)?"
-WRAPPED = re.compile(
-    r"(?:\b(?:\w+\.)*(?:tensor|array|float\d*|float_|int\d+|parameter|variable)\(|<tf\.Tensor:[^<>]{0,200}?numpy=)"
-    rf"[\[\s]*({NUMBER})[\]\s]*(?:,(?:[^()]|\([^()]*\))*)?[)>]",
-    re.IGNORECASE,
-)
-"""A scalar as libraries print it: `tensor(0.69, device='cuda:0')`, `np.float32(0.69)`, `array(0.69, dtype=int8)`."""
-
-VALUE = re.compile(rf"[:=]\s*['\"]?({NUMBER})(\s?%)?(?![\w.])", re.IGNORECASE)
+VALUE = re.compile(rf"[:=]\s*['\"]?({TOKEN})(\s?%)?", re.IGNORECASE)
 NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_./() -]*?)['\"]?\s*$")
 MAX_NAME_LENGTH = 100
 """A name and its number in a line of text: `Loss_D: 0.69`, `[G loss: 1.2]`, `d_loss=0.5`, `'d_loss': 0.5`. The number
 is searched first, then the name in a bounded number of characters before it, so that the time is linear in the length
 of the line."""
 
-DECIMAL_COMMA = re.compile(r"[:=]\s*[-+]?0,\d")
-GROUPED = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
-"""Digits in groups of three: 1,234 and 1,234,567.8. A comma after a leading 0 is a decimal comma."""
+COUNTER = re.compile(r"\[\s{0,9}(?:([A-Za-z]{1,12}):?\s{1,9})?(\d{1,9})\s{0,9}(?:/\s{0,9}(\d{1,9})\s{0,9})?\]")
+COUNTED_STEP = "epoch and batch"
+"""Counters in brackets, `[3/25][50/1583]` or `[Epoch 3/200] [Batch 50/938]`, and the column made of them: the number of
+epochs times the number of batches, plus the batch."""
+
+EVALUATION_LINE = re.compile(r"\W{0,9}(?:samples?|val|valid|validation|test|eval|evaluation)\b", re.IGNORECASE)
+"""Lines such as DCGAN-tensorflow's `[Sample] d_loss: ...`, whose losses are not those of a training step."""
+
+CONDITION = re.compile(r"\s\(([^()]{1,80}[:=][^()]{1,80})\)(\s{0,9}[:=]\s{0,9}\S{1,40})")
+"""Names with pairs in brackets: `FID score (Step: 2000, Using valid moments): 45.3`."""
 
 MIN_ROWS = 4
 """The smallest number of rows in a log. If there are fewer lines, each state of a redrawn line counts as a row."""
@@ -63,11 +60,13 @@ class Table(NamedTuple):
         lines: the numbers of each row by name, in order.
         percent: the names whose numbers have a per cent sign.
         notes: the decisions about the text, one sentence each.
+        unclear: the names of numbers such as 1,386, if nothing in the file tells what the comma means.
     """
 
     lines: list[Flat]
     percent: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    unclear: frozenset[str] = frozenset()
 
 
 def read_text(path: Path) -> str:
@@ -105,119 +104,30 @@ def split_lines(text: str) -> list[str]:
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV or TSV (by its suffix), JSON (by its first character), or else names and numbers in lines of text."""
-    text = read_text(path)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return parse_csv(text, path)
-    if text.lstrip()[:1] in ("{", "["):
-        rows = [dict(flatten(row, "")) for row in parse_json_objects(text)]
-        if any(rows):
-            return Table(rows)
-    return parse_lines(text)
-
-
-def parse_csv(text: str, path: Path) -> Table:
-    """Parse a table with a header; cells that are not numbers are ignored."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    delimiter = max(",;\t", key=(lines[0] if lines else "").count)
-    decimal_comma = delimiter != "," and any(
-        re.search(r"(?:^|[;\t])\s*\"?[-+]?(?:0|\d{4,}),\d", line) for line in lines[1:]
-    )
-    rows: list[Flat] = []
-    percent: set[str] = set()
-    try:
-        for line in csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True):
-            cells = {name.strip(): cell.strip() for name, cell in line.items() if name and isinstance(cell, str)}
-            percent |= {name for name, cell in cells.items() if cell.endswith("%")}
-            numbers = {name: parse_number(cell.removesuffix("%"), decimal_comma) for name, cell in cells.items()}
-            rows.append({name: number for name, number in numbers.items() if number is not None})
-    except csv.Error as error:
-        raise DataError(f"not a readable table: {error}", where=str(path)) from None
-    return Table(rows, frozenset(percent), DECIMAL_COMMA_NOTES if decimal_comma else ())
-
-
-def parse_number(cell: str, decimal_comma: bool = False) -> float | None:
-    """The number in a cell, or None; it may have a decimal comma or grouped digits, or be printed by a library."""
-    cell = WRAPPED.sub(r"\1", cell.strip())
-    try:
-        return float(cell.replace(",", ".") if decimal_comma else GROUPED.sub(_remove_commas, cell))
-    except ValueError:
-        return None
-
-
-def parse_json_objects(text: str) -> Iterator[Mapping[str, Any]]:
-    """The objects of a JSON document, or of lines with one object each; an array may be unterminated.
-
-    A document may also be an object of columns, `{"d_loss": [...], "g_loss": [...]}`, or contain such rows or columns
-    in one of its entries.
-    """
-    try:
-        document = json.loads(text)
-    except ValueError:
-        for line in text.splitlines():
-            try:
-                row = json.loads(line.strip().removeprefix("[").rstrip(","))
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
-        return
-    yield from _rows_of(document)
-
-
-def _rows_of(document: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(document, list):
-        yield from (row for row in document if isinstance(row, dict))
-    elif isinstance(document, dict):
-        columns = {name: cells for name, cells in document.items() if isinstance(cells, list)}
-        rows = next((cells for cells in columns.values() if cells and isinstance(cells[0], dict)), None)
-        inner = next((value for value in document.values() if isinstance(value, dict) and _has_columns(value)), None)
-        if rows is not None:
-            yield from _rows_of(rows)
-        elif _has_columns(document):
-            for index in range(max(map(len, columns.values()))):
-                yield {name: cells[index] for name, cells in columns.items() if index < len(cells)}
-        elif inner is not None:
-            yield from _rows_of(inner)
-        else:
-            yield document
-
-
-def _has_columns(document: Mapping[str, Any]) -> bool:
-    """Whether some entry is a list of numbers that is long enough to be a curve."""
-    lists = (cells for cells in document.values() if isinstance(cells, list))
-    return any(len(cells) >= MIN_ROWS and not isinstance(cells[0], list | dict) for cells in lists)
-
-
-def flatten(row: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
-    """The numbers of a nested object, named by path; an object with a `mean` counts as this number."""
-    for name, value in row.items():
-        if isinstance(value, dict):
-            inner = {"": value["mean"]} if "mean" in value else value
-            yield from flatten(inner, f"{prefix}{name}/" if "mean" not in value else f"{prefix}{name}")
-        else:
-            try:
-                yield f"{prefix}{name}", decode_number(value)
-            except ValueError:
-                continue
-
-
 def parse_lines(text: str) -> Table:
-    """Parse all pairs of a name and a number in each line; names of several words are not shortened."""
-    lines = split_lines(text)
-    decimal_comma = any(map(DECIMAL_COMMA.search, lines)) and not any(
-        re.search(r"[:=]\s*[-+]?\d+\.\d", line) for line in lines
-    )
+    """Parse all pairs of a name and a number in each line; names of several words are not shortened.
+
+    Names in lines of an evaluation begin with `val/`.
+    """
+    lines = [CONDITION.sub(r"\2 \1", WRAPPED.sub(r"\1", line)) for line in split_lines(text)]
+    found = [list(find_pairs(line)) for line in lines]
+    separator = decimal_separator(number for pairs in found for _, number, _ in pairs)
     rows: list[Flat] = []
     percent: set[str] = set()
-    for line in lines:
-        line = WRAPPED.sub(r"\1", line)
-        line = re.sub(r"(?<=\d),(?=\d)", ".", line) if decimal_comma else GROUPED.sub(_remove_commas, line)
-        pairs = list(find_pairs(line))
-        percent |= {name for name, _, sign in pairs if sign}
-        rows.append({name: float(number) for name, number, _ in pairs})
-    return Table(rows, frozenset(percent), DECIMAL_COMMA_NOTES if decimal_comma else ())
+    unclear: set[str] = set()
+    for line, pairs in zip(lines, found, strict=True):
+        prefix = "val/" if EVALUATION_LINE.match(line) else ""
+        values = {prefix + name: parse_number(number, separator) for name, number, _ in pairs}
+        percent |= {prefix + name for name, _, sign in pairs if sign}
+        unclear |= {prefix + name for name, number, _ in pairs if separator == "unclear" and is_grouped(number)}
+        row = {name: value for name, value in values.items() if value is not None}
+        rows.append(_count_step(line) | row if row and not prefix else row)
+    return Table(rows, frozenset(percent), notes_on(separator), frozenset(unclear))
+
+
+def notes_on(separator: Separator) -> tuple[str, ...]:
+    """The decision about the decimal separator."""
+    return DECIMAL_COMMA_NOTES if separator == "," else ()
 
 
 def find_pairs(line: str) -> Iterator[tuple[str, str, str]]:
@@ -230,5 +140,10 @@ def find_pairs(line: str) -> Iterator[tuple[str, str, str]]:
             yield name[1].strip(" -"), match[1], match[2] or ""
 
 
-def _remove_commas(match: re.Match[str]) -> str:
-    return match[1].replace(",", "")
+def _count_step(line: str) -> Flat:
+    """The step by counters in brackets: `[3/25][50/1583]` is step 3 x 1583 + 50."""
+    counters = [(match[1] or "", int(match[2]), int(match[3] or 0)) for match in COUNTER.finditer(line)]
+    if len(counters) < 2 or not counters[1][2]:
+        return {}
+    (_, epoch, _), (_, batch, batches), *_ = counters
+    return {COUNTED_STEP: float(epoch * batches + batch)}

@@ -1,0 +1,146 @@
+"""The names of columns in other trainers' logs: which name means which metric."""
+
+from __future__ import annotations
+
+import re
+
+SHORT_NAMES = {
+    "d": "d/adversarial",
+    "g": "g/adversarial",
+    "accuracy": "d/accuracy",
+    "d_norm": "d/grad_norm",
+    "g_norm": "g/grad_norm",
+    "real": "d/real_score",
+    "fake": "d/fake_score",
+    "r_t": "d/real_accuracy",
+    "wasserstein": "d/wasserstein",
+    "diversity": "g/diversity",
+    "fid": "measure/fid",
+    "kid": "measure/kid",
+    "coverage": "measure/coverage",
+}
+"""The short names that `--columns` accepts beside the full names of metrics."""
+
+_LOSS_FORMS = (
+    "{s}loss",
+    "loss{s}",
+    "err{s}",
+    "{s}err",
+    "{s}errors",
+    "{s}adversarial",
+    "loss{s}loss",
+    "{n}loss",
+    "loss{n}",
+)
+KNOWN_COLUMNS = {form.format(s="d", n="discriminator"): "d" for form in _LOSS_FORMS}
+KNOWN_COLUMNS |= {form.format(s="g", n="generator"): "g" for form in _LOSS_FORMS}
+KNOWN_COLUMNS |= {form.format(n=name): "d" for name in ("critic", "dis", "disc") for form in _LOSS_FORMS[-2:]}
+KNOWN_COLUMNS |= {form.format(n="gen"): "g" for form in _LOSS_FORMS[-2:]}
+KNOWN_COLUMNS |= {"closs": "d", "lossc": "d", "ggan": "g", "lossggan": "g"}
+KNOWN_COLUMNS |= {"daccuracy": "accuracy", "dacc": "accuracy", "accd": "accuracy"}
+KNOWN_COLUMNS |= {"dgradnorm": "d_norm", "gradnormd": "d_norm", "ggradnorm": "g_norm", "gradnormg": "g_norm"}
+KNOWN_COLUMNS |= {"wassersteindistance": "wasserstein", "wasserstein": "wasserstein", "wdistance": "wasserstein"}
+KNOWN_COLUMNS |= {"lossscoresreal": "real", "lossscoresfake": "fake", "losssignsreal": "r_t"}
+"""The short name for each known column name, which is normalised to lower-case letters and digits."""
+
+ADVERSARIAL_COLUMNS = {
+    form.format(s=side): side
+    for side in "dg"
+    for form in ("{s}adv", "{s}advloss", "{s}lossadv", "adv{s}loss", "loss{s}adv")
+}
+"""Names of an adversarial loss alone, without a class loss or a penalty. They are preferred to those of a total."""
+
+MEASURE = re.compile(
+    r"(?:metrics?|results?|eval|val|valid|validation|test)*(fid|kid)(?:\d+k)?(?:full|scores?|val|valid|test)?"
+)
+"""The normalised names of measures: `fid`, `Metrics/fid50k_full`, `val_fid`, `FID score`."""
+
+CLASS_LOSS = re.compile(
+    r"(?:cls|class|classification|aux|auxiliary)(?:d|dis|real)?loss|lossd?(?:cls|class|aux)|d(?:loss)?(?:cls|aux)(?:loss)?"
+)
+"""The normalised names of a class loss, as of ACGAN."""
+
+LETTER_COLUMNS = {"d": "d", "g": "g"}
+"""One-letter names. They are losses if both are present and no other column is a loss."""
+
+_PART_FORMS = (
+    "{s}loss{p}",
+    "{s}{p}loss",
+    "loss{s}{p}",
+    "{s}{p}",
+    "err{s}{p}",
+    "{p}{s}loss",
+    "{s}losson{p}",
+    "{n}loss{p}",
+    "loss{p}{s}",
+)
+PART_COLUMNS = {
+    form.format(s="d", n="discriminator", p=part): ("d", origin)
+    for form in _PART_FORMS
+    for part, origin in (("real", "real"), ("fake", "fake"), ("r", "real"), ("f", "fake"))
+    if len(part) > 1 or form in ("{s}loss{p}", "loss{s}{p}")
+}
+PART_COLUMNS |= {
+    form.format(s=side, p=part): (side, part) for side in "dg" for part in "ab" for form in _PART_FORMS[:4]
+}
+"""The player and the part for each name of a partial loss: on real or fake samples, or of one of CycleGAN's pairs."""
+
+LOSS_PARTS = (("d", ("real", "fake")), ("d", ("a", "b")), ("g", ("a", "b")))
+"""The parts whose mean is the loss of a player."""
+
+STEP_COLUMNS = (
+    "step",
+    "globalstep",
+    "iteration",
+    "iterations",
+    "iter",
+    "iters",
+    "itr",
+    "niter",
+    "batchesdone",
+    "epochandbatch",
+    "progresskimg",
+    "kimg",
+    "nimg",
+    "tick",
+)
+EPOCH_COLUMNS = ("epoch", "epochs", "globalepoch")
+
+SHORTENED = frozenset({*KNOWN_COLUMNS, *PART_COLUMNS, *ADVERSARIAL_COLUMNS, *STEP_COLUMNS, *EPOCH_COLUMNS})
+"""The normalised names to which longer ones are shortened."""
+
+
+def normalize_name(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def quantity_of(name: str) -> str | None:
+    """The short name of the metric that a column holds, or None if the name is unknown.
+
+    Of a path, the last component is looked up too; a prefix `train` and a suffix such as `epoch` or `mean` are ignored.
+    Of validation columns only measures are interpreted, because their losses form a separate curve.
+    """
+    keys = keys_of(name)
+    measure = next((match[1] for key in keys if (match := MEASURE.fullmatch(key))), None)
+    if measure is not None or re.match(r"(val|valid|validation|test|eval)[_/ ]", name.lower()):
+        return measure
+    return next((KNOWN_COLUMNS[key] for key in keys if key in KNOWN_COLUMNS), None)
+
+
+def keys_of(name: str) -> tuple[str, str]:
+    """The normalised forms of a name under which it is looked up: the whole name, and the end of a path."""
+    bare = re.sub(r"^(train|training)[_/ ]|[_/ ](step|epoch|mean|avg)$", "", name, flags=re.IGNORECASE)
+    return normalize_name(bare), normalize_name(bare.rsplit("/", 1)[-1])
+
+
+def shorten_name(name: str) -> str:
+    """The end of a name of several words, if it is known: `d_loss` for `INFO epoch 3 d_loss`."""
+    if name.startswith("val/"):
+        return f"val/{shorten_name(name.removeprefix('val/'))}"
+    words = name.split()
+    if words and words[0].lower() == "best":  # of an earlier step
+        return name
+    ends = [" ".join(words[start:]) for start in range(len(words))]
+    known = (end for end in ends if normalize_name(end) in SHORTENED or quantity_of(end) is not None)
+    return next(known, ends[0] if ends else name)

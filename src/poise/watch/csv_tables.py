@@ -1,0 +1,80 @@
+"""Reading tables with a separator: wide, with a column per metric, or long, with a line per metric and step.
+
+Long tables are those of MLflow (`key,value,step`), of TensorBoard's export of one tag (`Wall time,Step,Value`), and
+files without a header that have the step and the value of one metric in each line.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from poise.errors import DataError
+from poise.watch.number_formats import SPECIAL, decimal_separator, is_grouped, parse_number
+from poise.watch.text_tables import Flat, Table, notes_on
+
+KEY_COLUMNS = ("key", "metric", "tag", "name", "metric_name")
+_VALUE = rf"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|{SPECIAL}"
+SINGLE_METRIC = (
+    re.compile(rf"\s*(?P<step>\d+)\s*[:,;\t ]\s*(?P<value>{_VALUE})\s*", re.IGNORECASE),
+    re.compile(rf"\s*\d{{10,}} (?P<value>{_VALUE}) (?P<step>\d+)\s*", re.IGNORECASE),
+)
+"""The lines of a file that holds one metric: `1000: 1.25e+00` (BigGAN-PyTorch), `1000,45.2` (lightweight-gan's
+`fid_scores.txt`), and MLflow's `timestamp value step`."""
+
+_CELL = re.compile(r"[-+]?[\d.,]*\d(?:[eE][-+]?\d+)?")
+
+
+def parse_csv(text: str, path: Path) -> Table:
+    """Parse a table with a header; cells that are not numbers are ignored."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    delimiter = max(",;\t", key=(lines[0] if lines else "").count)
+    try:
+        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
+        rows = [
+            {name.strip(): cell.strip() for name, cell in line.items() if name and isinstance(cell, str)}
+            for line in reader
+        ]
+    except csv.Error as error:
+        raise DataError(f"not a readable table: {error}", where=str(path)) from None
+    numbers = (cell.removesuffix("%").strip() for row in rows for cell in row.values())
+    separator = decimal_separator(cell for cell in numbers if _CELL.fullmatch(cell))
+    percent = {name for row in rows for name, cell in row.items() if cell.endswith("%")}
+    unclear = {name for row in rows for name, cell in row.items() if separator == "unclear" and is_grouped(cell)}
+    parsed: list[Flat] = []
+    for row in _pivot(rows, path):
+        values = {name: parse_number(cell.removesuffix("%"), separator) for name, cell in row.items()}
+        parsed.append({name: value for name, value in values.items() if value is not None})
+    return Table(parsed, frozenset(percent), notes_on(separator), frozenset(unclear))
+
+
+def _pivot(rows: list[dict[str, str]], path: Path) -> list[dict[str, str]]:
+    """The rows of a long table with a column per metric and a row per step; other tables are returned unchanged."""
+    names = {name.lower(): name for name in rows[0]} if rows else {}
+    key = next((names[name] for name in KEY_COLUMNS if name in names), None)
+    if not {"value", "step"} <= names.keys() or (key is None and not names.keys() <= {"wall time", "step", "value"}):
+        return rows
+    by_step: dict[str, dict[str, str]] = {}
+    for row in rows:
+        step, value = row.get(names["step"], ""), row.get(names["value"], "")
+        name = row.get(key, "") if key is not None else metric_of_file(path)
+        by_step.setdefault(step, {"step": step})[name] = value
+    return list(by_step.values())
+
+
+def metric_of_file(path: Path) -> str:
+    """The metric that a file is named after; TensorBoard's exports are called `run-RUN-tag-TAG.csv`."""
+    return re.sub(r"^run-.*-tag-", "", path.name.removesuffix(path.suffix))
+
+
+def parse_single_metric(text: str, name: str) -> list[Flat] | None:
+    """The rows of a file in which each line is the step and the value of one metric; None if it is another file."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    for form in reversed(SINGLE_METRIC):
+        if not lines or form.fullmatch(lines[0]) is None:
+            continue
+        matches = [match for line in lines if (match := form.fullmatch(line))]
+        if len(matches) == len(lines):
+            return [{"step": float(match["step"]), name: float(match["value"])} for match in matches]
+    return None
