@@ -39,7 +39,10 @@ from poise.training.train import train
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHANGES = {
     "ring": [],
-    "dcgan": ["data.size=16", "network.g.width=8", "network.d.width=8", "batch=16"],
+    "dcgan": [
+        *("data.size=16", "network.g.width=8", "network.d.width=8"),
+        *("batch=16", "optimizer.g.lr=4e-4", "optimizer.d.lr=4e-4"),
+    ],
 }
 STEPS, FIRST = 20, 6
 DISTURBED, TRIES = 5e-7, 6
