@@ -44,7 +44,7 @@ SUMMING_TRAINERS = (
     Trainer("rosinality's StyleGAN2", frozenset({"d", "g", "r1", "path"}), "logistic"),
     Trainer("Chainer's DCGAN", frozenset({"disloss", "genloss", "elapsedtime"}), "logistic"),
 )
-"""From their code. PyTorch-GAN, Keras-GAN and CycleGAN log the mean."""
+"""D's loss is real plus fake in the code of each. PyTorch-GAN, Keras-GAN and CycleGAN log the mean."""
 
 
 def recognise_trainer(names: Iterable[str]) -> Trainer | None:
