@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -552,3 +553,11 @@ def test_repeated_negative_losses_of_d_indicate_a_critic(tmp_path: Path, below: 
 
 def test_negative_losses_of_g_indicate_nothing(tmp_path: Path) -> None:
     assert read_log(written(tmp_path, "log.csv", "g_loss\n-1\n-2\n")).family is None
+
+
+@pytest.mark.parametrize("options", [{"columns": {"d": "loss"}}, {"pattern": "(?P<d>.)"}, {"is_sum": False}], ids=str)
+def test_options_for_other_logs_are_refused_for_a_run(options: dict[str, Any]) -> None:
+    run = Path(__file__).parents[1] / "golden" / "run-0.1"
+    assert read_log(run, {}).count == 3
+    with pytest.raises(RecipeError, match="is for the logs of other trainers"):
+        read_log(run, **options)

@@ -68,11 +68,16 @@ def read_log(
     Raises:
         DataError: the log does not exist or has no rows.
         CheckpointError: a file of a run folder is damaged.
-        RecipeError: a requested column does not exist, or no column is a loss.
+        RecipeError: a requested column does not exist, or no column is a loss; or there is an option for the logs of
+            other trainers, and this is a run of poise.
     """
     if not path.exists():
         raise DataError("no such run or log", where=str(path))
     if (path / "rows.jsonl").is_file():
+        for option, value in (("--columns", columns or None), ("--pattern", pattern), ("--sum", is_sum)):
+            if value is not None:
+                what = "is for the logs of other trainers: what a run of poise logs is known"
+                raise RecipeError(what, where=option, found=str(path), cure="leave it out")
         return _read_run(path)
     if pattern is not None:
         regex = _compile_pattern(pattern)
