@@ -165,7 +165,7 @@ def _reason_for_a_sum(
 
 def _without_repeated_measures(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:
     """The rows without measures that are repeated from the row before, as lightweight-gan prints the last FID."""
-    for name in {name for _, numbers in rows for name in numbers if name.startswith("measure/")}:
+    for name in sorted({name for _, numbers in rows for name in numbers if name.startswith("measure/")}):
         values = [(index, numbers[name].mean) for index, (_, numbers) in enumerate(rows) if name in numbers]
         repeated = [b for (_, before), (b, after) in pairwise(values) if before == after]
         if len(repeated) <= 0.5 * len(values):
