@@ -23,6 +23,7 @@ from poise.runs.generate import generate
 from poise.runs.run import Run
 from poise.tricks.base import TrickContext
 from poise.tricks.layers import (
+    ActivationWithLayers,
     InsertLayers,
     LayerNoiseConfig,
     StandingDropoutConfig,
@@ -198,9 +199,31 @@ def test_strength_0_leaves_the_network_unchanged(config: LayerNoiseConfig | Stan
     assert config.build("t", CONTEXT).transform_network(Side.G, FunctionalActivation())  # nothing is rejected either
 
 
+@pytest.mark.parametrize(
+    ("last_layers", "expected"), [(1, [False, False, True]), (2, [False, True, True]), (9, [True] * 3)]
+)
+def test_layer_noise_after_the_last_activations_only(last_layers: int, expected: list[bool]) -> None:
+    net = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(2, 2), nn.ReLU())), nn.Linear(2, 2))
+    LayerNoiseConfig(last_layers=last_layers).build("t", CONTEXT).transform_network(Side.G, net)
+    assert [isinstance(net[k], ActivationWithLayers) for k in (1, 3, 5)] == expected
+
+
+def test_noise_after_the_last_activation_has_the_covariance_of_the_last_layer() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    plain = copy.deepcopy(net)
+    LayerNoiseConfig(sigma=0.5, last_layers=1).build("t", CONTEXT).transform_network(Side.G, net)
+    z, n = torch.full((1, 2), 0.3), 200_000
+    torch.manual_seed(0)
+    weight = plain[4].weight
+    expected = 0.25 * (weight @ weight.T).detach()
+    assert torch.allclose(
+        (net(z.expand(n, 2)) - plain(z)).detach().T.cov(), expected, rtol=0.02, atol=0.02 * float(expected.max())
+    )
+
+
 def test_the_repr_shows_the_inserted_layers() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
-    InsertLayers("t", add_layer_noise, 0.25, None).transform_network(Side.G, net)
+    InsertLayers("t", add_layer_noise, 0.25).transform_network(Side.G, net)
     assert "add_layer_noise, 0.25" in repr(net)
 
 

@@ -4,7 +4,9 @@ Both remain active when samples are generated. In training each layer draws from
 draws from PyTorch's global generator, which `poise sample` seeds. If the strength follows a schedule, samples are
 generated with the strength of the last step; it is saved with the layer.
 
-`layer_noise`: h + sigma eps, eps ~ N(0, I), after every hidden activation (ganhacks 13, after Zhao et al. 2017).
+`layer_noise`: h + sigma eps, eps ~ N(0, I), after every hidden activation (ganhacks 13, after Zhao et al. 2017), or
+    after the `last_layers` last ones only. After the last activation, G(z) is h A + b with noise of covariance
+    sigma^2 A A^T added, whatever z is, so its samples never lie on a set of lower dimension than the image of A.
 `standing_dropout`: each value of a map is 0 with probability `rate`, else divided by 1 - rate, after the first
     `layers` activations (Isola et al. 2017, arXiv:1611.07004: rate 0.5 in three layers, the only noise in their G).
     In the paper dropout comes before the activation; for ReLU and LeakyReLU, which commute with positive factors, that
@@ -35,6 +37,8 @@ HIDDEN = (
     *(nn.LeakyReLU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Softplus, nn.Hardswish, nn.Sigmoid),
 )
 
+EVERY = slice(None)
+
 
 class ActivationWithLayers(nn.Sequential):
     """An activation, followed by the layers that tricks have inserted, in the recipe's order."""
@@ -58,15 +62,13 @@ def hidden_activations(net: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]
     return sorted(hidden, key=lambda activation: order[id(activation[2])])
 
 
-def insert_after_activations_(
-    net: nn.Module, make_layer: Callable[[int], nn.Module], max_layers: int | None = None
-) -> int:
-    """Insert `make_layer(k)` after the k-th hidden activation, for the first `max_layers` or all, in place.
+def insert_after_activations_(net: nn.Module, make_layer: Callable[[int], nn.Module], where: slice = EVERY) -> int:
+    """Insert `make_layer(k)` after the k-th of the hidden activations that `where` selects, in place.
 
     Returns:
         The number of inserted layers.
     """
-    activations = hidden_activations(net)[:max_layers]
+    activations = hidden_activations(net)[where]
     for k, (parent, name, child) in enumerate(activations):
         if isinstance(parent, ActivationWithLayers):
             parent.append(make_layer(k))
@@ -150,7 +152,10 @@ class StochasticLayer(nn.Module):
 
 
 class LayerNoiseConfig(TrickConfig):
-    """`sigma` is in units of the activations, which norms and initial weights keep near one."""
+    """`sigma` is in units of the activations, which norms and initial weights keep near one.
+
+    Noise is added after the `last_layers` last hidden activations, or after all of them if that is not given.
+    """
 
     kind: Literal["layer_noise"] = "layer_noise"
     tip: ClassVar[str] = "T14b"
@@ -158,10 +163,12 @@ class LayerNoiseConfig(TrickConfig):
     source: ClassVar[str] = "Zhao, Mathieu & LeCun 2017, arXiv:1609.03126; ganhacks 13"
 
     sigma: Annotated[Schedulable, in_range(0)] = 0.1
+    last_layers: int | None = Field(default=None, ge=1)
 
     def build(self, name: str, context: TrickContext) -> InsertLayers:
         """See `InsertLayers`."""
-        return InsertLayers(name, add_layer_noise, self.sigma, None)
+        where = EVERY if self.last_layers is None else slice(-self.last_layers, None)
+        return InsertLayers(name, add_layer_noise, self.sigma, where)
 
 
 class StandingDropoutConfig(TrickConfig):
@@ -177,20 +184,18 @@ class StandingDropoutConfig(TrickConfig):
 
     def build(self, name: str, context: TrickContext) -> InsertDropout:
         """See `InsertDropout`."""
-        return InsertDropout(name, dropout, self.rate, self.layers)
+        return InsertDropout(name, self.rate, self.layers)
 
 
 class InsertLayers(NetworkTransform):
-    """Inserts a `StochasticLayer` after the hidden activations of G."""
+    """Inserts a `StochasticLayer` after those hidden activations of G that `where` selects."""
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
 
-    def __init__(
-        self, name: str, function: Callable[..., Tensor], strength: Schedulable, max_layers: int | None
-    ) -> None:
+    def __init__(self, name: str, function: Callable[..., Tensor], strength: Schedulable, where: slice = EVERY) -> None:
         super().__init__(name)
         is_constant = len(set(bounds(strength))) == 1  # a constant schedule is replaced by its value
-        self.function, self.max_layers = function, max_layers
+        self.function, self.where = function, where
         self.strength = bounds(strength)[0] if is_constant else strength
 
     def transform_network(self, side: Side, net: nn.Module) -> nn.Module:
@@ -210,13 +215,16 @@ class InsertLayers(NetworkTransform):
 
     def insert_(self, net: nn.Module, make_layer: Callable[[int], nn.Module]) -> int:
         """Insert the layers, in place; returns their number."""
-        return insert_after_activations_(net, make_layer, self.max_layers)
+        return insert_after_activations_(net, make_layer, self.where)
 
 
 class InsertDropout(InsertLayers):
-    """Inserts dropout where the network has a slot for it, else after the first hidden activations of G."""
+    """Inserts dropout where the network has a slot for it, else after the first `layers` hidden activations of G."""
+
+    def __init__(self, name: str, rate: Schedulable, layers: int) -> None:
+        super().__init__(name, dropout, rate, slice(layers))
+        self.layers = layers
 
     def insert_(self, net: nn.Module, make_layer: Callable[[int], nn.Module]) -> int:
         """See `fill_dropout_slots_` and `insert_after_activations_`."""
-        filled = 0 if self.max_layers is None else fill_dropout_slots_(net, make_layer, self.max_layers)
-        return filled or super().insert_(net, make_layer)
+        return fill_dropout_slots_(net, make_layer, self.layers) or super().insert_(net, make_layer)
