@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-if TYPE_CHECKING:
-    from poise.watch.history import MetricHistory
+from poise.watch.history import MetricHistory, WindowLength
 
 Level = Literal["note", "warning", "failure"]
 Policy = Literal["off", "note", "warn", "keep", "roll_back", "stop"]
@@ -66,6 +65,7 @@ class Alarm(NamedTuple):
         message: what was detected, with the relevant values.
         advice: what to do about it, with command-line options where there are any.
         tip: the id of the related tip.
+        since: the last step at which the run is taken to be sound: before the window in which the sign was seen.
     """
 
     step: int
@@ -74,6 +74,7 @@ class Alarm(NamedTuple):
     message: str
     advice: str
     tip: str
+    since: int = 0
 
 
 class Detection(NamedTuple):
@@ -82,10 +83,12 @@ class Detection(NamedTuple):
     Attributes:
         message: see `Alarm`.
         advice: advice specific to this finding; empty to use the detector's default advice.
+        since: the last step at which the run is taken to be sound; None for the beginning of the window.
     """
 
     message: str
     advice: str = ""
+    since: int | None = None
 
 
 class DetectorSettings(NamedTuple):
@@ -93,12 +96,12 @@ class DetectorSettings(NamedTuple):
 
     Attributes:
         threshold: its meaning is in the detector's description.
-        window: the length of the window in steps.
+        window: the length of the window.
         family: the family of the objective, or None if it is not known.
     """
 
     threshold: float
-    window: int
+    window: WindowLength
     family: Family | None
 
     @property
@@ -114,7 +117,7 @@ class Detector(NamedTuple):
         name: its name in alarms and recipes.
         description: one line: the sign, and what the threshold is compared with.
         threshold: the default threshold.
-        window: the default window, in steps.
+        window: the default length of the window in steps.
         policy: the default policy of its alarms.
         detect: a function of the history and the settings that returns a message, a `Detection` with its own advice, or
             None if there is no sign of failure.
@@ -122,6 +125,7 @@ class Detector(NamedTuple):
         tip: the id of the related tip.
         inputs: the metrics that it reads; it is inactive on a log that has none of them. Empty: all metrics.
         families: the families to which it applies. If a log's family is not known, every detector applies.
+        values: the least number of values in a window, see `WindowLength`.
     """
 
     name: str
@@ -134,3 +138,4 @@ class Detector(NamedTuple):
     tip: str
     inputs: tuple[str, ...]
     families: frozenset[Family] = ALL_FAMILIES
+    values: int = 8

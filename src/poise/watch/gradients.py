@@ -34,7 +34,7 @@ def gradient_burst(history: MetricHistory, settings: DetectorSettings) -> Detect
     side, message = burst
     rates = lower_learning_rates(settings.family, side)
     advice = f"clip gradients: {CLIPPING}; if bursts recur, lower {PLAYER_NAMES[side]}'s learning rate: {rates}"
-    return Detection(message, advice)
+    return Detection(message, advice, history.previous_step(f"{side}/grad_norm"))
 
 
 def update_burst(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
@@ -47,7 +47,7 @@ def update_burst(history: MetricHistory, settings: DetectorSettings) -> Detectio
     advice = (
         f"lower {PLAYER_NAMES[side]}'s learning rate: {rates}; with Adam, also lower beta2 (optimizer.{side}.betas)"
     )
-    return Detection(message, advice)
+    return Detection(message, advice, history.previous_step(f"{side}/update"))
 
 
 def _burst(history: MetricHistory, settings: DetectorSettings, metric: str, noun: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from functools import cached_property
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,22 @@ Numbers = npt.NDArray[np.float64]
 MIN_ROWS = 4
 """The smallest number of rows in a window."""
 
+MAD_TO_STD = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation."""
+
 MIN_RUN_LENGTH = 400
 """Shorter runs are treated as if they had this many steps, because their first fifty steps are no sign of failure."""
+
+
+class WindowLength(NamedTuple):
+    """The length of a window: in steps, and in values; the longer of the two counts.
+
+    A row of statistics has as many values as it covers steps; a row of single values, whose standard deviation is 0,
+    has one.
+    """
+
+    steps: int
+    values: int = MIN_ROWS
 
 
 class Window:
@@ -58,10 +73,15 @@ class Window:
         return median(stat.mean for stat in self._stats)
 
     @property
-    def std(self) -> float:
-        """The standard deviation over all steps, within rows and between them."""
-        within = np.array([stat.std for stat in self._stats])
-        return float(np.sqrt((within**2).mean() + self.means.var()))
+    def spread(self) -> float:
+        """A standard deviation that outliers hardly change: sqrt(w^2 + b^2).
+
+        w is the median of the standard deviations within rows, and b is 1.4826 times the median absolute deviation of
+        the rows' means, which for normally distributed values estimates their standard deviation.
+        """
+        within = median(stat.std for stat in self._stats)
+        between = MAD_TO_STD * float(np.median(np.abs(self.means - np.median(self.means))))
+        return math.hypot(within, between)
 
     @property
     def trend(self) -> float:
@@ -80,21 +100,35 @@ class Window:
 
 
 class MetricSeries:
-    """All rows of one metric."""
+    """All rows of one metric.
+
+    Attributes:
+        steps: the step of each row.
+        stats: the statistics of each row.
+        has_statistics: whether rows are statistics over several steps and not single values.
+    """
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.stats: list[Stat] = []
+        self.has_statistics = False
 
     @property
     def age(self) -> int:
         """The number of steps that it covers; the first row is taken to cover as many as the second."""
         return self.steps[-1] - self.steps[0] + (self.steps[1] - self.steps[0] if len(self.steps) > 1 else 0)
 
+    @property
+    def interval(self) -> float | None:
+        """The mean number of steps between the newest rows, at most nine; None if there is only one row."""
+        newest = self.steps[-9:]
+        return (newest[-1] - newest[0]) / (len(newest) - 1) if len(newest) > 1 else None
+
     def add(self, step: int, stat: Stat) -> None:
         """Append a row."""
         self.steps.append(step)
         self.stats.append(stat)
+        self.has_statistics |= stat.std > 0
 
     def drop_after(self, step: int) -> None:
         """Delete the rows after `step`."""
@@ -110,10 +144,10 @@ class MetricSeries:
 class MetricHistory:
     """All rows so far, and windows of them.
 
-    A window is available only once the run is as long as the window and the window holds at least four rows.
+    A window has at least four rows, and is available only once the run is as long as the window.
 
     Args:
-        length: the number of steps of the whole run, if known. A window is never longer than an eighth of it.
+        length: the number of steps of the whole run, if known. A window of steps is never longer than an eighth of it.
     """
 
     def __init__(self, length: int | None = None) -> None:
@@ -142,41 +176,49 @@ class MetricHistory:
         """The metric in the newest row, or None if that row does not have it."""
         return self.series[name].stats[-1] if self.is_fresh(name) else None
 
-    def window_length(self, window: int, series: MetricSeries) -> int:
-        """The length of a window in steps: `window`, but at most an eighth of the run and at least four rows."""
-        steps = series.steps
-        interval = (steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else math.inf
-        length = window if self.length is None else min(window, self.length // 8)
-        return int(max(length, MIN_ROWS * interval)) if math.isfinite(interval) else window
+    def window_steps(self, name: str, length: WindowLength) -> int:
+        """The length of a window of a metric, in steps."""
+        series = self.series[name]
+        interval = series.interval
+        steps = length.steps if self.length is None else min(length.steps, self.length // 8)
+        if interval is None:
+            return steps
+        rows = max(MIN_ROWS, math.ceil(length.values / (interval if series.has_statistics else 1)))
+        return int(max(steps, rows * interval))
 
-    def last(self, name: str, window: int, *, stale: bool = False) -> Window | None:
+    def last(self, name: str, length: WindowLength, *, stale: bool = False) -> Window | None:
         """The newest window of a metric, or None if there is none yet or a value in it is not finite.
 
         Args:
             name: the name of the metric.
-            window: the length in steps.
+            length: the length of the window.
             stale: accept a window whose last row is older than the newest row, for measures, which are rare.
         """
         series = self.series.get(name)
         if series is None or len(series.steps) < MIN_ROWS or not (stale or self.is_fresh(name)):
             return None
         now = series.steps[-1]
-        length = self.window_length(window, series)
+        steps = self.window_steps(name, length)
         start, interval = series.steps[0], series.steps[1] - series.steps[0]
-        found = series.between(now - length, now)
-        if now - length < start - interval or len(found) < MIN_ROWS:
+        found = series.between(now - steps, now)
+        if now - steps < start - interval or len(found) < MIN_ROWS:
             return None
         return found if found.is_finite else None
 
-    def early(self, name: str, window: int) -> Window | None:
+    def early(self, name: str, length: WindowLength) -> Window | None:
         """The first window of a metric, without its first row, which is often unstable; None if there is none yet."""
         series = self.series.get(name)
         if series is None or len(series.steps) <= MIN_ROWS:
             return None
         start = series.steps[0]
-        found = series.between(start, start + self.window_length(window, series))
+        found = series.between(start, start + self.window_steps(name, length))
         valid = len(found) >= MIN_ROWS - 1 and found.is_finite
         return found if valid and found.steps[-1] < self.step else None
+
+    def previous_step(self, name: str) -> int:
+        """The step of the row before the newest one with this metric; 0 if there is none."""
+        steps = self.series[name].steps
+        return steps[-2] if len(steps) > 1 else 0
 
     def before(self, name: str) -> Window | None:
         """All rows before the newest, or None if there are fewer than eight."""

@@ -17,8 +17,11 @@ UNBOUNDED_FAMILIES = ALL_FAMILIES - BOUNDED_FAMILIES
 CALM = 0.2
 """D's loss is stable while its standard deviation is below this fraction of its value at equilibrium."""
 
+SWING = 0.5
+"""A loss without a known value at equilibrium is stable while its spread is below this fraction of its size."""
+
 STEADY = 0.01
-"""A loss without a known value at equilibrium is stable while it varies by less than this fraction of its size."""
+"""A loss that changes by less than this fraction of its size does not fall."""
 
 MIN_DIVERSITY, MIN_ESTIMATE = 0.01, 1e-9
 """A diversity below the first can hardly fall further; a Wasserstein estimate below the second is taken to be 0."""
@@ -29,7 +32,8 @@ def not_finite(history: MetricHistory, settings: DetectorSettings) -> Detection 
     for name in sorted(history.series):
         stat = history.newest(name)
         if stat is not None and not all(map(math.isfinite, (stat.mean, stat.min, stat.max))):
-            return Detection(f"{name} is not finite", recover_from_non_finite(history, settings.family))
+            advice = recover_from_non_finite(history, settings.family)
+            return Detection(f"{name} is not finite", advice, history.previous_step(name))
     return None
 
 
@@ -43,20 +47,19 @@ def d_at_zero(history: MetricHistory, settings: DetectorSettings) -> str | None:
 
 
 def d_spikes(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
-    """The standard deviation of D's loss far above that early in the run."""
+    """The spread of D's loss far above that early in the run."""
     window, early = history.last(D, settings.window), history.early(D, settings.window)
-    if window is None or early is None or window.std <= settings.threshold * early.std:
+    if window is None or early is None:
         return None
-    scale = max(float(np.abs(part.means).max()) for part in (window, early))
-    unbounded = settings.family in UNBOUNDED_FAMILIES
-    if window.std <= (STEADY * scale if unbounded else CALM * settings.equilibrium_loss):
+    now, before = window.spread, early.spread
+    level = max(abs(window.median), abs(early.median))
+    calm = SWING * level if settings.family in UNBOUNDED_FAMILIES else CALM * settings.equilibrium_loss
+    if now <= max(settings.threshold * before, calm):
         return None
-    factor = ratio(window.std, early.std, scale)
-    message = (
-        f"D's loss was nearly constant early in the run (std {early.std:.3g}) and varies now (std {window.std:.3g})"
-    )
+    factor = ratio(now, before, level)
+    message = f"D's loss was nearly constant early in the run (std {before:.3g}) and varies now (std {now:.3g})"
     if factor is not None:
-        message = f"D's loss varies {factor:.1f} times as much as early in the run (std {window.std:.3g})"
+        message = f"D's loss varies {factor:.1f} times as much as early in the run (std {now:.3g})"
     rates = lower_learning_rates(settings.family, *players(settings.family))
     return Detection(message, f"lower both learning rates: {rates}")
 
@@ -98,7 +101,7 @@ def wasserstein_stuck(history: MetricHistory, settings: DetectorSettings) -> str
     if window is None:
         return None
     series = history.series[name]
-    if series.age < 3 * history.window_length(settings.window, series):
+    if series.age < 3 * history.window_steps(name, settings.window):
         return None
     means = series.between(-1, history.step).means
     peak = float(means[np.abs(means) < MAX_MAGNITUDE].max(initial=0.0))
@@ -151,10 +154,11 @@ DETECTORS = (
         name="d_spikes",
         description=(
             "D's loss varies more than this many times as much as early in the run, and by more than a fifth of its "
-            "equilibrium value"
+            "equilibrium value (half of its size if it has none)"
         ),
         threshold=4.0,
         window=500,
+        values=25,
         policy="warn",
         detect=d_spikes,
         advice="lower both learning rates",
@@ -169,6 +173,7 @@ DETECTORS = (
         ),
         threshold=0.9,
         window=1000,
+        values=10,
         policy="warn",
         detect=g_falling,
         advice="let D see several samples at once; and let G make fewer or smaller moves",
@@ -181,6 +186,7 @@ DETECTORS = (
         description="G's loss exceeds D's by this multiple of the equilibrium loss, and the gap is still growing",
         threshold=8.0,
         window=1000,
+        values=10,
         policy="note",
         detect=losses_apart,
         advice="weaken D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]'",

@@ -11,7 +11,8 @@ The same monitor serves a run in training, the rows of a finished run, and the l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -31,13 +32,17 @@ from poise.watch.base import (
     Family,
     Policy,
 )
-from poise.watch.history import MetricHistory
+from poise.watch.column_names import SHORT_NAMES, quantity_of
+from poise.watch.history import MetricHistory, WindowLength
 
 DETECTORS: dict[str, Detector] = {
     detector.name: detector
     for detector in (*losses.DETECTORS, *scores.DETECTORS, *gradients.DETECTORS, *samples.DETECTORS)
 }
 """All detectors by name, in the order in which they run."""
+
+PREFIXES = ("d/", "g/", "e/", "measure/", "floor/", "time/")
+"""The first parts of the names of `rows.jsonl`."""
 
 MAX_UNBATCHED_ROWS, BATCH_ROWS = 500, 10
 """The first 500 rows of single values are examined one by one, later ones in batches of 10, to save time."""
@@ -108,6 +113,7 @@ class Monitor:
         self.history = MetricHistory(length)
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
+        self._knows_a_name = False
         self._active: dict[str, int] = {}
         self._raised: dict[str, Alarm] = {}
         self._detectors = [
@@ -121,8 +127,13 @@ class Monitor:
 
         Args:
             step: the number of steps done; it must not decrease.
-            numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval.
+            numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval. If
+                the first row has none of these names, a warning says so.
         """
+        if not self._knows_a_name:
+            self._knows_a_name = True
+            if numbers and not any(name.startswith(PREFIXES) for name in numbers):
+                warnings.warn(_describe_unknown(numbers), stacklevel=2)
         stats = {name: value if isinstance(value, Stat) else Stat.of(float(value)) for name, value in numbers.items()}
         self._pending.append((step, stats))
         self._num_rows += 1
@@ -155,26 +166,49 @@ class Monitor:
         self._pending.clear()
         self.history.drop_after(step)
         self._active = {name: last for name, last in self._active.items() if last <= step}
+        self._raised = {name: alarm for name, alarm in self._raised.items() if alarm.step <= step}
+
+    def _window_steps(self, detector: Detector, length: WindowLength) -> int:
+        """The length of a detector's window in steps, for the first metric that it reads."""
+        name = next((name for name in detector.inputs if name in self.history.series), None)
+        return length.steps if name is None else self.history.window_steps(name, length)
 
     def _run(self, detector: Detector) -> Alarm | None:
-        """The alarm of a detector; None if it finds nothing or did so in the last window too."""
+        """The alarm of a detector; None if it finds nothing, or raised one for the same sign or not long ago.
+
+        A sign that returns raises another alarm only if it was absent for a window, and if the run is at least twice as
+        long as at the last alarm.
+        """
         name, step = detector.name, self.history.step
-        window = self.config.window.get(name, detector.window)
-        settings = DetectorSettings(self.config.threshold.get(name, detector.threshold), window, self.family)
+        length = WindowLength(self.config.window.get(name, detector.window), detector.values)
+        settings = DetectorSettings(self.config.threshold.get(name, detector.threshold), length, self.family)
         found = detector.detect(self.history, settings)
+        window = self._window_steps(detector, length)
         if found is None:
             if name in self._active and step - self._active[name] >= window:
                 del self._active[name]
             return None
         is_new = name not in self._active
         self._active[name] = step
-        if not is_new:
+        if not is_new or (name in self._raised and step < 2 * self._raised[name].step):
             return None
         detection = found if isinstance(found, Detection) else Detection(found)
-        level = LEVELS[self.config.policy_of(name)]
-        alarm = Alarm(step, name, level, detection.message, detection.advice or detector.advice, detector.tip)
+        level, advice = LEVELS[self.config.policy_of(name)], detection.advice or detector.advice
+        since = max(0, step - window) if detection.since is None else detection.since
+        alarm = Alarm(step, name, level, detection.message, advice, detector.tip, since)
         self._raised[name] = alarm
         return alarm
+
+
+def _describe_unknown(names: Iterable[str]) -> str:
+    """That none of these names is known, and what they may mean."""
+    shown = list(names)[:10]
+    meant = {name: SHORT_NAMES[short] for name in shown if (short := quantity_of(name)) in SHORT_NAMES}
+    cure = "; ".join(f"rename {name!r} to {metric!r}" for name, metric in meant.items())
+    cure = (
+        cure or "the names are those of rows.jsonl, such as 'd/adversarial' (D's loss), 'g/adversarial', 'd/accuracy'"
+    )
+    return f"the monitor knows none of the metrics {', '.join(map(repr, shown))}, so only not_finite is active; {cure}"
 
 
 def _merge_rows(rows: list[dict[str, Stat]]) -> dict[str, Stat]:

@@ -7,7 +7,7 @@ import math
 from poise.watch.advice import increase_diversity, lower_learning_rates
 from poise.watch.base import GAN_FAMILIES, Detection, Detector, DetectorSettings
 from poise.watch.formatting import RELATIVE_NOISE
-from poise.watch.history import MetricHistory, Window
+from poise.watch.history import MIN_ROWS, MetricHistory, Window
 
 LOWER_IS_BETTER, HIGHER_IS_BETTER = ("fid", "kid"), ("coverage", "high_quality")
 """The measures that `past_its_best` may read, in order of preference; it reads the first that was measured."""
@@ -28,7 +28,7 @@ def collapse(history: MetricHistory, settings: DetectorSettings) -> Detection | 
             continue
         series = history.series[name]
         never_diverse = not (series.between(-1, history.step).means >= settings.threshold).any()
-        if never_diverse and series.age < 2 * history.window_length(settings.window, series):
+        if never_diverse and series.age < 2 * history.window_steps(name, settings.window):
             continue
         message = f"samples are {window.median:.0%} as diverse as real samples, measured {space}"
         restart = "restart with another seed and a lower learning rate for G"
@@ -79,7 +79,7 @@ def classes_missing(history: MetricHistory, settings: DetectorSettings) -> Detec
     return Detection(message, increase_diversity(history) + labels)
 
 
-def past_its_best(history: MetricHistory, settings: DetectorSettings) -> str | None:
+def past_its_best(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
     """The first available measure is much worse than its best value, in the last two measurements.
 
     The bound for FID and KID is raised by the real-vs-real floor.
@@ -101,7 +101,8 @@ def past_its_best(history: MetricHistory, settings: DetectorSettings) -> str | N
         return None
     newest = series.stats[-1].mean
     current = f"{newest:.4g}" if math.isfinite(newest) else "not finite"
-    return f"{name} is {current}; its best was {series.stats[best].mean:.4g} at step {series.steps[best]:,}"
+    message = f"{name} is {current}; its best was {series.stats[best].mean:.4g} at step {series.steps[best]:,}"
+    return Detection(message, since=series.steps[best])
 
 
 def memorising(history: MetricHistory, settings: DetectorSettings) -> str | None:
@@ -138,6 +139,7 @@ DETECTORS = (
         ),
         threshold=0.5,
         window=300,
+        values=MIN_ROWS,
         policy="keep",
         detect=collapse,
         advice="let D see several samples at once, or restart with another seed and a lower learning rate for G",
@@ -150,6 +152,7 @@ DETECTORS = (
         description="share of pixels that are neither black nor white, below this fraction of that in real images",
         threshold=0.2,
         window=300,
+        values=MIN_ROWS,
         policy="warn",
         detect=saturated,
         advice="lower G's learning rate; and check that G's output and the data have the same range (poise check)",
@@ -161,6 +164,7 @@ DETECTORS = (
         description="the change of a sample under another label, below this fraction of its change under another z",
         threshold=0.1,
         window=1000,
+        values=MIN_ROWS,
         policy="warn",
         detect=labels_ignored,
         advice="condition D on the label: --set 'conditioning.d={kind=\"projection\"}'; if it already is, strengthen "
@@ -176,6 +180,7 @@ DETECTORS = (
         ),
         threshold=0.3,
         window=1000,
+        values=MIN_ROWS,
         policy="warn",
         detect=labels_wrong,
         advice="condition D on the label: --set 'conditioning.d={kind=\"projection\"}'",
@@ -191,6 +196,7 @@ DETECTORS = (
         ),
         threshold=0.4,
         window=1000,
+        values=MIN_ROWS,
         policy="warn",
         detect=classes_missing,
         advice="let D see several samples at once, or use the labels",
@@ -203,6 +209,7 @@ DETECTORS = (
         description="a measure more than this many times as bad as its best value, twice in a row",
         threshold=1.8,
         window=1,
+        values=MIN_ROWS,
         policy="keep",
         detect=past_its_best,
         advice="use the best weights (poise sample RUN --best); averaged weights and a decaying learning rate keep the "
@@ -217,6 +224,7 @@ DETECTORS = (
         "fraction of that of held-out images; or samples nearer to training images than to held-out ones",
         threshold=0.7,
         window=500,
+        values=MIN_ROWS,
         policy="warn",
         detect=memorising,
         advice="train on more images, or augment D's input: --set 'tricks+=[{kind=\"diff_augment\"}]'",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from poise.watch.base import BOUNDED_FAMILIES, Detector, DetectorSettings
+from poise.watch.base import BOUNDED_FAMILIES, Detector, DetectorSettings, Family
 from poise.watch.formatting import RELATIVE_NOISE, all_between, ratio
-from poise.watch.history import MetricHistory, Window
+from poise.watch.history import MetricHistory, Window, WindowLength
 
 ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
 
-MIN_GAP = 5.0
-"""If the scores hardly differed early in the run, a gap below this is normal; as log-odds, 5 is 150 to 1."""
+CERTAIN_GAP: dict[Family, float] = {"logistic": 5.0, "pairs": 5.0, "squares": 0.5, "hinge": 2.0}
+"""The gap between the scores of real and fake samples below which D is not certain, whatever the gap was before.
+
+As log-odds, 5 is 150 to 1; of least squares, 1 separates the targets; a hinge loss of 0 begins at a gap of 2.
+"""
 
 
 def d_never_wrong(history: MetricHistory, settings: DetectorSettings) -> str | None:
@@ -34,7 +37,7 @@ def d_never_right(history: MetricHistory, settings: DetectorSettings) -> str | N
     """D's accuracy has not been above chance in any row."""
     series = history.series.get(ACCURACY)
     window = _fraction_window(history, ACCURACY, settings.window)
-    if window is None or series is None or series.age < 2 * history.window_length(settings.window, series):
+    if window is None or series is None or series.age < 2 * history.window_steps(ACCURACY, settings.window):
         return None
     highest = float(np.nanmax(series.between(-1, history.step).means))
     if highest > settings.threshold:
@@ -57,20 +60,21 @@ def scores_apart(history: MetricHistory, settings: DetectorSettings) -> str | No
     early = [history.early(name, settings.window) for name in names]
     if any(window is None for window in (*windows, *early)):
         return None
-    now, before = (w[0].mean - w[1].mean for w in (windows, early) if w[0] is not None and w[1] is not None)
-    scale = max(abs(window.mean) for window in (*windows, *early) if window is not None)
-    if before < 0 or now <= max(settings.threshold * before, RELATIVE_NOISE * scale):
+    now, before = (w[0].median - w[1].median for w in (windows, early) if w[0] is not None and w[1] is not None)
+    scale = max(abs(window.median) for window in (*windows, *early) if window is not None)
+    certain = CERTAIN_GAP.get(settings.family or "logistic", CERTAIN_GAP["logistic"])
+    if before < 0 or now <= max(settings.threshold * before, certain, RELATIVE_NOISE * scale):
         return None
     gap = f"D's mean scores of real and fake samples differ by {now:.3g}"
     factor = ratio(now, before, scale)
     if factor is not None:
         return f"{gap}, {factor:.1f} times as much as early in the run"
-    return f"{gap}, and hardly differed early in the run (by {before:.3g})" if now > MIN_GAP else None
+    return f"{gap}, and hardly differed early in the run (by {before:.3g})"
 
 
-def _fraction_window(history: MetricHistory, name: str, window: int) -> Window | None:
+def _fraction_window(history: MetricHistory, name: str, length: WindowLength) -> Window | None:
     """A window of a metric that is a fraction; None if a value is not in [0, 1], as percentages are not."""
-    found = history.last(name, window)
+    found = history.last(name, length)
     return found if found is not None and all_between(tuple(found.means), 0.0, 1.0) else None
 
 
