@@ -43,7 +43,7 @@ from poise.watch.monitor import DETECTORS
 from runs.small_runs import ring, stopped, traces
 
 BAD = [math.nan, math.inf, -math.inf]
-KEYS = ["step", "detector", "level", "message", "advice", "tip"]
+KEYS = ["step", "detector", "level", "message", "advice", "tip", "since"]
 
 # ---- players: a gradient that is not finite --------------------------------------------------------------
 
@@ -345,6 +345,7 @@ def test_a_fault_that_occurs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "advice": "lower both learning rates: --set optimizer.g.lr=5e-5 --set optimizer.d.lr=5e-5; or raise the "
         "weight of R1: --set tricks.r1.gamma=5.0",
         "tip": detector.tip,
+        "since": 7,  # the row before
     }
     assert [one._asdict() for one in listener.alarms] == [alarm]
     assert listener.output[:-3] == ["back to step 6 (roll-back 1 of 3); learning rates are multiplied by 0.5"]

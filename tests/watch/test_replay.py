@@ -23,7 +23,7 @@ def log(rows: Rows, family: Family | None = None, length: int = 100_000, **monit
     return Log(rows, len(rows), length, family, monitor)
 
 
-def constant(value: float, until: int = 600, every: int = 50, name: str = D) -> Rows:
+def constant(value: float, until: int = 600, every: int = 25, name: str = D) -> Rows:
     return [(step, {name: Stat.of(value)}) for step in range(every, until + 1, every)]
 
 

@@ -102,8 +102,9 @@ def check_measures(line: Mapping[str, Any]) -> None:
 
 
 def check_alarm(line: Mapping[str, Any]) -> None:
-    """Raises ValueError, KeyError or TypeError unless it is a line of `alarms.jsonl`."""
+    """Raises ValueError, KeyError or TypeError unless it is a line of `alarms.jsonl`; earlier ones have no `since`."""
     check_count(line["step"])
+    check_count(line.get("since", 0))
     for name in ("detector", "level", "message", "advice", "tip"):
         if not isinstance(line[name], str):
             raise ValueError(f"{name} is not a string")

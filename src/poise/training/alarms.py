@@ -94,7 +94,7 @@ class AlarmHandler:
         """
         level = LEVELS.get(self.monitoring.policy_of(NOT_FINITE), "failure")
         advice, tip = recover_from_non_finite(self.monitor.history, self.monitor.family), DETECTORS[NOT_FINITE].tip
-        since = max(0, self.monitor.history.step)  # of the newest row, which was finite
+        since = self.monitor.history.step  # of the newest row, which was finite
         self.handle(Alarm(step, NOT_FINITE, level, f"{name} is not finite", advice, tip, since))
 
     def handle(self, alarm: Alarm) -> None:

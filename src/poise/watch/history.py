@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import cached_property
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -27,10 +28,10 @@ MIN_RUN_LENGTH = 400
 
 
 class WindowLength(NamedTuple):
-    """The length of a window: in steps, and in values; the longer of the two counts.
+    """The length of a window in steps and in values; a window has at least as many of both, and at least four rows.
 
-    A row of statistics has as many values as it covers steps; a row of single values, whose standard deviation is 0,
-    has one.
+    A row of statistics has as many values as it covers steps. In a log of single values, a row has one, or as many as
+    were merged into it.
     """
 
     steps: int
@@ -105,12 +106,14 @@ class MetricSeries:
     Attributes:
         steps: the step of each row.
         stats: the statistics of each row.
-        has_statistics: whether rows are statistics over several steps and not single values.
+        num_values: the number of values in all rows up to each row, see `WindowLength`.
+        has_statistics: whether its rows are statistics over several steps: one of them had a standard deviation.
     """
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.stats: list[Stat] = []
+        self.num_values: list[int] = []
         self.has_statistics = False
 
     @property
@@ -118,27 +121,43 @@ class MetricSeries:
         """The number of steps that it covers; the first row is taken to cover as many as the second."""
         return self.steps[-1] - self.steps[0] + (self.steps[1] - self.steps[0] if len(self.steps) > 1 else 0)
 
-    @property
-    def interval(self) -> float | None:
-        """The mean number of steps between the newest rows, at most nine; None if there is only one row."""
-        newest = self.steps[-9:]
-        return (newest[-1] - newest[0]) / (len(newest) - 1) if len(newest) > 1 else None
-
-    def add(self, step: int, stat: Stat) -> None:
-        """Append a row."""
+    def add(self, step: int, stat: Stat, count: int = 1) -> None:
+        """Append a row, into which `count` rows were merged."""
+        self.has_statistics |= count == 1 and stat.std > 0
+        if self.has_statistics and self.steps:
+            count = step - self.steps[-1]
+            if len(self.steps) == 1:
+                self.num_values[0] = count  # the first row is taken to cover as many steps as the second
+        self.num_values.append(count + (self.num_values[-1] if self.num_values else 0))
         self.steps.append(step)
         self.stats.append(stat)
-        self.has_statistics |= stat.std > 0
 
     def drop_after(self, step: int) -> None:
         """Delete the rows after `step`."""
         count = bisect_right(self.steps, step)
-        del self.steps[count:], self.stats[count:]
+        del self.steps[count:], self.stats[count:], self.num_values[count:]
+
+    def rows(self, start: int, stop: int) -> Window:
+        """The rows of these indices, without `stop`."""
+        return Window(self.steps[start:stop], self.stats[start:stop])
 
     def between(self, low: int, high: int) -> Window:
         """The rows after step `low`, up to and including step `high`."""
-        a, b = bisect_right(self.steps, low), bisect_right(self.steps, high)
-        return Window(self.steps[a:b], self.stats[a:b])
+        return self.rows(bisect_right(self.steps, low), bisect_right(self.steps, high))
+
+    def start_of_last(self, length: WindowLength) -> int:
+        """The index of the first row of the newest window; below 0 if there are too few rows or values."""
+        by_steps = bisect_right(self.steps, self.steps[-1] - length.steps)
+        by_values = bisect_right(self.num_values, self.num_values[-1] - length.values)
+        if self.num_values[-1] < length.values:
+            by_values = -1
+        return min(by_steps, by_values, len(self.steps) - MIN_ROWS)
+
+    def end_of_first(self, length: WindowLength) -> int:
+        """The index after the last row of the first window, which begins with the second row."""
+        by_steps = bisect_right(self.steps, self.steps[0] + length.steps)
+        by_values = bisect_left(self.num_values, self.num_values[0] + length.values) + 1
+        return max(by_steps, by_values, 1 + MIN_ROWS)
 
 
 class MetricHistory:
@@ -147,7 +166,8 @@ class MetricHistory:
     A window has at least four rows, and is available only once the run is as long as the window.
 
     Args:
-        length: the number of steps of the whole run, if known. A window of steps is never longer than an eighth of it.
+        length: the number of steps of the whole run, if known. Windows are not made longer than an eighth of it, except
+            to hold enough rows and values.
     """
 
     def __init__(self, length: int | None = None) -> None:
@@ -155,11 +175,11 @@ class MetricHistory:
         self.series: dict[str, MetricSeries] = {}
         self.step = 0
 
-    def add(self, step: int, stats: Mapping[str, Stat]) -> None:
-        """Append a row."""
+    def add(self, step: int, stats: Mapping[str, Stat], counts: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Append a row; `counts` has the number of rows that were merged into each metric, if they were."""
         self.step = step
         for name, stat in stats.items():
-            self.series.setdefault(name, MetricSeries()).add(step, stat)
+            self.series.setdefault(name, MetricSeries()).add(step, stat, counts.get(name, 1))
 
     def drop_after(self, step: int) -> None:
         """Delete the rows after `step`, after a roll-back to it."""
@@ -176,15 +196,17 @@ class MetricHistory:
         """The metric in the newest row, or None if that row does not have it."""
         return self.series[name].stats[-1] if self.is_fresh(name) else None
 
+    def limit(self, length: WindowLength) -> WindowLength:
+        """The length with steps of at most an eighth of the run."""
+        return length if self.length is None else length._replace(steps=min(length.steps, self.length // 8))
+
     def window_steps(self, name: str, length: WindowLength) -> int:
-        """The length of a window of a metric, in steps."""
-        series = self.series[name]
-        interval = series.interval
-        steps = length.steps if self.length is None else min(length.steps, self.length // 8)
-        if interval is None:
-            return steps
-        rows = max(MIN_ROWS, math.ceil(length.values / (interval if series.has_statistics else 1)))
-        return int(max(steps, rows * interval))
+        """The number of steps that the newest window of a metric covers; the first row covers as many as the second."""
+        length, steps = self.limit(length), self.series[name].steps
+        if len(steps) < MIN_ROWS:
+            return length.steps
+        start = max(0, self.series[name].start_of_last(length))
+        return max(length.steps, steps[-1] - steps[start] + steps[start + 1] - steps[start])
 
     def last(self, name: str, length: WindowLength, *, stale: bool = False) -> Window | None:
         """The newest window of a metric, or None if there is none yet or a value in it is not finite.
@@ -194,26 +216,25 @@ class MetricHistory:
             length: the length of the window.
             stale: accept a window whose last row is older than the newest row, for measures, which are rare.
         """
-        series = self.series.get(name)
-        if series is None or len(series.steps) < MIN_ROWS or not (stale or self.is_fresh(name)):
+        series, length = self.series.get(name), self.limit(length)
+        if series is None or not series.steps or not (stale or self.is_fresh(name)):
             return None
-        now = series.steps[-1]
-        steps = self.window_steps(name, length)
-        start, interval = series.steps[0], series.steps[1] - series.steps[0]
-        found = series.between(now - steps, now)
-        if now - steps < start - interval or len(found) < MIN_ROWS:
+        start = series.start_of_last(length)
+        if start < 0 or series.age < length.steps:
             return None
+        found = series.rows(start, len(series.steps))
         return found if found.is_finite else None
 
     def early(self, name: str, length: WindowLength) -> Window | None:
         """The first window of a metric, without its first row, which is often unstable; None if there is none yet."""
         series = self.series.get(name)
-        if series is None or len(series.steps) <= MIN_ROWS:
+        if series is None or not series.steps:
             return None
-        start = series.steps[0]
-        found = series.between(start, start + self.window_steps(name, length))
-        valid = len(found) >= MIN_ROWS - 1 and found.is_finite
-        return found if valid and found.steps[-1] < self.step else None
+        end = series.end_of_first(self.limit(length))
+        if end > len(series.steps) or series.steps[end - 1] >= self.step:
+            return None
+        found = series.rows(1, end)
+        return found if found.is_finite else None
 
     def previous_step(self, name: str) -> int:
         """The step of the row before the newest one with this metric; 0 if there is none."""

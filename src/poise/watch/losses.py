@@ -94,7 +94,7 @@ def losses_apart(history: MetricHistory, settings: DetectorSettings) -> str | No
     return f"G's loss ({g.mean:.3g}) and D's loss ({d.mean:.3g}) keep drifting apart"
 
 
-def wasserstein_stuck(history: MetricHistory, settings: DetectorSettings) -> str | None:
+def wasserstein_stuck(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
     """The Wasserstein estimate stays near its maximum; it should fall as the samples get better."""
     name = "d/wasserstein"
     window = history.last(name, settings.window)
@@ -107,7 +107,9 @@ def wasserstein_stuck(history: MetricHistory, settings: DetectorSettings) -> str
     peak = float(means[np.abs(means) < MAX_MAGNITUDE].max(initial=0.0))
     if peak <= MIN_ESTIMATE or window.median < settings.threshold * peak:
         return None
-    return f"the Wasserstein estimate does not fall: it is {window.median:.3g}, and its maximum was {peak:.3g}"
+    message = f"the Wasserstein estimate does not fall: it is {window.median:.3g}, and its maximum was {peak:.3g}"
+    was_lower = bool((means < settings.threshold * peak).any())
+    return Detection(message, since=None if was_lower else 0)
 
 
 def codes_ignored(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
@@ -129,6 +131,7 @@ DETECTORS = (
         description="a loss, a gradient or a weight is not finite",
         threshold=0.0,
         window=1,
+        values=1,
         policy="roll_back",
         detect=not_finite,
         advice="lower the learning rates, or penalise D's input gradient",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
@@ -41,8 +42,11 @@ DETECTORS: dict[str, Detector] = {
 }
 """All detectors by name, in the order in which they run."""
 
-PREFIXES = ("d/", "g/", "e/", "measure/", "floor/", "time/")
-"""The first parts of the names of `rows.jsonl`."""
+INPUTS = frozenset(name for detector in DETECTORS.values() for name in detector.inputs)
+"""The metrics that the detectors read."""
+
+MEASURES = ("measure/", "floor/")
+"""The first parts of the names of measures, of which not all are read."""
 
 MAX_UNBATCHED_ROWS, BATCH_ROWS = 500, 10
 """The first 500 rows of single values are examined one by one, later ones in batches of 10, to save time."""
@@ -102,7 +106,7 @@ class Monitor:
     Args:
         config: policies, thresholds and windows that differ from the defaults.
         family: the family of the losses, or the name of an objective. If it is None, every detector is active.
-        length: the number of steps of the whole run, if known. No window is longer than an eighth of it.
+        length: the number of steps of the whole run, if known, see `MetricHistory`.
     """
 
     def __init__(
@@ -113,9 +117,9 @@ class Monitor:
         self.history = MetricHistory(length)
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
-        self._knows_a_name = False
-        self._active: dict[str, int] = {}
-        self._raised: dict[str, Alarm] = {}
+        self._active: dict[str, int] = {}  # the last step with the sign, until it is absent for a window
+        self._reported: set[str] = set()  # those of the active detectors that have raised an alarm for it
+        self._raised: dict[str, Alarm] = {}  # the last alarm of each detector
         self._detectors = [
             detector
             for name, detector in DETECTORS.items()
@@ -128,12 +132,10 @@ class Monitor:
         Args:
             step: the number of steps done; it must not decrease.
             numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval. If
-                the first row has none of these names, a warning says so.
+                the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
         """
-        if not self._knows_a_name:
-            self._knows_a_name = True
-            if numbers and not any(name.startswith(PREFIXES) for name in numbers):
-                warnings.warn(_describe_unknown(numbers), stacklevel=2)
+        if self._num_rows == 0 and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):
+            warnings.warn(_describe_unknown(numbers), stacklevel=2)
         stats = {name: value if isinstance(value, Stat) else Stat.of(float(value)) for name, value in numbers.items()}
         self._pending.append((step, stats))
         self._num_rows += 1
@@ -150,7 +152,8 @@ class Monitor:
         if not self._pending:
             return []
         rows, self._pending = self._pending, []
-        self.history.add(rows[-1][0], _merge_rows([stats for _, stats in rows]))
+        counts = Counter(name for _, stats in rows for name in stats)
+        self.history.add(rows[-1][0], _merge_rows([stats for _, stats in rows]), counts)
         return [alarm for detector in self._detectors if (alarm := self._run(detector)) is not None]
 
     def inactive_detectors(self) -> list[str]:
@@ -167,6 +170,7 @@ class Monitor:
         self.history.drop_after(step)
         self._active = {name: last for name, last in self._active.items() if last <= step}
         self._raised = {name: alarm for name, alarm in self._raised.items() if alarm.step <= step}
+        self._reported &= self._active.keys() & self._raised.keys()
 
     def _window_steps(self, detector: Detector, length: WindowLength) -> int:
         """The length of a detector's window in steps, for the first metric that it reads."""
@@ -176,39 +180,38 @@ class Monitor:
     def _run(self, detector: Detector) -> Alarm | None:
         """The alarm of a detector; None if it finds nothing, or raised one for the same sign or not long ago.
 
-        A sign that returns raises another alarm only if it was absent for a window, and if the run is at least twice as
-        long as at the last alarm.
+        A sign that returns raises another alarm only if it was absent for a window, and once the run is twice as long
+        as at the last alarm.
         """
         name, step = detector.name, self.history.step
         length = WindowLength(self.config.window.get(name, detector.window), detector.values)
         settings = DetectorSettings(self.config.threshold.get(name, detector.threshold), length, self.family)
         found = detector.detect(self.history, settings)
-        window = self._window_steps(detector, length)
         if found is None:
-            if name in self._active and step - self._active[name] >= window:
+            if name in self._active and step - self._active[name] >= self._window_steps(detector, length):
                 del self._active[name]
+                self._reported.discard(name)
             return None
-        is_new = name not in self._active
         self._active[name] = step
-        if not is_new or (name in self._raised and step < 2 * self._raised[name].step):
+        if name in self._reported or (name in self._raised and step < 2 * self._raised[name].step):
             return None
         detection = found if isinstance(found, Detection) else Detection(found)
         level, advice = LEVELS[self.config.policy_of(name)], detection.advice or detector.advice
-        since = max(0, step - window) if detection.since is None else detection.since
-        alarm = Alarm(step, name, level, detection.message, advice, detector.tip, since)
+        since = detection.since if detection.since is not None else step - self._window_steps(detector, length)
+        alarm = Alarm(step, name, level, detection.message, advice, detector.tip, max(0, since))
         self._raised[name] = alarm
+        self._reported.add(name)
         return alarm
 
 
 def _describe_unknown(names: Iterable[str]) -> str:
-    """That none of these names is known, and what they may mean."""
+    """That no detector reads any of these metrics, and which of them may be meant."""
     shown = list(names)[:10]
-    meant = {name: SHORT_NAMES[short] for name in shown if (short := quantity_of(name)) in SHORT_NAMES}
+    meant = {name: SHORT_NAMES[short] for name in shown if (short := quantity_of(name)) is not None}
     cure = "; ".join(f"rename {name!r} to {metric!r}" for name, metric in meant.items())
-    cure = (
-        cure or "the names are those of rows.jsonl, such as 'd/adversarial' (D's loss), 'g/adversarial', 'd/accuracy'"
-    )
-    return f"the monitor knows none of the metrics {', '.join(map(repr, shown))}, so only not_finite is active; {cure}"
+    if not meant:
+        cure = "its names are those of rows.jsonl, such as 'd/adversarial' (D's loss), 'g/adversarial', 'd/accuracy'"
+    return f"no detector but not_finite reads any of the metrics {', '.join(map(repr, shown))}; {cure}"
 
 
 def _merge_rows(rows: list[dict[str, Stat]]) -> dict[str, Stat]:

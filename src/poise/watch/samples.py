@@ -32,7 +32,7 @@ def collapse(history: MetricHistory, settings: DetectorSettings) -> Detection | 
             continue
         message = f"samples are {window.median:.0%} as diverse as real samples, measured {space}"
         restart = "restart with another seed and a lower learning rate for G"
-        return Detection(message, f"{increase_diversity(history)}; or {restart}")
+        return Detection(message, f"{increase_diversity(history)}; or {restart}", 0 if never_diverse else None)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from poise.watch.base import BOUNDED_FAMILIES, Detector, DetectorSettings, Family
+from poise.watch.base import BOUNDED_FAMILIES, Detection, Detector, DetectorSettings, Family
 from poise.watch.formatting import RELATIVE_NOISE, all_between, ratio
 from poise.watch.history import MetricHistory, Window, WindowLength
 
@@ -33,7 +33,7 @@ def d_fooled(history: MetricHistory, settings: DetectorSettings) -> str | None:
     return f"D's accuracy has been {window.mean:.1%} since step {window.steps[0]:,}: worse than chance"
 
 
-def d_never_right(history: MetricHistory, settings: DetectorSettings) -> str | None:
+def d_never_right(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
     """D's accuracy has not been above chance in any row."""
     series = history.series.get(ACCURACY)
     window = _fraction_window(history, ACCURACY, settings.window)
@@ -42,7 +42,7 @@ def d_never_right(history: MetricHistory, settings: DetectorSettings) -> str | N
     highest = float(np.nanmax(series.between(-1, history.step).means))
     if highest > settings.threshold:
         return None
-    return f"D's accuracy has never been above {highest:.1%}: it is too weak to train G"
+    return Detection(f"D's accuracy has never been above {highest:.1%}: it is too weak to train G", since=0)
 
 
 def d_knows_by_heart(history: MetricHistory, settings: DetectorSettings) -> str | None:
