@@ -23,7 +23,7 @@ def csv(folder: Path, d: float, head: str = "iter,loss_D,loss_G", rows: int = 20
 
 @pytest.fixture
 def won(tmp_path: Path) -> Path:
-    """A log in which D has won; its length of 1,000 steps makes windows of 200 at least."""
+    """A log in which D has won; its windows are of eight rows, 400 steps."""
     return csv(tmp_path, 0.001)
 
 
@@ -45,9 +45,9 @@ def test_table(poise: Any, won: Path) -> None:
     assert f"{won}:".replace("/", "") in words.replace(" ", "").replace("/", "")
     assert "20 rows up to step 1,000 (from 50, every 50), loss family: unknown (pass --loss-family)" in words
     assert "detectors without data: g_falling" not in words
-    assert "collapse" in words.split("step detector")[0]
+    assert "collapse" in words.split("step since detector")[0]
     [row] = [line.split() for line in result.out.splitlines() if "d_at_zero" in line]
-    assert row[:2] == ["200", "d_at_zero"]
+    assert row[:3] == ["400", "0", "d_at_zero"]
     assert "D's loss has been 0.001 on average since step 50 (equilibrium: 0.693)" in words
     assert "(T11)" in words
     assert "sigma=0.5}]'" in result.out
@@ -64,7 +64,7 @@ def test_no_alarm(poise: Any, sound: Path) -> None:
 def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("iter,loss_D\n" + "".join(f"{5000 * k},0.001\n" for k in range(1, 9)))
-    assert "20,000  d_at_zero" in poise("watch", path).out
+    assert "40,000      0  d_at_zero" in poise("watch", path).out
 
 
 def test_json(poise: Any, won: Path, sound: Path) -> None:
@@ -74,14 +74,15 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
     [alarm] = found["alarms"]
     detector = DETECTORS["d_at_zero"]
     assert alarm == {
-        "step": 200,
+        "step": 400,
         "detector": "d_at_zero",
         "level": "warning",
         "message": "D's loss has been 0.001 on average since step 50 (equilibrium: 0.693)",
         "advice": detector.advice,
         "tip": detector.tip,
+        "since": 0,
     }
-    assert list(alarm) == ["step", "detector", "level", "message", "advice", "tip"]
+    assert list(alarm) == ["step", "detector", "level", "message", "advice", "tip", "since"]
     assert watch_json(poise, csv(won.parent, 0.69)) == {
         "rows": 20,
         "alarms": [],
@@ -121,16 +122,16 @@ def test_loss_family(poise: Any, won: Path) -> None:
 
 
 def test_critic_is_recognised_by_its_loss(poise: Any, tmp_path: Path) -> None:
-    path = csv(tmp_path, -5.0)
+    path = csv(tmp_path, -5.0, rows=30)  # three windows of eight rows, 400 steps each
     result = poise("watch", path)
     assert "loss family: wasserstein" in " ".join(result.out.split())
-    assert [(a["step"], a["detector"]) for a in watch_json(poise, path)["alarms"]] == [(600, "wasserstein_stuck")]
+    assert [(a["step"], a["detector"]) for a in watch_json(poise, path)["alarms"]] == [(1200, "wasserstein_stuck")]
 
 
 def test_columns(poise: Any, tmp_path: Path) -> None:
     path = csv(tmp_path, 0.001, "a,b,c")
     [alarm] = watch_json(poise, path, "--columns", "step=a,d=b,g=c")["alarms"]
-    assert (alarm["step"], alarm["detector"]) == (200, "d_at_zero")
+    assert (alarm["step"], alarm["detector"]) == (400, "d_at_zero")
     assert watch_json(poise, path, "--columns", "d=c")["alarms"] == []
 
 
@@ -138,7 +139,7 @@ def test_pattern(poise: Any, tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text("".join(f"at {50 * k}: D 0.001 against G 1.5\n" for k in range(1, 21)))
     [alarm] = watch_json(poise, path, "--pattern", r"at (?P<step>\d+): D (?P<d>\S+) against G (?P<g>\S+)")["alarms"]
-    assert (alarm["step"], alarm["detector"]) == (200, "d_at_zero")
+    assert (alarm["step"], alarm["detector"]) == (400, "d_at_zero")
 
 
 def a_run(folder: Path, recipe: str = "") -> Path:
@@ -154,7 +155,7 @@ def test_run_folder(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     found = watch_json(poise, run)
-    assert [(a["step"], a["detector"], a["level"]) for a in found["alarms"]] == [(300, "d_at_zero", "warning")]
+    assert [(a["step"], a["detector"], a["level"]) for a in found["alarms"]] == [(400, "d_at_zero", "warning")]
     assert "loss family: hinge" in " ".join(poise("watch", run).out.split())
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
@@ -165,7 +166,7 @@ def test_evaluations_are_used_but_not_counted_as_rows(poise: Any, tmp_path: Path
     (run / "measures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = watch_json(poise, run)
     assert found["rows"] == 20
-    steps = [(300, "d_at_zero"), (500, "classes_missing")]  # an eighth of its 4,000 steps
+    steps = [(400, "d_at_zero"), (500, "classes_missing")]  # an eighth of its 4,000 steps
     assert [(a["step"], a["detector"]) for a in found["alarms"]] == steps
     assert "20 rows up to step 1,000" in " ".join(poise("watch", run).out.split())
 

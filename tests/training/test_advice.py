@@ -29,6 +29,7 @@ SOUND: dict[str, Any] = {
     "log": {"rows": 10, "samples": 1000, "saves": 1000, "sheet": 4},
 }
 UNNORMED = {**SOUND["network"], "d": {"kind": "dcgan", "width": 8, "norm": "none"}}
+FASTER = {"kind": "adam", "lr": {"kind": "linear", "start": 1e-3, "end": 0.05, "until": 0.5}}
 CAUSES: dict[str, dict[str, Any]] = {  # each for about half as many steps again as it takes until the alarm
     "not_finite": {"steps": 60, "optimizer": {"g": {"kind": "adam", "lr": 1e30}, "d": ADAM}},
     "saturated": {"steps": 120, "optimizer": {"g": {"kind": "adam", "lr": 0.5}, "d": ADAM}},
@@ -41,11 +42,7 @@ CAUSES: dict[str, dict[str, Any]] = {  # each for about half as many steps again
         "steps": 150,
         "optimizer": {"g": {"kind": "adam", "lr": 4e-4}, "d": {"kind": "adam", "lr": 4e-3}},
     },
-    "d_spikes": {
-        "steps": 240,
-        "network": UNNORMED,
-        "optimizer": {"g": {"kind": "adam", "lr": 0.05}, "d": {"kind": "adam", "lr": 0.3}},
-    },
+    "d_spikes": {"steps": 160, "network": UNNORMED, "optimizer": {"g": FASTER, "d": FASTER}},
     "labels_wrong": {
         "conditioning": {"g": {"kind": "concat"}},
         "measure": {"every": 40, "measures": ["gan_test"], "n": 200},

@@ -338,6 +338,44 @@ def test_plain_floats_in_a_custom_loop() -> None:
     assert (alarm.step, alarm.detector, alarm.level) == (300, "d_at_zero", "warning")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "parts"),
+    [
+        (
+            {"loss_D": 0.7, "loss_G": 0.8},
+            ["'loss_D', 'loss_G'", "rename 'loss_D' to 'd/adversarial'", "rename 'loss_G' to 'g/adversarial'"],
+        ),
+        ({"d/loss": 0.7}, ["rename 'd/loss' to 'd/adversarial'"]),
+        ({"fid": 30.0, "lr": 1e-4}, ["'fid', 'lr'; rename 'fid' to 'measure/fid'"]),
+        ({"cost": 0.7}, ["'cost'; its names are those of rows.jsonl, such as 'd/adversarial' (D's loss)"]),
+    ],
+    ids=["losses", "a path", "a measure", "unknown"],
+)
+def test_a_first_row_without_a_known_name_warns_once(numbers: dict[str, float], parts: list[str]) -> None:
+    monitor = Monitor()
+    with pytest.warns(UserWarning, match="no detector but not_finite reads any of the metrics") as caught:
+        monitor.hear(1, numbers)
+    assert [warning.filename for warning in caught] == [__file__], "it names the caller's line"
+    assert all(part in str(caught[0].message) for part in parts), caught[0].message
+    assert monitor.hear(2, numbers) == []  # which would raise, as warnings are errors in these tests
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {D: 0.7, "mine": 1.0},
+        {"g/reconstruction": 0.1, "g/grad_norm": 1.0, "g/update": 0.1, "time/step": 0.1},
+        {"g/reconstruction": 0.1, "g/kl": 3.0, "g/grad_norm": 1.0, "g/update": 0.1},
+        {"d/update": 0.1, "e/adversarial": 0.3},
+        {"measure/vendi": 3.0, "floor/vendi": 0.1},
+    ],
+    ids=["D's loss", "an autoencoder", "a VAE", "D alone", "measures before the first row"],
+)
+def test_a_first_row_with_a_known_name_does_not_warn(numbers: dict[str, float]) -> None:
+    monitor = Monitor()
+    assert monitor.hear(1, numbers) == monitor.hear(2, {"mine": 1.0}) == []
+
+
 @pytest.mark.parametrize("module", ["poise.watch.monitor", "poise.watch.replay", "poise.watch.plot", "poise.cli.watch"])
 def test_no_torch(module: str) -> None:
     script = f"import sys, {module}; print(sorted(m for m in sys.modules if m.split('.')[0] in {{'torch', 'scipy'}}))"

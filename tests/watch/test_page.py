@@ -18,4 +18,5 @@ def test_every_detector_is_documented(name: str) -> None:
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     threshold = "" if name == "not_finite" else f"{detector.threshold:g}"
     window = "" if detector.window == 1 else f"{detector.window:,}"
-    assert cells[1:6] == [detector.description, threshold, window, detector.policy, detector.tip]
+    values = f"{detector.values}" if window else ""
+    assert cells[1:7] == [detector.description, threshold, window, values, detector.policy, detector.tip]

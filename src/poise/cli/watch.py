@@ -123,10 +123,10 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
         )
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("step", "detector", "finding and advice"):
-        table.add_column(column, justify="right" if column == "step" else "left")
+    for column in ("step", "since", "detector", "finding and advice"):
+        table.add_column(column, justify="right" if column in ("step", "since") else "left")
     for alarm in alarms:
         colour = COLOURS[alarm.level]
         finding = styled_text(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
-        table.add_row(f"{alarm.step:,}", styled_text((alarm.detector, colour)), finding)
+        table.add_row(f"{alarm.step:,}", f"{alarm.since:,}", styled_text((alarm.detector, colour)), finding)
     console.print(table)
