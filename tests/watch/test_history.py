@@ -138,29 +138,27 @@ def test_series_drop_after(step: int, left: int) -> None:
     ids=["single values", "statistics", "merged rows of single values"],
 )
 def test_number_of_values(rows: list[tuple[int, float, int]], num_values: list[int]) -> None:
-    """A row of statistics has as many values as it covers steps, even if all of them are equal."""
-    found = MetricSeries()
+    """A row of statistics has as many values as it covers steps, also of a metric whose values are all equal."""
+    found = MetricHistory()
     for step, std, count in rows:
-        found.add(step, Stat(1.0, std, 0.0, 2.0), count)
-    assert found.num_values == num_values
+        found.add(step, {"other": Stat.of(1.0), NAME: Stat(1.0, std, 0.0, 2.0)}, {NAME: count, "other": count})
+    assert found.series[NAME].num_values == found.series["other"].num_values == num_values
 
 
 def test_rows_of_statistics_remain_such_after_a_roll_back() -> None:
-    found = MetricSeries()
+    found = MetricHistory()
     for step in (10, 20):
-        found.add(step, Stat(1.0, 0.1, 0.0, 2.0))
+        found.add(step, {NAME: Stat(1.0, 0.1, 0.0, 2.0)})
     found.drop_after(0)
     for step in (10, 20):
-        found.add(step, Stat.of(1.0))
-    assert found.num_values == [10, 20]
+        found.add(step, {NAME: Stat.of(1.0)})
+    assert found.series[NAME].num_values == [10, 20]
 
 
 # ---- the newest window -----------------------------------------------------------------------------------
 
 
-def first_window(
-    steps: list[int], length: WindowLength, run_length: int | None = None, std: float = 0.0
-) -> int | None:
+def first_window(steps: list[int], length: WindowLength, run_length: int | None = None, std: float = 0.0) -> int | None:
     """The first step at which a window is available."""
     for count in range(1, len(steps) + 1):
         if make_history(steps[:count], run_length, std).last(NAME, length) is not None:

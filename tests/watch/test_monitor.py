@@ -32,6 +32,8 @@ def steps(alarms: list[Alarm]) -> list[int]:
 # ---- repeated alarms -------------------------------------------------------------------------------------
 
 QUIET = [(step, 1.0) for step in range(1, 10)]
+
+
 def burst_steps(*bursts: int) -> list[int]:
     """The steps of the alarms about bursts at these steps, with a row every 10 steps and a window of 100."""
     monitor = Monitor(MonitorConfig(window={"gradient_burst": 100}))

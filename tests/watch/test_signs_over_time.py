@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ FROM_THE_START: dict[str, tuple[Mapping[str, float | Curve], int]] = {
 }
 """For each detector that needs more than four values: its sign as early as possible, and the row of the alarm.
 
-`d_never_right` waits for two windows, `wasserstein_stuck` for three. `scores_apart` compares rows 2 to 9, of a gap of 2,
-with the median of the newest eight, of which five must have the new gap. `d_spikes` compares rows 2 to 26 with the
+`d_never_right` waits for two windows, `wasserstein_stuck` for three. `scores_apart` compares rows 2 to 9, of a gap of
+2, with the median of the newest eight, of which five must have the new gap. `d_spikes` compares rows 2 to 26 with the
 newest 25. In these, 13 must be away from the middle: two in three of the new rows, so the 19th of them.
 """
 
@@ -134,7 +135,7 @@ def only(name: str) -> MonitorConfig:
 def assert_each_doubling(alarms: list[Alarm], last: int) -> None:
     """That the run is at least twice as long at each alarm as at the one before."""
     steps = [alarm.step for alarm in alarms]
-    assert all(later >= 2 * earlier for earlier, later in zip(steps, steps[1:], strict=False))
+    assert all(later >= 2 * earlier for earlier, later in pairwise(steps))
     assert 1 <= len(steps) <= 1 + math.log2(last / steps[0])
 
 

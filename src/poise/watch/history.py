@@ -30,8 +30,8 @@ MIN_RUN_LENGTH = 400
 class WindowLength(NamedTuple):
     """The length of a window in steps and in values; a window has at least as many of both, and at least four rows.
 
-    A row of statistics has as many values as it covers steps. In a log of single values, a row has one, or as many as
-    were merged into it.
+    In a log of statistics, a row has as many values as it covers steps. In a log of single values, a row has one, or as
+    many as were merged into it.
     """
 
     steps: int
@@ -107,25 +107,22 @@ class MetricSeries:
         steps: the step of each row.
         stats: the statistics of each row.
         num_values: the number of values in all rows up to each row, see `WindowLength`.
-        has_statistics: whether its rows are statistics over several steps: one of them had a standard deviation.
     """
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.stats: list[Stat] = []
         self.num_values: list[int] = []
-        self.has_statistics = False
 
     @property
     def age(self) -> int:
         """The number of steps that it covers; the first row is taken to cover as many as the second."""
         return self.steps[-1] - self.steps[0] + (self.steps[1] - self.steps[0] if len(self.steps) > 1 else 0)
 
-    def add(self, step: int, stat: Stat, count: int = 1) -> None:
-        """Append a row, into which `count` rows were merged."""
-        self.has_statistics |= count == 1 and stat.std > 0
-        if self.has_statistics and self.steps:
-            count = step - self.steps[-1]
+    def add(self, step: int, stat: Stat, count: int | None = 1) -> None:
+        """Append a row of `count` values; None means one for each step since the row before."""
+        if count is None:
+            count = step - self.steps[-1] if self.steps else 1
             if len(self.steps) == 1:
                 self.num_values[0] = count  # the first row is taken to cover as many steps as the second
         self.num_values.append(count + (self.num_values[-1] if self.num_values else 0))
@@ -174,12 +171,15 @@ class MetricHistory:
         self.length = length
         self.series: dict[str, MetricSeries] = {}
         self.step = 0
+        self.has_statistics = False  # over several steps: a value had a standard deviation
 
     def add(self, step: int, stats: Mapping[str, Stat], counts: Mapping[str, int] = MappingProxyType({})) -> None:
         """Append a row; `counts` has the number of rows that were merged into each metric, if they were."""
         self.step = step
+        self.has_statistics |= any(stat.std > 0 and counts.get(name, 1) == 1 for name, stat in stats.items())
         for name, stat in stats.items():
-            self.series.setdefault(name, MetricSeries()).add(step, stat, counts.get(name, 1))
+            count = None if self.has_statistics else counts.get(name, 1)
+            self.series.setdefault(name, MetricSeries()).add(step, stat, count)
 
     def drop_after(self, step: int) -> None:
         """Delete the rows after `step`, after a roll-back to it."""
