@@ -80,9 +80,9 @@ class Window:
         w is the median of the standard deviations within rows, and b is 1.4826 times the median absolute deviation of
         the rows' means, which for normally distributed values estimates their standard deviation.
         """
-        within = median(stat.std for stat in self._stats)
-        between = MAD_TO_STD * float(np.median(np.abs(self.means - np.median(self.means))))
-        return math.hypot(within, between)
+        middle = self.median
+        within, between = median(stat.std for stat in self._stats), median(abs(s.mean - middle) for s in self._stats)
+        return math.hypot(within, MAD_TO_STD * between)
 
     @property
     def trend(self) -> float:
@@ -201,7 +201,7 @@ class MetricHistory:
         return length if self.length is None else length._replace(steps=min(length.steps, self.length // 8))
 
     def window_steps(self, name: str, length: WindowLength) -> int:
-        """The number of steps that the newest window of a metric covers; the first row covers as many as the second."""
+        """The number of steps that the newest window of a metric covers, at least that of `length`."""
         length, steps = self.limit(length), self.series[name].steps
         if len(steps) < MIN_ROWS:
             return length.steps
