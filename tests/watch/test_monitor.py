@@ -355,6 +355,7 @@ def test_plain_floats_in_a_custom_loop() -> None:
 )
 def test_a_first_row_without_a_known_name_warns_once(numbers: dict[str, float], parts: list[str]) -> None:
     monitor = Monitor()
+    assert monitor.hear(0, {}) == []
     with pytest.warns(UserWarning, match="no detector but not_finite reads any of the metrics") as caught:
         monitor.hear(1, numbers)
     assert [warning.filename for warning in caught] == [__file__], "it names the caller's line"

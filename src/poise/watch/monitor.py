@@ -134,7 +134,8 @@ class Monitor:
             numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval. If
                 the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
         """
-        if self._num_rows == 0 and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):
+        is_first = bool(numbers) and not self.history.series
+        if is_first and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):
             warnings.warn(_describe_unknown(numbers), stacklevel=2)
         stats = {name: value if isinstance(value, Stat) else Stat.of(float(value)) for name, value in numbers.items()}
         self._pending.append((step, stats))
