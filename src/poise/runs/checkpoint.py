@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from poise.core.metrics_log import check_count
-from poise.errors import CheckpointError, Diverged
+from poise.errors import CheckpointError, DiskError, Diverged
 from poise.utils.files import remove_folder, write_folder
+from poise.utils.system import disk_errors
 from poise.utils.temporary import remove_leftovers
 
 FORMAT = 2
@@ -208,18 +209,80 @@ def newest_valid(saves: Path) -> tuple[Checkpoint | None, list[str]]:
     return next(valid_checkpoints(saves, skipped), None), skipped
 
 
-def prune(saves: Path, keep: int) -> None:
+def any_step(_: int) -> bool:
+    """Every step is due."""
+    return True
+
+
+def prune(saves: Path, keep: int, horizon: int | None = None, is_due: Callable[[int], bool] = any_step) -> None:
     """Delete all but the newest `keep` valid checkpoints, and what a killed run left half written.
 
     Damaged checkpoints stay, as evidence; they are never loaded.
+
+    Args:
+        saves: the folder of the checkpoints.
+        keep: the number of checkpoints that stay.
+        horizon: a step that increases from call to call. More checkpoints that are due stay if need be: the newest
+            `keep`, the newest one that is not later than the horizon, and the oldest one that is, which will take its
+            place. So there is always one from before the horizon, however many are written after it.
+        is_due: whether a checkpoint is due after this number of steps, and was not written because the run was stopped.
     """
     remove_leftovers(saves)
-    valid: list[tuple[int, Path]] = []
+    valid = valid_steps(saves)
+    kept = set(sorted(valid)[-keep:])
+    if horizon is not None:
+        due = sorted(filter(is_due, valid))
+        kept |= {*due[-keep:], *[step for step in due if step <= horizon][-1:]}
+        kept |= {*[step for step in due if step > horizon][:1]}
+    for step in valid.keys() - kept:
+        _delete(valid[step])
+
+
+def valid_steps(saves: Path) -> dict[int, Path]:
+    """The valid checkpoints by step."""
+    valid: dict[int, Path] = {}
     for path in saves.glob("step-*"):
         with suppress(CheckpointError):
-            valid.append((verify(path)["step"], path))
-    for _, path in sorted(valid)[:-keep]:
-        _delete(path)
+            valid[verify(path)["step"]] = path
+    return valid
+
+
+def copy(path: Path, folder: Path) -> None:
+    """Copy a checkpoint to another folder.
+
+    Raises:
+        OSError: it can't be read, or the copy not be written.
+    """
+    write_folder(folder / path.name, {file.name: file.read_bytes() for file in path.iterdir()})
+
+
+def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callable[[int], bool] = any_step) -> None:
+    """Make the newest checkpoint that is not later than step `sound` the newest of all, by deleting the later ones.
+
+    If all are later, it is the oldest one; if there are none, nothing is done.
+
+    Args:
+        saves: the folder of the checkpoints.
+        sound: the step.
+        best: a folder of further checkpoints. One of them is copied to `saves` if it is the one.
+        is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
+            stopped, are not chosen, as long as there are any, so that it goes on like one that was never stopped.
+
+    Raises:
+        DiskError: the copy can't be written, or a later checkpoint not be deleted.
+    """
+    saved = valid_steps(saves)
+    valid = ({} if best is None else valid_steps(best)) | {step: saved[step] for step in saved if is_due(step)} or saved
+    if not valid:
+        return
+    step = max((step for step in valid if step <= sound), default=min(valid))
+    if valid[step].parent != saves:
+        with disk_errors(saves):
+            copy(valid[step], saves)
+    delete_after(saves, step)
+    if later := [path for path in saves.glob("step-*") if (step_of(path) or 0) > step]:
+        cure = f"delete it and continue with --resume: the run goes back to step {step:,}"
+        raise DiskError("a checkpoint from after a sign of failure can't be deleted", where=str(later[0]), cure=cure)
 
 
 def step_of(path: Path) -> int | None:

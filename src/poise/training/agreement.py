@@ -23,7 +23,7 @@ STOP: Order = 1
 """A signal has asked a rank to stop: rank 0 saves the state of this step."""
 
 ROLL_BACK: Order = 2
-"""All ranks return to the last checkpoint."""
+"""All ranks return to the newest checkpoint; rank 0 has deleted those that are too new."""
 
 FAILED, LEADER_FAILED = 1000, 2000
 """An exit code plus one of these numbers says that a rank, or rank 0, ends."""

@@ -13,20 +13,22 @@ from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import JsonLinesFile
 from poise.training.listener import ProgressListener
-from poise.utils.files import write_folder
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
 from poise.watch.advice import recover_from_non_finite
-from poise.watch.base import FAMILIES, LEVELS, Alarm
+from poise.watch.base import FAMILIES, LEVELS, Alarm, Policy
 from poise.watch.history import MIN_RUN_LENGTH
 from poise.watch.logs import measures_to_metrics
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 NOT_FINITE = "not_finite"
 
+ROLLING_BACK: tuple[Policy, ...] = ("roll_back",)
+"""The policies of alarms after which the run returns to a checkpoint."""
+
 
 class AlarmTriggered(Exception):
-    """The policy of an alarm is to roll back to the last checkpoint or to stop the run.
+    """The policy of an alarm is to roll back to a checkpoint or to stop the run.
 
     Args:
         alarm: the alarm.
@@ -55,13 +57,18 @@ class AlarmHandler:
         self.last_step, self.num_written = recipe.steps, 0
         self.counts: Counter[str] = Counter()
         """The number of alarms so far, by detector."""
-        self.monitor = Monitor(
-            self.monitoring, FAMILIES.get(str(recipe.objective.tag())), max(MIN_RUN_LENGTH, recipe.steps)
-        )
-        past = [(line["step"], stats_from_json(line)) for line in (folder.read_rows(first) if first else [])]
-        past += [(line["step"], measures_to_metrics(line)) for line in (folder.read_measures(first) if first else [])]
-        for step, metrics in sorted(past, key=lambda line: line[0]):
-            self.monitor.hear(step, metrics)
+        self.family = FAMILIES.get(str(recipe.objective.tag()))
+        self.monitor = self._monitor_at(first)
+
+    def _monitor_at(self, step: int) -> Monitor:
+        """A monitor that has heard the rows and measures up to and including `step`."""
+        monitor = Monitor(self.monitoring, self.family, max(MIN_RUN_LENGTH, self.last_step))
+        past = [(line["step"], stats_from_json(line)) for line in (self.folder.read_rows(step) if step else [])]
+        measures = self.folder.read_measures(step) if step else []
+        past += [(line["step"], measures_to_metrics(line)) for line in measures]
+        for at, metrics in sorted(past, key=lambda line: line[0]):
+            monitor.hear(at, metrics)
+        return monitor
 
     def process(self, step: int, metrics: Mapping[str, Stat], where: str = "") -> None:
         """Pass metrics to the monitor and handle the alarms that they raise.
@@ -146,8 +153,20 @@ class AlarmHandler:
         return f"done, but {'; '.join(problems)}; {total}"
 
     def roll_back(self, step: int) -> None:
-        """Remove what the monitor knows of the steps after `step`."""
-        self.monitor.roll_back(step)
+        """Go on as a run does that is resumed at `step`, whose rows and measures are those up to there."""
+        self.monitor = self._monitor_at(step)
+
+    @property
+    def horizon(self) -> int | None:
+        """The step from before which a checkpoint is kept; None if no alarm about a window rolls back."""
+        names = [name for name in DETECTORS if name != NOT_FINITE and self.monitoring.policy_of(name) in ROLLING_BACK]
+        longest = self.monitor.longest_window(names)
+        return None if longest is None else self.monitor.history.step - longest
+
+    @staticmethod
+    def last_sound_step(alarm: Alarm) -> int:
+        """The step after which no checkpoint is returned to; every one that exists is finite."""
+        return alarm.step if alarm.detector == NOT_FINITE else alarm.since
 
     def _keep_checkpoint(self, alarm: Alarm) -> None:
         """Copy the newest checkpoint from before the alarm to `kept/`, which is never pruned.
@@ -165,8 +184,7 @@ class AlarmHandler:
         newest = max(before, key=steps.__getitem__)
         try:
             with disk_errors(self.folder.kept):
-                contents = {file.name: file.read_bytes() for file in newest.iterdir()}
-                write_folder(self.folder.kept / newest.name, contents)
+                checkpoint.copy(newest, self.folder.kept)
         except DiskError as error:
             message = f"could not keep the checkpoint of step {steps[newest]:,}, training continues: {error}"
         else:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from poise.errors import CheckpointError, DiskError, Diverged
 from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS, JsonLinesFile
+from poise.training import due
 from poise.training.alarms import AlarmHandler
 from poise.training.state import TrainState
 from poise.utils.files import sync_file
@@ -62,7 +64,8 @@ class CheckpointWriter:
             for file in self.logs:
                 file.flush()
                 sync_file(file.path)
-            self._write(self.folder.saves, seconds, keep=self.state.recipe.log.keep)
+            self._write(self.folder.saves, seconds)
+            self.prune()
             self.failures = 0
             self.write_info()
         except Diverged as error:
@@ -86,15 +89,20 @@ class CheckpointWriter:
         """
         step = self.state.steps_done
         try:
-            self._write(self.folder.best, seconds, keep=1)
+            self._write(self.folder.best, seconds)
+            checkpoint.prune(self.folder.best, 1)
         except (OSError, CheckpointError, DiskError) as error:
             self.notify(f"could not keep the best weights, those of step {step}: {error}")
         except Diverged as error:
             self.alarm_handler.not_finite(step, error.where)
 
-    def _write(self, folder: Path, seconds: float, *, keep: int) -> None:
+    def prune(self) -> None:
+        """Delete the checkpoints of `saves/` that are neither among the newest nor needed for a roll-back."""
+        recipe, horizon = self.state.recipe, self.alarm_handler.horizon
+        checkpoint.prune(self.folder.saves, recipe.log.keep, horizon, partial(due.saves, recipe))
+
+    def _write(self, folder: Path, seconds: float) -> None:
         step, state = self.state.steps_done, self.state
         contents = state.checkpoint_contents(seconds, self.alarm_handler.num_written)
         with reporting(f"writing the checkpoint of step {step:,}"):
             checkpoint.write(folder, step, *contents, state.non_finite_buffers)
-            checkpoint.prune(folder, keep)

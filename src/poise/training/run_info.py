@@ -25,6 +25,7 @@ from poise.training.state import TrainState
 from poise.utils.files import make_folder, write_bytes, write_text
 from poise.utils.printing import count_noun, shape_text
 from poise.utils.system import disk_errors
+from poise.watch.base import Alarm
 
 MAX_BAD_NOTES = 10
 NETWORK_NAMES = {"g": "G", "d": "D", "e": "encoder"}
@@ -119,6 +120,22 @@ def closing_messages(
         more,
         alarm_handler.summary(),
     ]
+
+
+def describe_return(step: int, alarm: Alarm, sound: int) -> str:
+    """To which step a run has been rolled back, and why to this one.
+
+    Args:
+        step: the step.
+        alarm: the alarm.
+        sound: the last step at which the run is taken to be sound.
+    """
+    if step == 0 or sound >= alarm.step:
+        return f"back to step {step:,}"
+    began = f"{alarm.detector} began after step {sound:,}"
+    if step > sound:
+        return f"back to step {step:,}, the oldest checkpoint, as there is none from before {began}"
+    return f"back to step {step:,}, the last checkpoint from before {began}"
 
 
 def run_json(

@@ -1,7 +1,7 @@
 """The training loop: steps, rows, sample grids, frames, evaluations and checkpoints. `train.py` prepares it.
 
-A monitor sees every row. If the policy of one of its alarms is `roll_back`, the loop returns to the last checkpoint and
-continues with lower learning rates; `alarms.py` connects the two.
+A monitor sees every row. If the policy of one of its alarms is `roll_back`, the loop returns to a checkpoint from
+before the sign of failure and continues with lower learning rates; `alarms.py` connects the two.
 """
 
 from __future__ import annotations
@@ -300,16 +300,23 @@ class Trainer:
         return True
 
     def _roll_back(self, triggered: AlarmTriggered) -> None:
-        """Return to the last checkpoint, or to the beginning, with lower learning rates.
+        """Return to the last checkpoint from before the sign began, with lower learning rates.
+
+        If all are later, it is the oldest one; if there are none, the beginning. Later checkpoints are deleted first,
+        so that the other ranks, and a run that is resumed after a crash, start from the same one.
 
         Raises:
             Diverged: the run has been rolled back too often, or the alarm stops it.
+            DiskError: a later checkpoint can't be deleted.
         """
         alarm, max_rollbacks = triggered.alarm, self.alarm_handler.monitoring.roll_backs
         where = f"{alarm.detector} at step {alarm.step:,}"
         if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
             after = "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'roll-back')}"
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
+        sound = self.alarm_handler.last_sound_step(alarm)
+        best = self.folder.best if sound < alarm.step else None
+        checkpoint.return_to(self.folder.saves, sound, best, partial(due.saves, self.recipe))
         self.agreement.on(ROLL_BACK)
         self.state.roll_back(self.folder.saves)
         self.agreement.on()
@@ -321,9 +328,8 @@ class Trainer:
             self.evaluator.roll_back(self.done)
             checkpoint.delete_after(self.folder.best, self.done)
         count = f"roll-back {self.state.num_rollbacks} of {max_rollbacks}"
-        self.listener.on_message(
-            f"back to step {self.done:,} ({count}); learning rates are multiplied by {self.state.lr_scale:g}"
-        )
+        place = run_info.describe_return(self.done, alarm, sound)
+        self.listener.on_message(f"{place} ({count}); learning rates are multiplied by {self.state.lr_scale:g}")
 
     def _open(self) -> None:
         """Start to write to the run folder, after all checks have passed."""
@@ -334,7 +340,7 @@ class Trainer:
         self.state.critics.write_copies(self.folder.critics)
         if self.data.bad_files:
             self.notes += run_info.write_bad_images(self.data.bad_files, self.folder)
-        checkpoint.prune(self.folder.saves, self.recipe.log.keep)
+        self.checkpoints.prune()
         checkpoint.delete_after(
             self.folder.best, -1 if self.evaluator is not None and self.evaluator.settings_changed else self.first
         )

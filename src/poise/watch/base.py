@@ -11,7 +11,8 @@ from poise.watch.history import MetricHistory, WindowLength
 Level = Literal["note", "warning", "failure"]
 Policy = Literal["off", "note", "warn", "keep", "roll_back", "stop"]
 """What an alarm leads to: `off` disables the detector, `note` and `warn` log the alarm, `keep` also keeps the weights
-from before it, `roll_back` returns to the last checkpoint with lower learning rates, `stop` ends the run."""
+from before it, `roll_back` returns to a checkpoint from before the sign with lower learning rates, `stop` ends the
+run."""
 
 LEVELS: dict[Policy, Level] = {
     "note": "note",

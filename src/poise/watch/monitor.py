@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -58,7 +58,7 @@ class MonitorConfig(Config):
     """The table `[monitor]` of a recipe: deviations from the defaults.
 
     `policy`, `threshold` and `window` (in steps) are keyed by the detector's name. `roll_backs` is how many times a run
-    may return to its last checkpoint before it ends, and both learning rates are multiplied by `back_off` each time.
+    may return to an earlier checkpoint before it ends, and both learning rates are multiplied by `back_off` each time.
     """
 
     policy: dict[str, Policy] = Field(default_factory=dict)
@@ -173,6 +173,14 @@ class Monitor:
         self._raised = {name: alarm for name, alarm in self._raised.items() if alarm.step <= step}
         self._reported &= self._active.keys() & self._raised.keys()
 
+    def longest_window(self, names: Collection[str]) -> int | None:
+        """The number of steps of the longest window of those of these detectors that run; None if none of them does."""
+        chosen = [detector for detector in self._detectors if detector.name in names]
+        return max((self._window_steps(detector, self._window_length(detector)) for detector in chosen), default=None)
+
+    def _window_length(self, detector: Detector) -> WindowLength:
+        return WindowLength(self.config.window.get(detector.name, detector.window), detector.values)
+
     def _window_steps(self, detector: Detector, length: WindowLength) -> int:
         """The length of a detector's window in steps, for the first metric that it reads."""
         name = next((name for name in detector.inputs if name in self.history.series), None)
@@ -185,7 +193,7 @@ class Monitor:
         as at the last alarm.
         """
         name, step = detector.name, self.history.step
-        length = WindowLength(self.config.window.get(name, detector.window), detector.values)
+        length = self._window_length(detector)
         settings = DetectorSettings(self.config.threshold.get(name, detector.threshold), length, self.family)
         found = detector.detect(self.history, settings)
         if found is None:

@@ -1,0 +1,230 @@
+"""A roll-back returns to the newest checkpoint from before the sign of failure began, and crashes don't change that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.core.metrics_log import Stat
+from poise.errors import DiskError, Diverged, Stopped
+from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
+from poise.runs import checkpoint
+from poise.runs.run import Run
+from poise.training.evaluation import PeriodicEvaluator
+from poise.training.state import TrainState
+from poise.training.train import train
+from poise.training.trainer import Trainer
+from poise.utils.system import system
+from runs.small_runs import ring, traces
+from training.test_alarms import Listener, info, lines, saves
+
+WINDOW, ROWS = 8, 2  # so that a sign is seen in four rows
+
+
+def watched(
+    steps: int = 24, every: int = 3, policy: str = "roll_back", keep: int = 2, *, measured: bool = False, **monitor: Any
+) -> Recipe:
+    """The ring, which is rolled back if D's gradient norm has been above 500 for eight steps."""
+    table = ring(steps).canonical()
+    table["log"] = {"rows": ROWS, "samples": 100, "saves": every, "sheet": 4, "keep": keep}
+    name = "gradient_long"
+    table["monitor"] = {
+        "policy": {name: policy, "gradient_burst": "off"},
+        "threshold": {name: 500.0},
+        "window": {name: WINDOW},
+    } | monitor
+    return decode(table | ({"measure": {"every": 2, "measures": ["fid"], "n": 50}} if measured else {}))
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, is_bad: Callable[[TrainState], bool]) -> None:
+    """Let the rows say that D's gradient norm is 1,000 where `is_bad` holds, and otherwise 1."""
+    log_row = Trainer._row
+
+    def planted(trainer: Trainer) -> None:
+        diagnostics = trainer.state.diagnostics
+        norm = 1000.0 if is_bad(trainer.state) else 1.0
+        stats = diagnostics.compute() | {"d/grad_norm": Stat(norm, 0.1, norm, norm)}
+        with monkeypatch.context() as within:
+            within.setattr(diagnostics, "compute", lambda: stats)
+            log_row(trainer)
+
+    monkeypatch.setattr(Trainer, "_row", planted)
+
+
+def from_step(first: int, rollbacks: int) -> Callable[[TrainState], bool]:
+    """The sign appears at a step, until the run has been rolled back so often."""
+    return lambda state: state.steps_done >= first and state.num_rollbacks < rollbacks
+
+
+def said(listener: Listener) -> list[str]:
+    return [message for message in listener.output if message.startswith("back to")]
+
+
+BEGAN = "the last checkpoint from before gradient_long began after step 12"
+
+
+def test_the_run_returns_to_the_last_checkpoint_from_before_the_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins after step 12 and is seen at 20, when the newest checkpoints are of 15 and 18."""
+    out, listener = tmp_path / "run", Listener()
+    plant(monkeypatch, from_step(13, 1))
+    train(watched(), out, listener=listener)
+    (alarm,) = lines(out, "alarms")
+    assert (alarm["step"], alarm["since"]) == (20, 12)
+    assert said(listener) == [f"back to step 12, {BEGAN} (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.ticks == [*range(1, 20), *range(13, 25)]
+    assert [row["step"] for row in lines(out, "rows")] == [*range(2, 25, 2)]
+    assert info(out)["setbacks"] == 1
+
+
+@pytest.mark.parametrize(
+    ("every", "back", "reason"),
+    [
+        (6, 6, ", the oldest checkpoint, as there is none from before gradient_long began after step 0"),
+        (9, 0, ""),
+    ],
+    ids=["none is old enough", "none at all"],
+)
+def test_without_a_checkpoint_from_before(
+    every: int, back: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign is there from the first row on, and is seen at step 8."""
+    listener = Listener()
+    plant(monkeypatch, from_step(0, 1))
+    train(watched(12, every), tmp_path / "run", listener=listener)
+    assert said(listener) == [f"back to step {back}{reason} (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.ticks == [*range(1, 8), *range(back + 1, 13)]
+
+
+def test_several_roll_backs_lead_to_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    plant(monkeypatch, from_step(13, 9))
+    with pytest.raises(Diverged, match="after 2 roll-backs"):
+        train(watched(roll_backs=2), tmp_path / "run", listener=listener)
+    assert [message.partition(" (")[0] for message in said(listener)] == [f"back to step 12, {BEGAN}"] * 2
+    assert listener.ticks == [*range(1, 20), *range(13, 20), *range(13, 20)]
+    assert "step-00000012" in saves(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is rolled back twice and never interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plant(monkeypatch, from_step(13, 2))
+        train(watched(), out)
+    return out
+
+
+def same_run(out: Path, whole: Path) -> bool:
+    return traces(out) == traces(whole) and lines(out, "alarms") == lines(whole, "alarms")
+
+
+@pytest.mark.parametrize(("at", "time"), [(5, 1), (17, 2), (14, 3)])
+def test_a_run_that_is_stopped_and_resumed_is_the_same(
+    at: int, time: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, between and after the roll-backs."""
+    plant(monkeypatch, from_step(13, 2))
+    with pytest.raises(Stopped, match=f"after step {at}"):
+        train(watched(), tmp_path / "run", listener=Listener(at, time))
+    train(watched(), tmp_path / "run", resume=True)
+    assert same_run(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("moment", ["before it deletes", "while it deletes", "after it has deleted"])
+def test_a_run_that_dies_in_a_roll_back_is_the_same(
+    moment: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second one. It is resumed where it was to return to, or comes to the same alarm again."""
+    plant(monkeypatch, from_step(13, 2))
+    returning, deleting, calls = checkpoint.return_to, checkpoint._delete, list[str]()
+
+    def dying(place: Path, *args: Any) -> None:
+        calls.append(moment)
+        if len(calls) < 2 or moment == "after it has deleted":
+            returning(place, *args)
+        elif moment == "while it deletes":
+            with monkeypatch.context() as within:
+                within.setattr(checkpoint, "_delete", lambda path: (deleting(path), interrupt()))
+                returning(place, *args)
+        if len(calls) == 2:
+            interrupt()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as within:
+        within.setattr(checkpoint, "return_to", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(watched(), tmp_path / "run")
+    train(watched(), tmp_path / "run", resume=True)
+    assert same_run(tmp_path / "run", whole)
+
+
+def test_the_best_checkpoint_is_returned_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best, of step 4, is the last sound step of `past_its_best`, and older than any checkpoint in saves/."""
+    out, outcome, listener = tmp_path / "run", PeriodicEvaluator.to_json, Listener()
+
+    def planted(evaluator: PeriodicEvaluator, result: Any, step: int) -> dict[str, Any]:
+        return outcome(evaluator, result, step) | {"measures": {"fid": 10.0 - step if step <= 4 else 900.0}}
+
+    monkeypatch.setattr(PeriodicEvaluator, "to_json", planted)
+    config = watched(20, 6, measured=True, policy="off", roll_backs=1).canonical()
+    config["monitor"]["policy"] = {"past_its_best": "roll_back"}
+    with pytest.raises(Diverged):
+        train(decode(config), out, listener=listener)
+    assert [message.partition(" (")[0] for message in said(listener)] == [
+        "back to step 4, the last checkpoint from before past_its_best began after step 4"
+    ]
+    assert saves(out, "best") == ["step-00000004"]
+    assert "step-00000004" in saves(out)
+    assert Run(out, best=True).checkpoint.step == 4
+
+
+def test_a_checkpoint_that_cannot_be_deleted_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To return to it would be to return to the sign."""
+    plant(monkeypatch, from_step(13, 1))
+    rename, out = system.rename, tmp_path / "run"
+
+    def refused(source: Path, target: Path) -> None:
+        if "step-00000018" in str(source) and ".old" in str(target):
+            raise PermissionError(1, "not permitted")
+        rename(source, target)
+
+    with monkeypatch.context() as within:
+        within.setattr(system, "rename", refused)
+        with pytest.raises(DiskError, match=r"step-00000018: a checkpoint .* can't be deleted"):
+            train(watched(), out)
+    assert saves(out)[-2:] == ["step-00000012", "step-00000018"]
+    checkpoint.delete_after(out / "saves", 12)
+    train(watched(), out, resume=True)
+    assert info(out)["state"] == "done"
+
+
+@pytest.mark.parametrize(("window", "every", "keep"), [(10, 1, 2), (10, 4, 2), (3, 5, 2), (10, 3, 5), (40, 1, 2)])
+def test_pruning_leaves_a_checkpoint_from_before_the_window(
+    window: int, every: int, keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its age is at most twice the window, and there are at most two checkpoints more than `keep`."""
+    monkeypatch.setattr(checkpoint, "verify", lambda path: {"step": checkpoint.step_of(path)})
+    for step in range(every, 101, every):
+        (tmp_path / f"step-{step:08d}").mkdir()
+        checkpoint.prune(tmp_path, keep, step - window)
+        left = sorted(checkpoint.valid_steps(tmp_path))
+        assert left[-keep:] == list(range(every, step + 1, every))[-keep:]
+        assert len(left) <= keep + 2
+        before = [one for one in left if one <= step - window]
+        assert bool(before) == (step - window >= every)
+        assert not before or step - before[-1] <= 2 * (window + every)
+
+
+def test_only_detectors_that_roll_back_keep_more_checkpoints(tmp_path: Path) -> None:
+    for policy, number in (("roll_back", 4), ("warn", 2)):
+        train(watched(24, 2, policy), tmp_path / policy)
+        assert len(saves(tmp_path / policy)) == number
