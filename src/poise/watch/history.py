@@ -80,9 +80,13 @@ class Window:
         w is the median of the standard deviations within rows, and b is 1.4826 times the median absolute deviation of
         the rows' means, which for normally distributed values estimates their standard deviation.
         """
+        return math.hypot(median(stat.std for stat in self._stats), self.spread_between_rows)
+
+    @property
+    def spread_between_rows(self) -> float:
+        """The part of `spread` that is between rows: b."""
         middle = self.median
-        within, between = median(stat.std for stat in self._stats), median(abs(s.mean - middle) for s in self._stats)
-        return math.hypot(within, MAD_TO_STD * between)
+        return MAD_TO_STD * median(abs(stat.mean - middle) for stat in self._stats)
 
     @property
     def trend(self) -> float:
@@ -235,6 +239,16 @@ class MetricHistory:
             return None
         found = series.rows(1, end)
         return found if found.is_finite else None
+
+    def past(self, name: str, length: WindowLength, count: int) -> Window | None:
+        """The rows before the newest window, `count` times as many as it has; None if there are not as many."""
+        newest = self.last(name, length)
+        if newest is None:
+            return None
+        series = self.series[name]
+        end = len(series.steps) - len(newest)
+        found = series.rows(end - count * len(newest), end) if end >= count * len(newest) else None
+        return found if found is not None and found.is_finite else None
 
     def previous_step(self, name: str) -> int:
         """The step of the row before the newest one with this metric; 0 if there is none."""

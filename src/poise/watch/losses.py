@@ -82,6 +82,18 @@ def g_falling(history: MetricHistory, settings: DetectorSettings) -> Detection |
     return Detection(message, f"{increase_diversity(history)}; and let G make fewer or smaller moves")
 
 
+def g_at_zero(history: MetricHistory, settings: DetectorSettings) -> str | None:
+    """G's median loss over a window a small fraction of D's, while D's is above its value at equilibrium."""
+    d, g = history.last(D, settings.window), history.last(G, settings.window)
+    if d is None or g is None or g.means.min() < 0 or d.median <= settings.equilibrium_loss:
+        return None
+    if g.median > settings.threshold * d.median:
+        return None
+    equilibrium = f"equilibrium: {settings.equilibrium_loss:.3g}"
+    since = f"since step {g.steps[0]:,}"
+    return f"G's loss has been {g.median:.2g} and D's {d.median:.3g} ({equilibrium}) {since}: G fools D completely"
+
+
 def losses_apart(history: MetricHistory, settings: DetectorSettings) -> str | None:
     """The gap between G's loss and D's above a multiple of the equilibrium loss, and still growing."""
     d, g = history.last(D, settings.window), history.last(G, settings.window)
@@ -183,6 +195,22 @@ DETECTORS = (
         tip="T11",
         inputs=(G, "g/diversity"),
         families=GAN_FAMILIES,
+    ),
+    Detector(
+        name="g_at_zero",
+        description=(
+            "G's median loss over a window, at most this fraction of D's, while D's is above its value at equilibrium: "
+            "D is fooled"
+        ),
+        threshold=0.1,
+        window=500,
+        policy="warn",
+        detect=g_at_zero,
+        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}', or raise its learning rate; check "
+        "that D's loss is not computed with exchanged labels",
+        tip="T24",
+        inputs=(D, G),
+        families=frozenset({"logistic", "pairs", "squares"}),
     ),
     Detector(
         name="losses_apart",

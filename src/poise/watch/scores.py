@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from poise.watch.base import BOUNDED_FAMILIES, Detection, Detector, DetectorSettings, Family
+from poise.watch.base import BOUNDED_FAMILIES, GAN_FAMILIES, Detection, Detector, DetectorSettings, Family
 from poise.watch.formatting import RELATIVE_NOISE, all_between, ratio
 from poise.watch.history import MetricHistory, Window, WindowLength
+
+SIGN_FAMILIES = GAN_FAMILIES - {"energy", "wasserstein"}
+PAIR_FAMILIES = GAN_FAMILIES - {"energy"}
+"""Where D's accuracy close to 1, and where it is at chance, is a sign of failure.
+
+A Wasserstein critic should be ahead of G, as far as its Lipschitz constraint lets it. The energies of EBGAN and BEGAN
+have no such meaning: in runs that ended well D's accuracy was 0.99 with EBGAN, where D keeps a margin between real and
+generated samples, and 0.09 with BEGAN, where generated samples have the lower energy.
+"""
 
 ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
 
@@ -26,11 +35,17 @@ def d_never_wrong(history: MetricHistory, settings: DetectorSettings) -> str | N
 
 
 def d_fooled(history: MetricHistory, settings: DetectorSettings) -> str | None:
-    """D's accuracy below chance for a whole window."""
+    """D's accuracy below chance for a whole window; without accuracy, real samples scored lower than generated ones."""
     window = _fraction_window(history, ACCURACY, settings.window)
-    if window is None or window.means.max() > settings.threshold:
+    if window is not None and window.means.max() <= settings.threshold:
+        return f"D's accuracy has been {window.mean:.1%} since step {window.steps[0]:,}: worse than chance"
+    real, fake = history.last(REAL, settings.window), history.last(FAKE, settings.window)
+    if ACCURACY in history.series or real is None or fake is None or len(real) != len(fake):
         return None
-    return f"D's accuracy has been {window.mean:.1%} since step {window.steps[0]:,}: worse than chance"
+    if (real.means >= fake.means).any():
+        return None
+    scores = f"real samples {real.median:.3g}, generated ones {fake.median:.3g}"
+    return f"D has scored real samples lower than generated ones since step {real.steps[0]:,} ({scores})"
 
 
 def d_never_right(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
@@ -89,11 +104,14 @@ DETECTORS = (
         advice="weaken D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or make it narrower",
         tip="T14a",
         inputs=(ACCURACY,),
-        families=BOUNDED_FAMILIES,
+        families=SIGN_FAMILIES,
     ),
     Detector(
         name="d_fooled",
-        description="D's accuracy at or below this for a whole window: G is ahead of D",
+        description=(
+            "D's accuracy at or below this for a whole window (without accuracy: real samples scored lower than "
+            "generated ones): G is ahead of D"
+        ),
         threshold=0.4,
         window=500,
         policy="note",
@@ -101,8 +119,8 @@ DETECTORS = (
         advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}' (d=3 if it is 2 already), or raise "
         "its learning rate",
         tip="T24",
-        inputs=(ACCURACY,),
-        families=BOUNDED_FAMILIES,
+        inputs=(ACCURACY, REAL, FAKE),
+        families=PAIR_FAMILIES,
     ),
     Detector(
         name="d_never_right",
@@ -115,7 +133,7 @@ DETECTORS = (
         "shows whether it can learn at all",
         tip="T24",
         inputs=(ACCURACY,),
-        families=BOUNDED_FAMILIES,
+        families=PAIR_FAMILIES,
     ),
     Detector(
         name="d_knows_by_heart",

@@ -1,0 +1,98 @@
+"""Detectors of a lasting change: D's loss or accuracy, steady for a long time, has moved to another level.
+
+A run that fails late does not look like a failed run from its beginning: D's loss may be far from 0 and D's accuracy
+far from 1. It differs from its own past.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from poise.watch.advice import lower_learning_rates, players
+from poise.watch.base import EQUILIBRIUM_LOSS, GAN_FAMILIES, Detection, Detector, DetectorSettings
+from poise.watch.history import MetricHistory, Window
+
+LOSS, ACCURACY = "d/adversarial", "d/accuracy"
+
+PAST = 3
+"""With how many windows the newest one is compared."""
+
+MIN_SHIFT, MIN_RELATIVE_SHIFT, MIN_ACCURACY_SHIFT = 0.1, 0.5, 0.1
+"""Smaller changes are ignored: of a loss as a fraction of its value at equilibrium, of a loss without such a value as a
+fraction of its own size, and of the accuracy."""
+
+STAYING = 0.8
+"""The share of the rows of a window that must lie beyond the middle between the two levels."""
+
+
+class Shift(NamedTuple):
+    """The medians before and after a change of the level, and the spread before it."""
+
+    before: float
+    after: float
+    spread: float
+
+
+def level_shift(window: Window, past: Window, threshold: float, least: float) -> Shift | None:
+    """A change of the level that has lasted for a window, or None.
+
+    Args:
+        window: the newest rows.
+        past: the rows before it.
+        threshold: the change of the median is at least this many times the spread of the past rows' means.
+        least: it is at least this large.
+    """
+    shift = Shift(past.median, window.median, past.spread_between_rows)
+    change = shift.after - shift.before
+    if abs(change) <= max(threshold * shift.spread, least):
+        return None
+    beyond = (window.means - shift.before) * np.sign(change) > abs(change) / 2
+    return shift if float(beyond.mean()) >= STAYING else None
+
+
+def d_shifted(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
+    """D's loss or accuracy at a new level for a whole window."""
+    for name, noun in ((LOSS, "D's loss"), (ACCURACY, "D's accuracy")):
+        window, past = history.last(name, settings.window), history.past(name, settings.window, PAST)
+        if window is None or past is None:
+            continue
+        least = MIN_ACCURACY_SHIFT
+        if name == LOSS:
+            equilibrium = EQUILIBRIUM_LOSS.get(settings.family or "logistic")
+            least = MIN_RELATIVE_SHIFT * abs(past.median) if equilibrium is None else MIN_SHIFT * equilibrium
+        shift = level_shift(window, past, settings.threshold, least)
+        if shift is not None:
+            message = (
+                f"{noun} has been {shift.after:.3g} since step {window.steps[0]:,}; before that it was "
+                f"{shift.before:.3g} for a long time (std {shift.spread:.2g})"
+            )
+            rates = lower_learning_rates(settings.family, *players(settings.family))
+            return Detection(message, f"{ADVICE}: {rates}")
+    return None
+
+
+ADVICE = (
+    "compare the samples from before and after that step (poise web); if a schedule or the data changes there, change "
+    "it more slowly or later; otherwise lower both learning rates"
+)
+
+DETECTORS = (
+    Detector(
+        name="d_shifted",
+        description=(
+            "D's median loss or accuracy over a window differs from that of the three windows before by more than this "
+            "many times their spread, and by a tenth of the loss at equilibrium (half of the loss if it has none), or "
+            "by 0.1"
+        ),
+        threshold=6.0,
+        window=500,
+        policy="warn",
+        detect=d_shifted,
+        advice=ADVICE,
+        tip="T11",
+        inputs=(LOSS, ACCURACY),
+        families=GAN_FAMILIES,
+    ),
+)
