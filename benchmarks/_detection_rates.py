@@ -1,4 +1,4 @@
-"""The runs of the detection study as failed or healthy ones, and how well the monitor tells them apart."""
+"""The runs of a detection study as failed or healthy ones, and how well the monitor tells them apart."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from poise.study.statistics import failure_rate
 from poise.study.verdicts import is_beyond
 from poise.watch.base import Alarm
 from poise.watch.logs import Log, read_log
-from poise.watch.monitor import DETECTORS, MonitorConfig
+from poise.watch.monitor import DETECTORS
 from poise.watch.replay import replay
+
+MEASURED = ("measure/", "floor/")
 
 WORSE = 1.5
 """A run fails if its FID ends at this multiple of its best one."""
 
-FACTORS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
-"""The factors of the default thresholds in the fit; for a fraction also the factors of its distance to 1."""
+TWICE = 2.0
+"""An alarm on a run that was good at first should come before its FID is this multiple of the best one."""
 
 
 class Run(NamedTuple):
@@ -35,6 +37,7 @@ class Run(NamedTuple):
         log: the logged rows and measures.
         failure: why the run failed; empty if it did not.
         shown_at: the step of the first measurement that shows the failure; see `find_shown_at`.
+        doubled_at: the step of the first FID after the best one that is at least twice as large; None if there is none.
     """
 
     configuration: str
@@ -43,6 +46,7 @@ class Run(NamedTuple):
     log: Log
     failure: str
     shown_at: int
+    doubled_at: int | None = None
 
 
 class Rate(NamedTuple):
@@ -106,6 +110,13 @@ def find_shown_at(result: RunResult, measures: Sequence[StudyMeasure], expected:
     return min(after, default=result.step)
 
 
+def find_doubled_at(result: RunResult) -> int | None:
+    """The step of the first FID after the best one that is at least twice as large; None if there is none."""
+    curve = result.curves.get("fid", ())
+    best_step, best = min(curve, key=lambda point: point[1], default=(0, math.inf))
+    return next((step for step, value in curve if step > best_step and value >= TWICE * best), None)
+
+
 def read_runs(out: Path) -> tuple[list[Run], Counter[str]]:
     """The runs of a study that ended or diverged, in the order of the plan, and the number of others by their state.
 
@@ -134,13 +145,19 @@ def read_runs(out: Path) -> tuple[list[Run], Counter[str]]:
     for configuration, seed, result, limits in found:
         log, failure = read_log(folder.runs / result.run), find_failure(result, limits)
         shown_at = find_shown_at(result, limits, expected) if failure else result.step
-        runs.append(Run(configuration, seed, result, log, failure, shown_at))
+        runs.append(Run(configuration, seed, result, log, failure, shown_at, find_doubled_at(result)))
     return runs, others
 
 
-def find_alarms(run: Run, config: MonitorConfig) -> list[Alarm]:
-    """The alarms of a monitor with this configuration on a run."""
-    return replay(run.log._replace(monitor=config.model_dump())).alarms
+def without_measures(run: Run) -> Run:
+    """The run as if it had not been measured: losses, gradients and statistics of the samples alone."""
+    rows = [(step, {n: s for n, s in row.items() if not n.startswith(MEASURED)}) for step, row in run.log.rows]
+    return run._replace(log=run.log._replace(rows=[(step, row) for step, row in rows if row]))
+
+
+def find_alarms(run: Run) -> list[Alarm]:
+    """The alarms of a monitor with its default settings on a run."""
+    return replay(run.log._replace(monitor={})).alarms
 
 
 def is_alarm(alarm: Alarm) -> bool:
@@ -148,44 +165,16 @@ def is_alarm(alarm: Alarm) -> bool:
     return alarm.level != "note"
 
 
-def fit_thresholds(runs: Sequence[Run]) -> dict[str, float]:
-    """The most sensitive threshold of each detector that raises no alarm on a healthy run.
-
-    Of equally sensitive ones, that nearest to the default; the default if no threshold detects anything.
-    """
-    thresholds: dict[str, float] = {}
-    for name, detector in DETECTORS.items():
-        best: tuple[int, float] = (0, 0.0)
-        thresholds[name] = detector.threshold
-        others = {other: "off" for other in DETECTORS if other != name}
-        for threshold in grid(detector.threshold):
-            config = MonitorConfig(policy={**others, name: "warn"}, threshold={name: threshold})
-            hits = [run for run in runs if find_alarms(run, config)]
-            if not hits or any(not run.failure for run in hits):
-                continue
-            closeness = -abs(math.log(max(threshold, 1e-9) / max(detector.threshold, 1e-9)))
-            if (len(hits), closeness) > best:
-                best, thresholds[name] = (len(hits), closeness), threshold
-    return thresholds
-
-
-def grid(threshold: float) -> list[float]:
-    """Candidates around a default threshold."""
-    fractions = [1 - (1 - threshold) * factor for factor in FACTORS] if 0.5 < threshold < 1 else []
-    candidates = [*(threshold * factor for factor in FACTORS), *fractions]
-    return sorted({round(t, 6) for t in candidates if t >= 0} | {threshold})
-
-
-def evaluate(runs: Sequence[Run], thresholds: dict[str, float], title: str) -> dict[str, Any]:
-    """The detection rates of a monitor with these thresholds, as JSON.
+def evaluate(runs: Sequence[Run], title: str) -> dict[str, Any]:
+    """The detection rates of a monitor with its default settings, as JSON.
 
     Returns:
         `detectors` has recall, false alarms and lead for each detector, `any` those of all alarms that are not notes,
         `configurations` the same for the runs of each configuration. A lead is the number of steps from the first
-        alarm on a failed run to the first measurement that shows the failure.
+        alarm on a failed run to the first measurement that shows the failure. `in_time` is the share of the failed
+        runs with an alarm before their FID had doubled; a run whose FID never doubled counts if it has an alarm.
     """
-    config = MonitorConfig(threshold=thresholds)
-    alarms = [(run, find_alarms(run, config)) for run in runs]
+    alarms = [(run, find_alarms(run)) for run in runs]
 
     def rates(configuration: str | None, counts: Callable[[Alarm], bool]) -> dict[str, Any]:
         chosen = [(run, found) for run, found in alarms if configuration in (None, run.configuration)]
@@ -193,9 +182,11 @@ def evaluate(runs: Sequence[Run], thresholds: dict[str, float], title: str) -> d
         failed = [(run, first) for run, first in firsts if run.failure]
         healthy = [first for run, first in firsts if not run.failure]
         leads = [run.shown_at - first for run, first in failed if first is not None]
+        in_time = [run for run, first in failed if first is not None and first < (run.doubled_at or math.inf)]
         return {
             "recall": Rate(len(leads), len(failed)).as_json(),
             "false_alarms": Rate(len([first for first in healthy if first is not None]), len(healthy)).as_json(),
+            "in_time": Rate(len(in_time), len(failed)).as_json(),
             "lead": {"median": median(leads), "min": min(leads), "max": max(leads)} if leads else None,
         }
 
@@ -206,7 +197,7 @@ def evaluate(runs: Sequence[Run], thresholds: dict[str, float], title: str) -> d
     return {
         "title": title,
         "detectors": {
-            name: {"threshold": thresholds.get(name, detector.threshold)} | rates(None, by_detector(name))
+            name: {"threshold": detector.threshold} | rates(None, by_detector(name))
             for name, detector in DETECTORS.items()
         },
         "any": rates(None, is_alarm),
@@ -228,7 +219,7 @@ def evaluate(runs: Sequence[Run], thresholds: dict[str, float], title: str) -> d
 def summarise(run: Run) -> dict[str, Any]:
     """A run, its outcome, and the step of the first alarm of each detector with default thresholds, as JSON."""
     first: dict[str, int] = {}
-    for alarm in find_alarms(run, MonitorConfig()):
+    for alarm in find_alarms(run):
         first.setdefault(alarm.detector, alarm.step)
     return {
         "configuration": run.configuration,
@@ -237,6 +228,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "step": run.result.step,
         "failure": run.failure,
         "shown_at": run.shown_at if run.failure else None,
+        "doubled_at": run.doubled_at,
         "values": run.result.values,
         "alarms": first,
     }

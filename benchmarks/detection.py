@@ -1,21 +1,22 @@
 """The detection rate of the monitor: small trainings, healthy and failing, their alarms and their outcomes.
 
-    python benchmarks/detection.py train detection --workers 2      (about an hour of one core)
+    python benchmarks/detection.py train detection --workers 2      (about two hours of one core)
     python benchmarks/detection.py table detection --json benchmarks/studies/detection/rates.json
     python benchmarks/detection.py train detection --quick          (two short runs, to see that it works)
 
-`train` runs the study `studies/detection/plan.toml`: runs of 1,000 to 2,000 steps for every configuration and seed, on
-digits of 16 x 16 pixels or points in the plane. The same command continues a study that was stopped. Alarms are only
-logged; a run continues to its end, or until a value is not finite.
+`train` runs two studies, on digits of 16 x 16 pixels or points in the plane. The same command continues a study that
+was stopped. In the collection `early` (`studies/detection/plan.toml`) most failing runs fail from their first steps on;
+in `late` (`studies/detection-late/plan.toml`) they are healthy for three fifths of their steps, and FID is measured at
+each hundredth. Alarms are only logged; a run continues to its end, or until a value is not finite.
 
 `table` replays the monitor over the logged rows. Whether a run failed depends on its final measures, not on its
 configuration: it diverged, or a measure is beyond its limit in the plan (coverage, the number of modes, class balance,
 C_T, the share of samples of the requested class), or the last FID is at least 1.5 times the best one.
 
-Thresholds are fitted on the even seeds, one detector at a time: the most sensitive value of a grid that raises no alarm
-on a healthy run. Recall, false alarms and lead are reported on the odd seeds for the fitted thresholds, and on all
-seeds for the defaults. The lead is the number of steps from the first alarm to the first measurement that shows the
-failure: from then on all measurements are beyond a limit, while those of a healthy run would not be.
+Rules and thresholds were chosen on the even seeds. Recall, false alarms and lead are those of the odd seeds, with the
+measures in the log and without. The lead is the number of steps from the first alarm to the first measurement that
+shows the failure: from then on all measurements are beyond a limit, while those of a healthy run would not be. An alarm
+is in time if it comes before the FID is twice the best one.
 """
 
 # The workers of a study import this file before they set their number of threads, so it must not import NumPy or torch.
@@ -26,13 +27,19 @@ import json
 import sys
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poise.errors import PoiseError
 from poise.utils.printing import count_noun
 
+if TYPE_CHECKING:
+    from _detection_rates import Run
+
 ROOT = Path(__file__).parents[1]
 STUDY = Path("benchmarks/studies/detection")
+COLLECTIONS = {"early": STUDY, "late": Path("benchmarks/studies/detection-late")}
+"""The folders of the plans, relative to the repository."""
+
 INTERVALS = (
     "Intervals: Clopper-Pearson, 95 %, as if all runs were independent. The seeds of one configuration often have the "
     "same outcome, so the rates on other configurations are less certain than that."
@@ -96,10 +103,16 @@ def format_lead(lead: dict[str, Any] | None) -> str:
 
 def print_rates(rates: dict[str, Any]) -> None:
     """Print the detection rates of `evaluate`."""
-    header = ["failed runs with an alarm", "healthy runs with an alarm", "lead in steps, median and range"]
+    header = [
+        "failed runs with an alarm",
+        "healthy runs with an alarm",
+        "failed runs with an alarm in time",
+        "lead in steps, median and range",
+    ]
 
     def cells(entry: dict[str, Any]) -> list[str]:
-        return [format_rate(entry["recall"]), format_rate(entry["false_alarms"]), format_lead(entry["lead"])]
+        shares = [format_rate(entry[name]) for name in ("recall", "false_alarms", "in_time")]
+        return [*shares, format_lead(entry["lead"])]
 
     print(f"### {rates['title']}\n")
     detectors = [[f"`{name}`", f"{one['threshold']:g}", *cells(one)] for name, one in rates["detectors"].items()]
@@ -112,13 +125,18 @@ def print_rates(rates: dict[str, Any]) -> None:
     print()
 
 
-def print_tables(plan: Path, out: Path, file: Path | None) -> None:
-    """Print the outcomes of the runs and the detection rates, and write them to a file as JSON."""
-    from _detection_rates import Run, evaluate, fit_thresholds, read_runs, summarise
+def read_collection(out: Path) -> list[Run]:
+    """The runs of a collection; those that have not ended are named on stderr."""
+    from _detection_rates import read_runs
 
     runs, others = read_runs(out)
     for state, count in others.items():
-        print(f"left out: {count_noun(count, 'run')}: {state}", file=sys.stderr)
+        print(f"{out.name}: left out: {count_noun(count, 'run')}: {state}", file=sys.stderr)
+    return runs
+
+
+def print_outcomes(runs: list[Run]) -> None:
+    """Print which runs failed, by configuration and seed."""
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         by_name.setdefault(run.configuration, []).append(run)
@@ -134,18 +152,31 @@ def print_tables(plan: Path, out: Path, file: Path | None) -> None:
             for name, same in by_name.items()
         ],
     )
-    even, odd = [run for run in runs if run.seed % 2 == 0], [run for run in runs if run.seed % 2]
-    tables = {
-        "fitted": evaluate(odd, fit_thresholds(even), "Thresholds fitted on the even seeds, reported on the odd ones"),
-        "default": evaluate(runs, {}, "Default thresholds, all seeds"),
-    }
-    for table in tables.values():
-        print_rates(table)
+
+
+def print_tables(out: Path, file: Path | None) -> None:
+    """Print the outcomes of the runs and the detection rates, and write them to a file as JSON."""
+    from _detection_rates import evaluate, summarise, without_measures
+    from poise.study.folder import StudyFolder
+
+    content: dict[str, Any] = {"intervals": INTERVALS}
+    for name, folder in COLLECTIONS.items():
+        if not StudyFolder(out / name).study.is_file():
+            print(f"left out: {name}, which has not been trained", file=sys.stderr)
+            continue
+        runs = read_collection(out / name)
+        print_outcomes(runs)
+        odd = [run for run in runs if run.seed % 2]
+        tables = {
+            "odd": evaluate(odd, f"{name}: odd seeds"),
+            "odd_without_measures": evaluate(list(map(without_measures, odd)), f"{name}: odd seeds, without measures"),
+            "all": evaluate(runs, f"{name}: all seeds"),
+        }
+        for table in tables.values():
+            print_rates(table)
+        content[name] = {"plan": f"{folder}/plan.toml", **tables, "runs": [summarise(run) for run in runs]}
     print(INTERVALS)
     if file is not None:
-        content = (
-            {"plan": plan.as_posix(), "intervals": INTERVALS} | tables | {"runs": [summarise(run) for run in runs]}
-        )
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
@@ -159,12 +190,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="table: also write the rates and outcomes to a file")
     parser.add_argument("--quick", action="store_true", help="two runs of twenty steps; not a measurement")
     args = parser.parse_args()
-    plan = STUDY / ("quick.toml" if args.quick else "plan.toml")
     try:
         if args.command == "table":
-            print_tables(plan, args.out, args.json)
-        else:
-            train(plan, args.out.resolve(), args.workers, dry_run=args.dry_run)
+            print_tables(args.out, args.json)
+            return
+        for name, folder in COLLECTIONS.items():
+            plan = folder / ("quick.toml" if args.quick else "plan.toml")
+            train(plan, args.out.resolve() / name, args.workers, dry_run=args.dry_run)
     except PoiseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""`benchmarks/detection.py`: the plan of its study, when a run counts as failed, and the rates with their intervals."""
+"""`benchmarks/detection.py`: the plans of its studies, when a run counts as failed, and the rates with their intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from poise.study.records import Arm, RunResult, State, Study, StudyBase, StudyMe
 from poise.watch.logs import Log
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-STUDY = BENCHMARKS / "studies" / "detection"
+STUDY, LATE = BENCHMARKS / "studies" / "detection", BENCHMARKS / "studies" / "detection-late"
 LIMITS = (StudyMeasure(name="fid", better="less"), StudyMeasure(name="coverage", better="more", failure=0.2))
 
 
@@ -49,6 +49,18 @@ def run(rates: Any, configuration: str, seed: int, *, failure: str, d_loss: floa
     ]
     log = Log(rows, len(rows), 1000, "logistic", {})
     return rates.Run(configuration, seed, result([0.5]), log, failure, 600)
+
+
+def test_the_late_plan_has_twelve_ways_to_fail_and_measures_each_hundredth() -> None:
+    plan = read_plan(LATE / "plan.toml")
+    assert sum(tip.expected == "harms" for tip in plan.tip) == 12
+    expansion = expand(plan, LATE)
+    assert len(expansion.recipes) == 6 * 20
+    assert not expansion.notes
+    for recipe in expansion.recipes.values():
+        assert recipe.measure
+        assert 100 * recipe.measure.every == 100 * recipe.log.rows == recipe.steps
+        assert recipe.monitor.policy == {"not_finite": "stop"}
 
 
 def test_the_plan_has_nineteen_configurations_with_six_seeds_each() -> None:
@@ -89,7 +101,7 @@ def test_rates_have_clopper_pearson_intervals_and_leads(rates: Any) -> None:
     lost = [run(rates, "lost", seed, failure="coverage 0.00", d_loss=0.001) for seed in range(3)]
     missed = run(rates, "missed", 0, failure="coverage 0.10", d_loss=0.7)
     healthy = [run(rates, "healthy", seed, failure="", d_loss=0.7) for seed in range(5)]
-    table = rates.evaluate([*lost, missed, *healthy], {}, "title")
+    table = rates.evaluate([*lost, missed, *healthy], "title")
     found = table["detectors"]["d_at_zero"]
     # 1 - 0.025^(1/4) and so on: scipy.stats.binomtest(3, 4) and (0, 5), Clopper-Pearson
     assert found["recall"] == pytest.approx(
@@ -106,13 +118,22 @@ def test_rates_have_clopper_pearson_intervals_and_leads(rates: Any) -> None:
     assert json.loads(json.dumps(table)) == table
 
 
-def test_thresholds_are_fitted_below_the_healthy_runs(rates: Any) -> None:
-    lost = [run(rates, "lost", seed, failure="coverage 0.00", d_loss=0.03) for seed in range(2)]
-    healthy = run(rates, "healthy", 0, failure="", d_loss=0.09)
-    threshold = rates.fit_thresholds([*lost, healthy])["d_at_zero"]
-    equilibrium = 1.3863 / 2
-    assert 0.03 / equilibrium <= threshold < 0.09 / equilibrium
-    assert rates.fit_thresholds([healthy])["d_at_zero"] == 0.03, "nothing to detect: the default"
+def test_an_alarm_is_in_time_before_the_best_fid_has_doubled(rates: Any) -> None:
+    fids = [30.0, 70.0, 10.0, 15.0, 19.9, 20.0, 50.0]
+    assert rates.find_doubled_at(result([0.3] * 7, fid=fids)) == 600, "the best is 10, at step 300"
+    assert rates.find_doubled_at(result([0.3] * 3, fid=[10.0, 11.0, 12.0])) is None
+    lost = [
+        run(rates, "lost", seed, failure="fid", d_loss=0.001)._replace(doubled_at=doubled_at)
+        for seed, doubled_at in enumerate((200, 900, None))
+    ]
+    assert rates.evaluate(lost, "title")["any"]["in_time"]["count"] == 2, "the alarm comes at step 300"
+
+
+def test_a_run_without_its_measures(rates: Any) -> None:
+    whole = run(rates, "lost", 0, failure="fid", d_loss=0.7)
+    measured = [(1000, {"measure/fid": Stat.of(9.0), "floor/fid": Stat.of(1.0)})]
+    bare = rates.without_measures(whole._replace(log=whole.log._replace(rows=whole.log.rows + measured)))
+    assert bare.log.rows == whole.log.rows
 
 
 def test_the_tables_are_made_of_the_files_of_a_study(
@@ -120,23 +141,23 @@ def test_the_tables_are_made_of_the_files_of_a_study(
 ) -> None:
     import detection
 
-    folder = StudyFolder(tmp_path / "study")
+    folder = StudyFolder(tmp_path / "study" / "early")
     arms = [
         Arm(base="dcgan", name=name, steps=1000, images=0, runs={"0": f"{name}0", "1": f"{name}1"})
         for name in ("base", "lost")
     ]
     bases = (StudyBase(name="dcgan", measures=LIMITS),)
-    folder.path.mkdir()
+    folder.path.mkdir(parents=True)
     folder.write_study(Study(name="detection", bases=bases, arms=tuple(arms), comparisons=()))
     for name, coverage, loss in (("base0", 0.6, 0.7), ("base1", 0.6, 0.7), ("lost0", 0.1, 0.001)):
         folder.append_result(result([coverage] * 10).model_copy(update={"run": name}))
         write_run(folder.runs / name, loss)
-    detection.print_tables(Path("plan.toml"), folder.path, tmp_path / "rates.json")
+    detection.print_tables(folder.path.parent, tmp_path / "rates.json")
     output = capsys.readouterr()
     assert "| lost | 1 | 1 | coverage 0.10 |" in output.out
     assert "| **any, without notes** |  | 1 of 1 (100 % [3, 100]) | 0 of 2 (0 % [0, 84]) |" in output.out
-    assert output.err == "left out: 1 run: not finished\n"
-    content = json.loads((tmp_path / "rates.json").read_text())
+    assert output.err == "early: left out: 1 run: not finished\nleft out: late, which has not been trained\n"
+    content = json.loads((tmp_path / "rates.json").read_text())["early"]
     assert [(one["configuration"], one["seed"], one["failure"]) for one in content["runs"]] == [
         ("dcgan", 0, ""),
         ("dcgan", 1, ""),
@@ -144,8 +165,8 @@ def test_the_tables_are_made_of_the_files_of_a_study(
     ]
     assert content["runs"][2]["shown_at"] == 100
     assert "d_at_zero" in content["runs"][2]["alarms"]
-    assert content["default"]["any"]["recall"]["count"] == 1
-    assert content["fitted"]["any"]["false_alarms"]["of"] == 1
+    assert content["all"]["any"]["recall"]["count"] == 1
+    assert content["odd"]["any"]["false_alarms"]["of"] == 1
 
 
 def write_run(folder: Path, d_loss: float) -> None:
