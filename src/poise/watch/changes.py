@@ -12,19 +12,16 @@ import numpy as np
 
 from poise.watch.advice import lower_learning_rates, players
 from poise.watch.base import EQUILIBRIUM_LOSS, GAN_FAMILIES, Detection, Detector, DetectorSettings
-from poise.watch.history import MetricHistory, Window
+from poise.watch.history import MIN_ROWS, MetricHistory, Window
 
 LOSS, ACCURACY = "d/adversarial", "d/accuracy"
 
-PAST = 3
+PAST = 8
 """With how many windows the newest one is compared."""
 
-MIN_SHIFT, MIN_RELATIVE_SHIFT, MIN_ACCURACY_SHIFT = 0.1, 0.5, 0.1
+MIN_SHIFT, MIN_RELATIVE_SHIFT, MIN_ACCURACY_SHIFT = 0.1, 0.5, 0.05
 """Smaller changes are ignored: of a loss as a fraction of its value at equilibrium, of a loss without such a value as a
 fraction of its own size, and of the accuracy."""
-
-STAYING = 0.8
-"""The share of the rows of a window that must lie beyond the middle between the two levels."""
 
 
 class Shift(NamedTuple):
@@ -41,15 +38,13 @@ def level_shift(window: Window, past: Window, threshold: float, least: float) ->
     Args:
         window: the newest rows.
         past: the rows before it.
-        threshold: the change of the median is at least this many times the spread of the past rows' means.
-        least: it is at least this large.
+        threshold: every new row differs from the past median by more than this many times the spread of the past rows'
+            means, and all in the same direction.
+        least: they differ by more than this, too.
     """
     shift = Shift(past.median, window.median, past.spread_between_rows)
-    change = shift.after - shift.before
-    if abs(change) <= max(threshold * shift.spread, least):
-        return None
-    beyond = (window.means - shift.before) * np.sign(change) > abs(change) / 2
-    return shift if float(beyond.mean()) >= STAYING else None
+    changes = (window.means - shift.before) * np.sign(shift.after - shift.before)
+    return shift if float(changes.min()) > max(threshold * shift.spread, least) else None
 
 
 def d_shifted(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
@@ -82,12 +77,13 @@ DETECTORS = (
     Detector(
         name="d_shifted",
         description=(
-            "D's median loss or accuracy over a window differs from that of the three windows before by more than this "
-            "many times their spread, and by a tenth of the loss at equilibrium (half of the loss if it has none), or "
-            "by 0.1"
+            "D's loss or accuracy differs for a whole window from its median over the eight windows before by more "
+            "than this many times its spread there, and by a tenth of the loss at equilibrium (half of the loss if it "
+            "has none) or 0.05 of the accuracy"
         ),
         threshold=6.0,
-        window=500,
+        window=100,
+        values=MIN_ROWS,
         policy="warn",
         detect=d_shifted,
         advice=ADVICE,
