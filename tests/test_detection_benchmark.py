@@ -1,4 +1,4 @@
-"""`benchmarks/detection.py`: the plans of its studies, when a run counts as failed, and the rates with their intervals."""
+"""`benchmarks/detection.py`: the plans of its studies, when a run failed, and the rates with their intervals."""
 
 from __future__ import annotations
 
