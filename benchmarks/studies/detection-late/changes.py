@@ -9,7 +9,7 @@ from poise.core.hooks import GradientTransform, InputTransform
 
 
 class RangeChange(InputTransform):
-    """From step `at` on real images fade, x -> 0.25 x + 0.75, within 200 steps: as if another data set was read."""
+    """From step `at` on real images fade, x -> 0.25 x + 0.75, within 600 steps: as if another data set was read."""
 
     def __init__(self, name: str, at: int) -> None:
         super().__init__(name)
@@ -17,7 +17,7 @@ class RangeChange(InputTransform):
 
     def transform_input(self, images: Tensor, origin: Any, context: Any) -> Tensor:
         """The images; real ones with less contrast."""
-        share = 0.75 * min(1.0, max(0.0, (context.step - self.at) / 200))
+        share = 0.75 * min(1.0, max(0.0, (context.step - self.at) / 600))
         return images if origin != "real" else torch.lerp(images, torch.ones(()), share)
 
 

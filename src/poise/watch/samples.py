@@ -207,7 +207,7 @@ DETECTORS = (
     Detector(
         name="past_its_best",
         description="a measure more than this many times as bad as its best value, twice in a row",
-        threshold=1.8,
+        threshold=1.5,
         window=1,
         values=MIN_ROWS,
         policy="keep",
