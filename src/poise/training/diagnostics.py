@@ -1,7 +1,7 @@
 """Diagnostics: statistics of G's samples and of both players' updates, computed for each logged row.
 
-The latents are always the same, networks are in evaluation mode and none of the run's random streams is used. All
-numbers stay on the device until they are copied in one transfer.
+The latents are always the same, networks are in evaluation mode, with the precision of the run, and none of the run's
+random streams is used. All numbers stay on the device until they are copied in one transfer.
 
 Of a G that translates, only the images that it generates are examined. Where these are of two domains, a statistic is
 the smaller one of both, so that one direction does not hide the collapse of the other.
@@ -157,13 +157,14 @@ class Diagnostics:
         return {name: Stat.of(ratio) for name, ratio in ratios.items()}
 
     def _generate(self, labels: Tensor | None) -> Tensor:
-        return generate(self.game.g.net, self.latents, labels, streams=self.streams, block=COUNT)
+        with self.game.autocast():
+            return generate(self.game.g.net, self.latents, labels, streams=self.streams, block=COUNT).float()
 
     def _features(self, d: nn.Module, images: Tensor, labels: Tensor | None) -> Tensor | None:
         training = d.training
         d.eval()
         try:
-            with self.streams.seeded_global("vitals/layers"):
+            with self.game.autocast(), self.streams.seeded_global("vitals/layers"):
                 return call_network(d, images, labels).features
         finally:
             d.train(training)
