@@ -312,7 +312,7 @@ def test_inactive_detectors_have_none_of_their_inputs() -> None:
     monitor = Monitor(MonitorConfig(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
     monitor.hear(1, {"g/diversity": 1.0})
     assert monitor.inactive_detectors() == [
-        *("wasserstein_stuck", "codes_ignored", "d_fooled", "d_never_right", "d_shifted"),
+        *("wasserstein_stuck", "codes_ignored", "d_fooled", "d_never_right", "d_shifted", "updates_grown"),
         *("gradient_burst", "update_burst", "slopes_uneven"),
         *("labels_ignored", "labels_wrong", "classes_missing", "past_its_best", "memorising"),
     ]

@@ -1,4 +1,4 @@
-"""Detectors of a lasting change: D's loss or accuracy, steady for a long time, has moved to another level.
+"""Detectors of a lasting change: D's loss or accuracy, or the size of updates, has moved to another level.
 
 A run that fails late does not look like a failed run from its beginning: D's loss may be far from 0 and D's accuracy
 far from 1. It differs from its own past.
@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from poise.watch.advice import lower_learning_rates, players
+from poise.watch.advice import CLIPPING, lower_learning_rates, players
 from poise.watch.base import EQUILIBRIUM_LOSS, GAN_FAMILIES, Detection, Detector, DetectorSettings
 from poise.watch.history import MIN_ROWS, MetricHistory, Window
 
 LOSS, ACCURACY = "d/adversarial", "d/accuracy"
+NORMS = ("d/update", "g/update", "d/grad_norm", "g/grad_norm")
 
 PAST = 8
 """With how many windows the newest one is compared."""
@@ -22,6 +23,9 @@ PAST = 8
 MIN_SHIFT, MIN_RELATIVE_SHIFT, MIN_ACCURACY_SHIFT = 0.1, 0.5, 0.05
 """Smaller changes are ignored: of a loss as a fraction of its value at equilibrium, of a loss without such a value as a
 fraction of its own size, and of the accuracy."""
+
+SMALL = 0.01
+"""A norm below this fraction of the largest one so far has vanished, and is no measure for later ones."""
 
 
 class Shift(NamedTuple):
@@ -68,6 +72,28 @@ def d_shifted(history: MetricHistory, settings: DetectorSettings) -> Detection |
     return None
 
 
+def updates_grown(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
+    """The norm of a player's updates or gradients far above its past for a whole window."""
+    for name in NORMS:
+        window, past = history.last(name, settings.window), history.past(name, settings.window, PAST)
+        if window is None or past is None:
+            continue
+        largest = float(history.series[name].between(-1, past.steps[-1]).means.max())
+        usual = max(past.median, SMALL * largest)
+        smallest = float(window.means.min())
+        if smallest <= settings.threshold * usual or usual == 0:
+            continue
+        side, metric = name.split("/")
+        player, noun = side.upper(), "updates" if metric == "update" else "gradients"
+        rates = lower_learning_rates(settings.family, side)
+        message = (
+            f"{player}'s {noun} have had norms of at least {smallest:.3g} since step {window.steps[0]:,}, "
+            f"{smallest / usual:.1f} times the usual {usual:.3g}"
+        )
+        return Detection(message, f"lower {player}'s learning rate, {rates}, or clip its gradients: {CLIPPING}")
+    return None
+
+
 ADVICE = (
     "compare the samples from before and after that step (poise web); if a schedule or the data changes there, change "
     "it more slowly or later; otherwise lower both learning rates"
@@ -90,5 +116,20 @@ DETECTORS = (
         tip="T11",
         inputs=(LOSS, ACCURACY),
         families=GAN_FAMILIES,
+    ),
+    Detector(
+        name="updates_grown",
+        description=(
+            "the norm of a player's updates (the last before a row) or gradients, for a whole window, at more than "
+            "this multiple of its median over the eight windows before"
+        ),
+        threshold=3.0,
+        window=100,
+        values=MIN_ROWS,
+        policy="warn",
+        detect=updates_grown,
+        advice=f"lower that player's learning rate, or clip its gradients: {CLIPPING}",
+        tip="T10",
+        inputs=NORMS,
     ),
 )
