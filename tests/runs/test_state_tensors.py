@@ -9,12 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from poise.core.random_streams import RandomStreams
+from poise.core.types import DataSpec
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.engine.game import Game
+from poise.engine.step_metrics import StepMetrics
 from poise.errors import Diverged
 from poise.recipe.decode import decode
 from poise.runs import checkpoint
 from poise.runs.run import Run
+from poise.runs.state_tensors import align_wrappers, collect_tensors
 from poise.training.train import train
 from poise.tricks.averaged_weights import ema_update_
+from runs.small_runs import ring
 
 PARTS = '''
 from math import prod
@@ -147,3 +155,22 @@ def test_an_average_keeps_a_mask() -> None:
     ema_update_(mean, live, 0.5)
     assert mean.mask.tolist() == [0.0, -torch.inf]
     assert mean.count.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (1, 1)])
+def test_names_follow_the_wrappers_of_a_network(before: int, after: int) -> None:
+    """A D that scores packs is wrapped, so all of its tensors have another name; optimisers use it too."""
+
+    def packed(samples: int) -> Game:
+        table = ring(2).canonical()
+        table["tricks"] = [{"kind": "packing", "samples": samples}]
+        recipe = decode(table)
+        return build_game(recipe, DataSpec((2,), 0), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
+
+    old, new = packed(before), packed(after)
+    tensors = collect_tensors(old, StepMetrics())
+    aligned = align_wrappers(new, tensors)
+    assert aligned.keys() == collect_tensors(new, StepMetrics()).keys()
+    assert len(aligned) == len(tensors)
+    fits = {name for name, tensor in new.state_dict().items() if aligned[f"game/{name}"].shape == tensor.shape}
+    assert len(new.state_dict().keys() - fits) == (before != after)

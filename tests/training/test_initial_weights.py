@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits
 from poise.engine.compute import ComputeSettings
+from poise.engine.initial_weights import MAX_LISTED
 from poise.errors import CheckpointError, RecipeError
 from poise.measure.fid import fid
 from poise.recipe.decode import decode
@@ -22,7 +23,6 @@ from poise.recipe.model import Recipe
 from poise.runs.generate import generate
 from poise.runs.run import Run
 from poise.training.initial_weights import (
-    MAX_LISTED,
     InitialWeights,
     checksum,
     describe_initial_weights,

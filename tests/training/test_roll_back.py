@@ -228,3 +228,11 @@ def test_only_detectors_that_roll_back_keep_more_checkpoints(tmp_path: Path) -> 
     for policy, number in (("roll_back", 4), ("warn", 2)):
         train(watched(24, 2, policy), tmp_path / policy)
         assert len(saves(tmp_path / policy)) == number
+
+
+def test_what_follows_is_not_judged_by_rows_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run returns to step 6, in the middle of the sign; the next alarm comes when a window has passed since."""
+    plant(monkeypatch, from_step(0, 9))
+    with pytest.raises(Diverged):
+        train(watched(24, 6, roll_backs=1), tmp_path / "run")
+    assert [(line["step"], line["since"]) for line in lines(tmp_path / "run", "alarms")] == [(8, 0), (14, 6)]

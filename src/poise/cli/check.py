@@ -111,7 +111,7 @@ def _print_report(name: str, report: Report) -> None:
     if (warm_up := report.warm_up) is not None:
         table.add_row("warm-up", warm_up.words)
     if (estimate := report.estimate) is not None:
-        from poise.training.run_info import NETWORK_NAMES
+        from poise.engine.initial_weights import NETWORK_NAMES
 
         sizes = [
             f"{NETWORK_NAMES[name]} {estimate.parameters[name]:,}"

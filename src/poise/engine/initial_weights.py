@@ -8,6 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+NETWORK_NAMES = {"g": "G", "d": "D", "e": "encoder"}
+
+MAX_LISTED = 10
+"""The largest number of tensors that are listed one by one."""
+
 InitialTensors = Mapping[str, Mapping[str, Tensor]]
 """State dicts by network: "g", "d" and "e" (G's encoder)."""
 
@@ -58,3 +63,27 @@ def _unexpanded(tensor: Tensor, like: Tensor | None = None) -> Tensor:
         if stride == 0 and size > 1:
             tensor = tensor.narrow(dim, 0, 1)
     return tensor
+
+
+def describe_left(label: str, net: nn.Module, source: Mapping[str, Tensor], place: str) -> list[str]:
+    """A message about each tensor of a network that keeps its initial values.
+
+    Args:
+        label: the name of the network.
+        net: the network.
+        source: the tensors that it was to take.
+        place: where these come from.
+    """
+    state, matches = net.state_dict(), match_tensors(net, source)
+    left = [
+        f"{label}: {key} keeps its initial values: its shape is {list(state[key].shape)}, "
+        f"in {place} {list(source[key].shape)}"
+        for key in matches.other_shape
+    ]
+    return left + [f"{label}: {key} keeps its initial values: {place} has no such tensor" for key in matches.missing]
+
+
+def shortened(left: list[str]) -> list[str]:
+    """The first ten of these messages, and the number of the others."""
+    more = [f"and {len(left) - MAX_LISTED:,} more keep their initial values"] if len(left) > MAX_LISTED else []
+    return [*left[:MAX_LISTED], *more]

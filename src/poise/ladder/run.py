@@ -74,7 +74,8 @@ def _resume(recipe: Recipe, path: Path) -> bool | None:
         return False
     run = Run(path)
     with_new_data = run.recipe.model_copy(update={"data": recipe.data})
-    if differences(run.recipe, recipe) or with_new_data.hash != recipe.hash:
+    changed = differences(run.recipe, recipe) or with_new_data.hash != recipe.hash
+    if changed and run.info.get("original") != recipe.hash:  # the run itself may have changed it (`advise`)
         cure = "give another --out, or use the same options as before"
         raise RecipeError("contains a ladder with other options", where=f"--out {path.parent}", cure=cure)
     if run.info["state"] == "done":

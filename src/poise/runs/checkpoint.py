@@ -21,6 +21,7 @@ from torch import Tensor
 
 from poise.core.metrics_log import check_count
 from poise.errors import CheckpointError, DiskError, Diverged
+from poise.runs.changes import changes_from_json
 from poise.utils.files import remove_folder, write_folder
 from poise.utils.system import disk_errors
 from poise.utils.temporary import remove_leftovers
@@ -177,6 +178,7 @@ def read(path: Path) -> Checkpoint:
         if not 0 <= float(state["seconds"]) < float("inf"):
             raise ValueError
         _ = check_count(state.get("setbacks", 0)), check_count(state.get("alarms") or 0), str(state.get("recipe", ""))
+        _ = check_count(state.get("returned_to", 0)), changes_from_json(state.get("changes", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(
             f"{STATE} is damaged: it is not the state of step {manifest['step']}", where=path.name
@@ -256,7 +258,16 @@ def copy(path: Path, folder: Path) -> None:
     write_folder(folder / path.name, {file.name: file.read_bytes() for file in path.iterdir()})
 
 
-def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callable[[int], bool] = any_step) -> None:
+def may_have_changes(saves: Path) -> bool:
+    """Whether a checkpoint says that the recipe of its run has been changed; looks at the text alone."""
+    for path in saves.glob(f"step-*/{STATE}"):
+        with suppress(OSError):
+            if b'"changes"' in path.read_bytes():
+                return True
+    return False
+
+
+def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callable[[int], bool] = any_step) -> int:
     """Make the newest checkpoint that is not later than step `sound` the newest of all, by deleting the later ones.
 
     If all are later, it is the oldest one; if there are none, nothing is done.
@@ -268,13 +279,16 @@ def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callabl
         is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
             stopped, are not chosen, as long as there are any, so that it goes on like one that was never stopped.
 
+    Returns:
+        Its step; 0 if there are none.
+
     Raises:
         DiskError: the copy can't be written, or a later checkpoint not be deleted.
     """
     saved = valid_steps(saves)
     valid = ({} if best is None else valid_steps(best)) | {step: saved[step] for step in saved if is_due(step)} or saved
     if not valid:
-        return
+        return 0
     step = max((step for step in valid if step <= sound), default=min(valid))
     if valid[step].parent != saves:
         with disk_errors(saves):
@@ -283,6 +297,7 @@ def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callabl
     if later := [path for path in saves.glob("step-*") if (step_of(path) or 0) > step]:
         cure = f"delete it and continue with --resume: the run goes back to step {step:,}"
         raise DiskError("a checkpoint from after a sign of failure can't be deleted", where=str(later[0]), cure=cure)
+    return step
 
 
 def step_of(path: Path) -> int | None:

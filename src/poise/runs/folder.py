@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from poise.core.metrics_log import check_alarm, check_count, check_measures, check_row, decode_number, read_jsonl
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import NAME, Table, read_file
+from poise.runs.changes import changes_from_json
 from poise.utils.files import write_text
 from poise.utils.launcher import number_of_ranks
 from poise.utils.locks import claimed_folder
@@ -242,6 +243,7 @@ INFO_CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "steps": lambda info: check_count(info["steps"]),
     "seconds": lambda info: decode_number(info["seconds"]),
     "recipe": lambda info: _check_text(info["recipe"]),
+    "changes": lambda info: changes_from_json(info.get("changes", [])),
     "data.kind": lambda info: _check_text(info["data"]["kind"]),
     "data.fingerprint": lambda info: _check_text(info["data"]["fingerprint"]),
     "data.shape": lambda info: _check_list(info["data"]["shape"], int),

@@ -26,7 +26,8 @@ from poise.errors import CheckpointError, DataError, RecipeError
 from poise.latents import Latent
 from poise.networks.translation import Domain, GeneratedPart, generated_part
 from poise.recipe.decode import decode
-from poise.recipe.model import Recipe
+from poise.recipe.model import Recipe, with_free_fields
+from poise.recipe.toml import parse_toml
 from poise.runs import checkpoint, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
@@ -127,9 +128,12 @@ class Run:
         allow_user_code(recipe, self.trust_code)
         count = self.info["data"]["count"] or 0
         data_spec = DataSpec(self.shape, len(self.classes), num_samples=count, parts=self.parts)
-        game = build_game(recipe, data_spec, ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(recipe.seed))
-        allowed = state_tensors.non_finite_buffers(game)
+        cpu, game = ComputeSettings(torch.device("cpu"), "fp32"), None
         for candidate in checkpoint.valid_checkpoints(folder, self.skipped_checkpoints, self._fetch_tensors):
+            if game is None or self._may_have_changes(candidate):
+                recipe = self._recipe_of(candidate)
+                game = build_game(recipe, data_spec, cpu, RandomStreams(recipe.seed))
+            allowed = state_tensors.non_finite_buffers(game)
             try:
                 state_tensors.refuse_non_finite(candidate.tensors, allowed)
                 state_tensors.load_game_tensors(game, candidate.tensors)
@@ -140,6 +144,18 @@ class Run:
         if self.best and not self.skipped_checkpoints:
             cure = "only a run that is evaluated during training has one: [measure] in its recipe"
         raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
+
+    def _may_have_changes(self, candidate: checkpoint.Checkpoint) -> bool:
+        """Whether the checkpoint may be of another recipe than `recipe.toml`, because of the policy `advise`."""
+        return bool(candidate.state.get("changes") or self.info.get("changes"))
+
+    def _recipe_of(self, candidate: checkpoint.Checkpoint) -> Recipe:
+        """The recipe of a checkpoint."""
+        if not self._may_have_changes(candidate):
+            return self.recipe
+        core = parse_toml(str(candidate.state["recipe"]), str(candidate.path))
+        recipe = decode(with_free_fields(core, self.recipe))
+        return use_copies(recipe, self.folder.code, self.info.get("code", {}))
 
     def _fetch_tensors(self, path: Path) -> None:
         """Fetch the tensors of a checkpoint from the object store, if the run is in one."""

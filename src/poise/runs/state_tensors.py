@@ -76,6 +76,83 @@ def load_tensors(game: Game, metrics: StepMetrics, tensors: Mapping[str, Tensor]
     metrics.load_state_dict({name: series.to(device) for name, series in pending.items()})
 
 
+def network_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The weights and buffers of G, D and G's encoder in a collected state, as `build_game` takes them."""
+    roots = {"g": "game/g.net.", "d": "game/d.net.", "e": "game/g.encoder."}
+    return {name: _below(tensors, root) for name, root in roots.items()}
+
+
+WRAPPED = "net."
+"""The name under which a module that wraps a network holds it: packing, batch statistics, conditioning, heads."""
+
+
+def align_wrappers(game: Game, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A collected state of another game with the names that its networks' tensors have in this one.
+
+    A network that is wrapped in this game and not in the other, or the other way round, has another prefix. Of all
+    numbers of wrappers, that is chosen with which most tensors fit.
+    """
+    aligned = dict(tensors)
+    for side, player in game.players.items():
+        root, expected = f"game/{side}.net.", player.net.state_dict()
+        source = _below(tensors, root)
+
+        def fitting(count: int, source: dict[str, Tensor] = source, expected: dict[str, Tensor] = expected) -> int:
+            named = {_wrapped(name, count): tensor for name, tensor in source.items()}
+            return sum(name in expected and expected[name].shape == tensor.shape for name, tensor in named.items())
+
+        count = max((0, 1, -1, 2, -2, 3, -3), key=fitting)
+        for name, tensor in tensors.items():
+            weight = name.removeprefix(f"optimizer/{side}/").rpartition("/")[0]
+            if name.startswith(root):
+                del aligned[name]
+                aligned[root + _wrapped(name.removeprefix(root), count)] = tensor
+            elif name.startswith(f"optimizer/{side}/") and weight in source:
+                del aligned[name]
+                aligned[f"optimizer/{side}/{_wrapped(weight, count)}/{name.rpartition('/')[2]}"] = tensor
+    return aligned
+
+
+def _wrapped(name: str, count: int) -> str:
+    """The name of a tensor in `count` more wrappers, or in fewer if it is negative."""
+    return WRAPPED * count + name if count > 0 else name.removeprefix(WRAPPED * -count)
+
+
+@torch.no_grad()
+def load_matching_tensors(game: Game, metrics: StepMetrics, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Load what fits of a collected state, of a game with another recipe, into one that `build_game` has built.
+
+    It was built with the `network_tensors` of that state, so that tricks that are new start from these. What fits are
+    tensors of the same name, shape and type, and the optimiser's state for weights that fit.
+
+    Returns:
+        The names of the tricks that start anew, as a part of their state was not there.
+    """
+    state, saved = game.state_dict(), _below(tensors, "game/")
+    fits = {name for name in state.keys() & saved.keys() if not _differs(saved[name], state[name])}
+    for name in fits:
+        copy_tensor_(state[name], saved[name])
+    for side, player in game.players.items():
+        known = _below(tensors, f"optimizer/{side}/")
+        _restore_optimizer(player, _matching_state(player, known))
+    device = next(iter(game.players.values())).weights[0].device
+    pending = _below(tensors, "ledger/")
+    metrics.load_state_dict({name: series.to(device) for name, series in pending.items()})
+    roots = {name: f"tricks.{name}." for name in game.tricks}
+    return [name for name, root in roots.items() if any(key.startswith(root) for key in state.keys() - fits)]
+
+
+def _matching_state(player: Player, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The optimiser's state for those weights for which all of it is there."""
+    keys, found = _state_keys(player.optimizer), dict[str, Tensor]()
+    for name, weight in player.trainable_weights.items():
+        state = {key: tensors[f"{name}/{key}"] for key in keys if f"{name}/{key}" in tensors}
+        shaped = all(not tensor.dim() or not _differs(tensor, weight) for tensor in state.values())
+        if len(state) == len(keys) and shaped:
+            found |= {f"{name}/{key}": tensor for key, tensor in state.items()}
+    return found
+
+
 @torch.no_grad()
 def load_game_tensors(game: Game, tensors: Mapping[str, Tensor]) -> None:
     """Load what sampling needs: the game without its optimisers.

@@ -23,7 +23,7 @@ from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 NOT_FINITE = "not_finite"
 
-ROLLING_BACK: tuple[Policy, ...] = ("roll_back",)
+ROLLING_BACK: tuple[Policy, ...] = ("roll_back", "advise")
 """The policies of alarms after which the run returns to a checkpoint."""
 
 
@@ -33,11 +33,12 @@ class AlarmTriggered(Exception):
     Args:
         alarm: the alarm.
         stops: whether the run stops; otherwise it is rolled back.
+        advises: whether a change of the alarm's advice is tried then.
     """
 
-    def __init__(self, alarm: Alarm, *, stops: bool) -> None:
+    def __init__(self, alarm: Alarm, *, stops: bool, advises: bool = False) -> None:
         super().__init__(alarm.message)
-        self.alarm, self.stops = alarm, stops
+        self.alarm, self.stops, self.advises = alarm, stops, advises
 
 
 class AlarmHandler:
@@ -49,20 +50,24 @@ class AlarmHandler:
         first: the step from which the run is resumed. The monitor gets the metrics up to this step first, and the
             alarms that they raise are ignored.
         listener: notified of every alarm.
+        returned_to: the step to which the run has been rolled back last.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener, returned_to: int = 0
+    ) -> None:
         self.monitoring, self.folder, self.listener = recipe.monitor or MonitorConfig(), folder, listener
         self.alarms = JsonLinesFile(folder.alarms, listener.on_message)
         self.last_step, self.num_written = recipe.steps, 0
         self.counts: Counter[str] = Counter()
         """The number of alarms so far, by detector."""
         self.family = FAMILIES.get(str(recipe.objective.tag()))
-        self.monitor = self._monitor_at(first)
+        self.monitor = self._monitor_at(first, returned_to)
 
-    def _monitor_at(self, step: int) -> Monitor:
-        """A monitor that has heard the rows and measures up to and including `step`."""
+    def _monitor_at(self, step: int, returned_to: int) -> Monitor:
+        """A monitor that has heard the rows and measures up to and including `step`, after a roll-back."""
         monitor = Monitor(self.monitoring, self.family, max(MIN_RUN_LENGTH, self.last_step))
+        monitor.judge_from(returned_to)
         past = [(line["step"], stats_from_json(line)) for line in (self.folder.read_rows(step) if step else [])]
         measures = self.folder.read_measures(step) if step else []
         past += [(line["step"], measures_to_metrics(line)) for line in measures]
@@ -119,8 +124,8 @@ class AlarmHandler:
         self.listener.on_alarm(alarm)
         if policy == "keep":
             self._keep_checkpoint(alarm)
-        if policy in ("roll_back", "stop"):
-            raise AlarmTriggered(alarm, stops=policy == "stop")
+        if policy == "stop" or policy in ROLLING_BACK:
+            raise AlarmTriggered(alarm, stops=policy == "stop", advises=policy == "advise")
 
     def resume_at(self, num_alarms: int | None, first: int) -> None:
         """Delete the alarms that were raised after the checkpoint from which the run is resumed.
@@ -154,7 +159,7 @@ class AlarmHandler:
 
     def roll_back(self, step: int) -> None:
         """Go on as a run does that is resumed at `step`, whose rows and measures are those up to there."""
-        self.monitor = self._monitor_at(step)
+        self.monitor = self._monitor_at(step, step)
 
     @property
     def horizon(self) -> int | None:

@@ -28,6 +28,7 @@ class Follower:
         agreement: the communication with the other ranks.
         resume: whether to continue from the newest checkpoint in `folder`.
         initial: the weights that the players start from.
+        original: the recipe that the run was started with, if it has been changed since.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Follower:
         *,
         resume: bool,
         initial: InitialWeights | None = None,
+        original: Recipe | None = None,
     ) -> None:
         self.recipe, self.folder, self.signals, self.agreement = recipe, folder, signals, agreement
         tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
-        self.state = TrainState(recipe, compute, data, tensors, copies, agreement.ranks)
+        self.state = TrainState(recipe, compute, data, tensors, copies, agreement.ranks, original)
         if resume:
             self.state.resume(folder.saves)
         self.first = self.state.steps_done

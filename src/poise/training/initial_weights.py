@@ -15,14 +15,16 @@ from typing import NamedTuple
 import torch
 
 from poise.engine.game import Game
-from poise.engine.initial_weights import InitialTensors, match_tensors
+from poise.engine.initial_weights import (
+    NETWORK_NAMES,
+    InitialTensors,
+    describe_left,
+    match_tensors,
+    shortened,
+)
 from poise.errors import RecipeError
 from poise.recipe.init import InitConfig
 from poise.runs.run import Run
-from poise.training.run_info import NETWORK_NAMES
-
-MAX_LISTED = 10
-"""The largest number of tensors that are listed one by one."""
 
 
 class InitialWeights(NamedTuple):
@@ -103,15 +105,9 @@ def describe_initial_weights(initial: InitialWeights, game: Game) -> list[str]:
         share = sum(state[key].numel() for key in matches.taken) / max(1, size)
         averaged = " from its averaged weights" if name == "g" and initial.averaged else ""
         lines.append(f"{label}: {len(matches.taken):,} of {len(state):,} tensors ({share:.0%} of the values){averaged}")
-        left += [
-            f"{label}: {key} keeps its initial values: its shape is {list(state[key].shape)}, "
-            f"in that run {list(source[key].shape)}"
-            for key in matches.other_shape
-        ]
-        left += [f"{label}: {key} keeps its initial values: that run has no such tensor" for key in matches.missing]
+        left += describe_left(label, net, source, "that run")
     if not matrices:
         cure = "use the networks of that run: leave RECIPE out, or copy [network] from its recipe.toml"
         what = "no weight of a layer has the name and shape of one in this recipe's networks"
         raise RecipeError(what, where="init.from", found=initial.origin, cure=cure)
-    more = [f"and {len(left) - MAX_LISTED:,} more keep their initial values"] if len(left) > MAX_LISTED else []
-    return [*lines, *left[:MAX_LISTED], *more]
+    return [*lines, *shortened(left)]

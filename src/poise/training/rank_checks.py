@@ -6,6 +6,7 @@ from poise.core.ranks import Ranks
 from poise.errors import RecipeError
 from poise.recipe.model import Recipe
 from poise.utils.printing import count_noun
+from poise.watch.monitor import MonitorConfig
 
 
 def check_division(recipe: Recipe, ranks: Ranks, accumulate: int) -> None:
@@ -26,6 +27,19 @@ def check_division(recipe: Recipe, ranks: Ranks, accumulate: int) -> None:
             cure = f"choose --accumulate {min(divisors, key=lambda number: abs(number - accumulate))}, or {cure}"
         what = f"must be a multiple of {multiple} {' '.join(reasons)}"
         raise RecipeError(what, where="batch", found=str(recipe.batch), cure=cure)
+
+
+def check_advise(recipe: Recipe, ranks: Ranks) -> None:
+    """Refuse the policy `advise` on several ranks, as only rank 0 would know of the recipe that it changes.
+
+    Raises:
+        RecipeError: a detector has this policy.
+    """
+    names = [name for name, policy in (recipe.monitor or MonitorConfig()).policy.items() if policy == "advise"]
+    if names and ranks.size > 1:
+        cure = "use 'roll_back', or train on one rank"
+        what = f"the recipe of a run on {ranks.size} ranks can't be changed while it trains"
+        raise RecipeError(what, where=f"monitor.policy.{names[0]}", found="'advise'", cure=cure)
 
 
 def of_one_part(recipe: Recipe, ranks: Ranks, accumulate: int) -> Recipe:

@@ -14,8 +14,10 @@ from poise.data.domains import TwoDomains
 from poise.data.source import BadFile, SizedSource, Source
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
+from poise.engine.initial_weights import NETWORK_NAMES
 from poise.errors import DiskError
 from poise.recipe.model import Recipe
+from poise.runs.changes import Changes, changes_to_json, describe
 from poise.runs.code_copies import code_contents
 from poise.runs.folder import RunFolder
 from poise.training.alarms import AlarmHandler
@@ -28,7 +30,6 @@ from poise.utils.system import disk_errors
 from poise.watch.base import Alarm
 
 MAX_BAD_NOTES = 10
-NETWORK_NAMES = {"g": "G", "d": "D", "e": "encoder"}
 
 
 def parameter_counts(game: Game) -> dict[str, int]:
@@ -94,6 +95,7 @@ def closing_messages(
     *,
     translates: bool = False,
     labelled: bool = False,
+    changes: Changes = (),
 ) -> list[str]:
     """The messages after the last step: the best measure, where the samples are, and last how the run has ended.
 
@@ -104,6 +106,7 @@ def closing_messages(
         evaluator: knows its measures, if it has any.
         translates: whether G starts from images.
         labelled: whether such a G takes labels.
+        changes: the changes of the recipe that are in force.
     """
     summary, option = "", ""
     if evaluator is not None:
@@ -114,7 +117,9 @@ def closing_messages(
     if translates:
         label = " --label CLASS" if labelled else ""
         more = f"to translate images: poise translate {run} --data DIR --out DIR{label}{option}"
+    changed = "; ".join(f"{describe(one)} ({one.detector}, step {one.step:,})" for one in changes)
     return [
+        *([f"the recipe was changed on the advice of alarms: {changed}"] if changed else []),
         *([summary] if summary else []),
         f"samples: {grid}",
         more,
@@ -163,6 +168,8 @@ def run_json(
         "parameters": parameter_counts(state.game),
         **state.critic_info(),
     }
+    if state.changes:
+        info |= {"original": state.original.hash, "changes": changes_to_json(state.changes)}
     if state.num_rollbacks:
         info["setbacks"] = state.num_rollbacks
     if alarms:

@@ -17,14 +17,15 @@ from poise.data.source import DataSplits
 from poise.engine.batches import RealBatches, bind_latent, sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
-from poise.engine.initial_weights import InitialTensors
+from poise.engine.initial_weights import NETWORK_NAMES, InitialTensors, describe_left, shortened
 from poise.engine.reconstruction_step import reconstruction_step
 from poise.engine.step import alternate, make_move, simultaneous
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import CheckpointError, PoiseError, RecipeError
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, state_tensors
-from poise.runs.resume import choose_checkpoint, core_hash
+from poise.runs.changes import Changes, changes_from_json, changes_to_json
+from poise.runs.resume import changed_recipe, choose_checkpoint, core_hash, cores_of_stages, hash_of_core
 from poise.training.critics import make_critics
 from poise.training.diagnostics import Diagnostics
 from poise.user_code.loading import code_hash, short_error
@@ -73,12 +74,15 @@ class TrainState:
         initial: tensors that the networks start from, instead of their initial values.
         copies: the folder of the copies of frozen critics, if the run is resumed.
         ranks: the processes that train the run together.
+        original: the recipe that the run was started with, if it has been changed since (the policy `advise`).
 
     Attributes:
+        changes: the changes since then.
         critics: the frozen critics.
         steps_done: the number of steps done.
         seconds: the time that they took.
         num_rollbacks: how often the run has been rolled back.
+        returned_to: the step to which it was rolled back last; 0 if it never was.
         alarms: the number of lines of `alarms.jsonl` at the checkpoint that was restored; None if it is unknown.
     """
 
@@ -90,20 +94,23 @@ class TrainState:
         initial: InitialTensors | None = None,
         copies: Path | None = None,
         ranks: Ranks = ALONE,
+        original: Recipe | None = None,
     ) -> None:
+        self.original, self.changes = original or recipe, Changes()
         self.recipe, self.compute, self.data, self.initial, self.ranks = recipe, compute, data, initial, ranks
         self.monitoring = recipe.monitor or MonitorConfig()
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
         self.fingerprint = self.source.fingerprint
-        self.num_rollbacks = 0
+        self.num_rollbacks = self.returned_to = 0
         self.alarms: int | None = None
         self.critics = make_critics(recipe, data, compute.device, copies)
         self.initialize()
 
-    def initialize(self) -> None:
-        """Set the state before the first step."""
+    def initialize(self, initial: InitialTensors | None = None) -> None:
+        """Set the state before the first step, with the networks' tensors of the run's start or with `initial`."""
         spec, critics = self.source.spec(), self.critics.networks
-        self.game = build_game(self.recipe, spec, self.compute, self.streams, self.initial, critics)
+        initial = self.initial if initial is None else initial
+        self.game = build_game(self.recipe, spec, self.compute, self.streams, initial, critics)
         max_d_moves = max(1, self.game.tempo.max_moves.d)
         self.batches = RealBatches(self.source, self.compute.device, max_d_moves, mirror=self.recipe.mirrors_images)
         mirror = self.recipe.mirrors_images
@@ -129,21 +136,46 @@ class TrainState:
             CheckpointError, RecipeError: see `choose_checkpoint`.
         """
         restored, skipped = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore, self.critics.digests)
-        self.steps_done, self.seconds = restored.step, float(restored.state["seconds"])
-        self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
-        self.alarms = restored.state.get("alarms")
-        self._apply_lr_scale()
+        self.changes = changes_from_json(restored.state.get("changes", []))
+        self.returned_to = int(restored.state.get("returned_to", 0))
+        self._set_progress(restored)
         then, now = ({"ranks": 1, "accumulate": 1} | info for info in (restored.manifest, self.reproducibility_info()))
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
         notes = [f"skipped a damaged checkpoint: {reason}" for reason in skipped]
         return notes + ([f"the resumed run may not be exactly reproducible: {', '.join(changed)}"] if changed else [])
 
+    def _set_progress(self, restored: checkpoint.Checkpoint) -> None:
+        self.steps_done, self.seconds = restored.step, float(restored.state["seconds"])
+        self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
+        self.alarms = restored.state.get("alarms")
+        self._apply_lr_scale()
+
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         state_tensors.refuse_non_finite(saved.tensors, self.non_finite_buffers)
         state_tensors.load_tensors(self.game, self.step_metrics, saved.tensors)
 
-    def roll_back(self, saves: Path) -> None:
-        """Return to the newest checkpoint, or to the beginning, with lower learning rates.
+    def change(self, changes: Changes) -> None:
+        """Take the recipe with these changes, and set the state before its first step.
+
+        Raises:
+            RecipeError: this is no recipe, or its game can't be built; nothing is changed then but the game.
+        """
+        before = self.recipe, self.changes
+        self.recipe, self.changes = changed_recipe(self.original, changes), changes
+        try:
+            self.initialize()
+        except RecipeError:
+            self.recipe, self.changes = before
+            raise
+
+    def roll_back(self, saves: Path) -> list[str]:
+        """Return to the newest checkpoint, or to the beginning, with the recipe as it is now.
+
+        If the checkpoint was written with another recipe of this run, what fits is taken from it. The learning rates
+        are lower than before, unless this roll-back tries a change.
+
+        Returns:
+            Messages about what was not taken.
 
         Raises:
             CheckpointError: there is no valid checkpoint, and the beginning is unknown: a resumed run has not read the
@@ -151,16 +183,45 @@ class TrainState:
         """
         self.num_rollbacks += 1
         self.initialize()
+        left: list[str] = []
+
+        def restore(saved: checkpoint.Checkpoint) -> None:
+            if saved.manifest.get("core") in (None, core_hash(self.recipe)):
+                self._restore(saved)
+            else:
+                left.extend(self._take(saved))
+
+        stages = {hash_of_core(core) for core in cores_of_stages(self.original, self.changes)}
         try:
-            self.resume(saves)
+            restored, _ = choose_checkpoint(saves, self.recipe, self.fingerprint, restore, self.critics.digests, stages)
+            self._set_progress(restored)
         except CheckpointError:
             if self.recipe.init is not None and self.initial is None:
                 raise
+        self.returned_to = self.steps_done
+        return left
+
+    def _take(self, saved: checkpoint.Checkpoint) -> list[str]:
+        """Take from a checkpoint of another recipe what fits; returns what does not, in one message."""
+        state_tensors.refuse_non_finite(saved.tensors, self.non_finite_buffers)
+        tensors = state_tensors.align_wrappers(self.game, saved.tensors)
+        networks = state_tensors.network_tensors(tensors)
+        self.initialize(networks)
+        anew = state_tensors.load_matching_tensors(self.game, self.step_metrics, tensors)
+        nets = {"g": self.game.g.net, "e": self.game.g.encoder, "d": None if self.game.d is None else self.game.d.net}
+        left = [
+            message
+            for name, net in nets.items()
+            if net is not None
+            for message in describe_left(NETWORK_NAMES[name], net, networks[name], "the checkpoint")
+        ]
+        left = [*shortened(left), *(f"{name} starts anew" for name in anew)]
+        return [f"not taken from the checkpoint: {'; '.join(left)}"] if left else []
 
     @property
     def lr_scale(self) -> float:
-        """The factor of both players' learning rates."""
-        return self.monitoring.back_off**self.num_rollbacks
+        """The factor of both players' learning rates; a roll-back that tries a change does not lower it."""
+        return self.monitoring.back_off ** (self.num_rollbacks - sum(bool(one.options) for one in self.changes))
 
     def _apply_lr_scale(self) -> None:
         for player in self.game.players.values():
@@ -227,6 +288,10 @@ class TrainState:
             **self.reproducibility_info(),
         }
         state = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
+        if self.num_rollbacks:
+            state["returned_to"] = self.returned_to
+        if self.changes:
+            state |= {"original": self.original.core, "changes": changes_to_json(self.changes)}
         return state_tensors.collect_tensors(self.game, self.step_metrics), state, manifest
 
     def critic_info(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from poise.recipe.model import Recipe, differences
 from poise.runs.code_copies import substitute_missing
 from poise.runs.folder import RunFolder, Stamp, unused_name
 from poise.runs.reload import moved_note, reload_data
+from poise.runs.resume import KEEP, find_stage
 from poise.runs.run import Run
 from poise.training.agreement import Agreement
 from poise.training.follower import Follower
@@ -27,7 +28,7 @@ from poise.training.initial_weights import read_initial_weights
 from poise.training.listener import NullListener, ProgressListener, SafeListener
 from poise.training.machine_checks import check_same_data, check_same_start, check_shared_folder
 from poise.training.output_ranges import check_output_ranges
-from poise.training.rank_checks import check_division, division_note, of_one_part
+from poise.training.rank_checks import check_advise, check_division, division_note, of_one_part
 from poise.training.signals import Signals
 from poise.training.state import check_single_sample_batch
 from poise.training.trackers.choose import check_trackers
@@ -181,13 +182,16 @@ def _prepare(
     compute = choose_compute(start.device, start.precision, recipe, accumulate)
     check_compatibility(recipe).raise_first()
     check_division(recipe, ranks, accumulate)
+    check_advise(recipe, ranks)
     check_trackers(recipe.log.to)
     notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
     resume = resume and not folder.start_over
-    initial = None
+    initial, original = None, None
     if resume:
-        recipe = _with_known_checksum(folder, recipe)
-        notes += _check_same_recipe(folder, recipe)
+        stage = find_stage(folder, _with_known_checksum(folder, recipe))
+        recipe, original = stage.recipe, stage.original
+        notes += _check_same_recipe(folder, recipe, stage.known)
+        check_division(recipe, ranks, accumulate)
     elif recipe.init is not None:
         initial = read_initial_weights(recipe.init, trust_code=start.trust_code)
         recipe = recipe.model_copy(update={"init": initial.init})
@@ -215,10 +219,22 @@ def _prepare(
     with agreement.leader_first():  # which may train a classifier of the data, for the cache
         if ranks.leads:
             run: Trainer | Follower = Trainer(
-                recipe, folder, compute, data, notes, listener, signals, agreement, resume=resume, initial=initial
+                recipe,
+                folder,
+                compute,
+                data,
+                notes,
+                listener,
+                signals,
+                agreement,
+                resume=resume,
+                initial=initial,
+                original=original,
             )
         else:
-            run = Follower(recipe, folder, compute, data, signals, agreement, resume=resume, initial=initial)
+            run = Follower(
+                recipe, folder, compute, data, signals, agreement, resume=resume, initial=initial, original=original
+            )
     if run.first > recipe.steps:
         cure = f"set it to {run.first} or more"
         what = f"the run has already done {count_noun(run.first, 'step')}"
@@ -261,17 +277,19 @@ def _with_known_checksum(folder: RunFolder, new: Recipe) -> Recipe:
     return new
 
 
-def _check_same_recipe(folder: RunFolder, new: Recipe) -> list[str]:
-    """Refuse changes that a resumed run does not allow; returns notes on allowed changes that affect earlier steps."""
+def _check_same_recipe(folder: RunFolder, new: Recipe, known: Collection[str] = ()) -> list[str]:
+    """Refuse changes that a resumed run does not allow; returns notes on allowed changes that affect earlier steps.
+
+    `known` has the cores of all recipes that the run has had, if it has changed its recipe (`find_stage`).
+    """
     try:
         old = folder.parse_recipe(decode)
     except CheckpointError as error:
         return [f"{error.where}: {error.what}: it is written anew, and the checkpoints are checked instead"]
     changed = differences(old, new)
-    if changed:
-        cure = "undo the change, or start a new run"
+    if changed and old.core not in known:
         found = f"different values of {', '.join(changed)}"
-        raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
+        raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=KEEP)
     notes = moved_note(old.data, new.data)
     if old.steps != new.steps and 'over = "progress"' in new.to_toml():
         lengths = f"{count_noun(old.steps, 'step')} before, {new.steps:,} now"

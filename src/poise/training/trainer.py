@@ -17,8 +17,10 @@ from poise.core.types import Side
 from poise.data.source import DataSplits
 from poise.engine.compute import ComputeSettings
 from poise.errors import DiskError, Diverged, Stopped
+from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint
+from poise.runs.changes import in_force
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS
 from poise.runs.run import Run
@@ -31,11 +33,13 @@ from poise.training.evaluation import PeriodicEvaluator
 from poise.training.frames import FrameClock, FrameDrawer, has_frames
 from poise.training.initial_weights import InitialWeights, describe_initial_weights
 from poise.training.listener import ProgressListener
+from poise.training.rank_checks import check_division
 from poise.training.recorder import Recorder, SampleGrids
 from poise.training.signals import SignalReceived, Signals
 from poise.training.state import TrainState
 from poise.training.stopwatch import Stopwatch
 from poise.training.trackers.choose import TRACKERS
+from poise.training.trials import begin_trial
 from poise.utils.files import write_json, write_text
 from poise.utils.printing import count_noun
 from poise.utils.progress import reporting
@@ -56,6 +60,7 @@ class Trainer:
         agreement: the communication with the other ranks, which this one leads.
         resume: whether to continue from the newest checkpoint in `folder`.
         initial: the weights that the players start from.
+        original: the recipe that the run was started with, if it has been changed on the advice of alarms.
     """
 
     def __init__(
@@ -71,18 +76,21 @@ class Trainer:
         *,
         resume: bool,
         initial: InitialWeights | None = None,
+        original: Recipe | None = None,
     ) -> None:
-        self.recipe, self.folder, self.data = recipe, folder, data
+        self.folder, self.data = folder, data
         self.agreement = agreement
         self.listener, self.signals, self.notes = listener, signals, list(notes)
         tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
-        self.state = TrainState(recipe, compute, data, tensors, copies, self.agreement.ranks)
+        self.state = TrainState(recipe, compute, data, tensors, copies, self.agreement.ranks, original)
         if initial is not None:
             self.notes += describe_initial_weights(initial, self.state.game)
         self.notes += self.state.critics.notes
         if resume:
             self.notes += self.state.resume(folder.saves)
         self.first = self.state.steps_done
+        self._written: Recipe | None = None
+        """The recipe that is in `recipe.toml`, once this process has written it."""
         trackers = [TRACKERS[name]() for name in recipe.log.to]
         self.recorder = Recorder(folder, self.first, listener.on_message, trackers, recipe.canonical())
         self.frames: FrameDrawer | None = None
@@ -91,7 +99,7 @@ class Trainer:
             self.evaluator = PeriodicEvaluator(
                 recipe, data, folder, self.first, compute.device, listener.on_message, signals.interrupt
             )
-        self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener)
+        self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener, self.state.returned_to)
         logs = [self.recorder.rows, self.alarm_handler.alarms, *([self.evaluator.lines] if self.evaluator else [])]
         self.checkpoints = CheckpointWriter(
             folder, self.state, self.alarm_handler, logs, partial(self._write_info, "running")
@@ -140,7 +148,13 @@ class Trainer:
             translates = self.recipe.network.direction is not None and len(self.data.train.shape) == 3
             labelled = self.recipe.labels.g is not None
             for message in run_info.closing_messages(
-                self.folder, self.done, self.alarm_handler, self.evaluator, translates=translates, labelled=labelled
+                self.folder,
+                self.done,
+                self.alarm_handler,
+                self.evaluator,
+                translates=translates,
+                labelled=labelled,
+                changes=in_force(self.state.changes),
             ):
                 self.listener.on_message(message)
         except (Stopped, SignalReceived, KeyboardInterrupt):
@@ -164,6 +178,11 @@ class Trainer:
             except DiskError:
                 if not remaining:
                     raise
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with the changes that the run has made on the advice of alarms."""
+        return self.state.recipe
 
     @property
     def done(self) -> int:
@@ -300,7 +319,7 @@ class Trainer:
         return True
 
     def _roll_back(self, triggered: AlarmTriggered) -> None:
-        """Return to the last checkpoint from before the sign began, with lower learning rates.
+        """Return to the last checkpoint from before the sign began, with lower learning rates or a changed recipe.
 
         If all are later, it is the oldest one; if there are none, the beginning. Later checkpoints are deleted first,
         so that the other ranks, and a run that is resumed after a crash, start from the same one.
@@ -316,12 +335,15 @@ class Trainer:
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
         sound = self.alarm_handler.last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
-        checkpoint.return_to(self.folder.saves, sound, best, partial(due.saves, self.recipe))
+        step = checkpoint.return_to(self.folder.saves, sound, best, partial(due.saves, self.recipe))
+        trial = begin_trial(self.state, alarm, step, self._check) if triggered.advises else None
         self.agreement.on(ROLL_BACK)
-        self.state.roll_back(self.folder.saves)
+        left = self.state.roll_back(self.folder.saves)
         self.agreement.on()
         self.state.share()
         self.stopwatch.count_from(self.done)
+        if trial is not None:
+            self._use_changed_recipe()
         self.recorder.roll_back(self.done)
         self.alarm_handler.roll_back(self.done)
         if self.evaluator is not None:
@@ -329,12 +351,33 @@ class Trainer:
             checkpoint.delete_after(self.folder.best, self.done)
         count = f"roll-back {self.state.num_rollbacks} of {max_rollbacks}"
         place = run_info.describe_return(self.done, alarm, sound)
-        self.listener.on_message(f"{place} ({count}); learning rates are multiplied by {self.state.lr_scale:g}")
+        rates = f"learning rates are multiplied by {self.state.lr_scale:g}"
+        tried = [rates] if trial is None else [*trial.messages, *([rates] if trial.lowers else [])]
+        for message in [*(trial.skipped if trial else []), f"{place} ({count}); {'; '.join(tried)}", *left]:
+            self.listener.on_message(message)
+
+    def _check(self, recipe: Recipe) -> None:
+        """Refuse a recipe with which the run can't be continued.
+
+        Raises:
+            RecipeError: it does not fit together, or not to the data.
+        """
+        source, state = self.data.train, self.state
+        check_compatibility(recipe, source.shape, len(source.classes), source.parts).raise_first()
+        check_division(recipe, state.ranks, state.compute.accumulate)
+
+    def _use_changed_recipe(self) -> None:
+        """Let the surroundings of the training state follow its recipe; the folder does with the next checkpoint."""
+        self.recorder.run = self.recorder.run._replace(config=self.recipe.canonical())
+        if self.evaluator is not None:
+            self.evaluator.recipe = self.recipe
+        if self.frames is not None:
+            state = self.state
+            self.frames = FrameDrawer(self.recipe, state.source, state.sampling_latent, state.streams)
 
     def _open(self) -> None:
         """Start to write to the run folder, after all checks have passed."""
         self.folder.clean_up(start_over=self.folder.start_over)
-        write_text(self.folder.recipe, self.recipe.to_toml())
         self._write_info("running")
         run_info.copy_user_code(self.recipe, self.folder)
         self.state.critics.write_copies(self.folder.critics)
@@ -361,7 +404,10 @@ class Trainer:
         )
 
     def _write_info(self, run_state: str) -> None:
-        """Write `run.json`."""
+        """Write `run.json`, and before it `recipe.toml` if there is a first or a new checkpoint of a changed recipe."""
+        if self._written is not self.recipe and run_state in ("running", "done"):
+            write_text(self.folder.recipe, self.recipe.to_toml())
+            self._written = self.recipe
         best = None if self.evaluator is None else self.evaluator.best_info()
         info = run_info.run_json(self.state, run_state, self.stopwatch.seconds, self.alarm_handler.counts, best)
         write_json(self.folder.info, info)

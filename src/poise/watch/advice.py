@@ -6,8 +6,13 @@ Every `--set` in a piece of advice must be valid for the recipe of the run. The 
 
 from __future__ import annotations
 
+import re
+
 from poise.watch.base import Family
 from poise.watch.history import MetricHistory
+
+OPTION = re.compile(r"(\s*)--set (?:'([^']*)'|(\S+?))(?=[,;.)]*(?:\s|$))")
+"""One `--set`, what separates it from the text before, and its argument with or without quotes."""
 
 CLIPPING = "--set 'tricks+=[{kind=\"gradient_clipping\"}]'"
 
@@ -47,3 +52,21 @@ def weaken_kl(name: str) -> str:
         return "lower the weight of the KL term: --set tricks.posterior_kl.weight=0.001"
     first = f"raise the weight of the KL term from 0, --set 'objective.beta={ramp}'"
     return f"{first}, or weight the reconstruction more, --set objective.sigma=0.2"
+
+
+def changes_in(advice: str) -> list[tuple[str, ...]]:
+    """The changes that a piece of advice names, each as the arguments of its `--set` options.
+
+    Options that stand side by side are one change, others are separate ones:
+    `lower both: --set optimizer.g.lr=5e-5 --set optimizer.d.lr=5e-5; or --set tempo.d=2` names two.
+    """
+    changes: list[tuple[str, ...]] = []
+    end = -1
+    for found in OPTION.finditer(advice):
+        option = found[2] if found[2] is not None else found[3]
+        if found.start() == end:
+            changes[-1] += (option,)
+        else:
+            changes.append((option,))
+        end = found.end()
+    return changes

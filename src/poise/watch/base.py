@@ -9,16 +9,17 @@ from typing import Literal, NamedTuple, get_args
 from poise.watch.history import MetricHistory, WindowLength
 
 Level = Literal["note", "warning", "failure"]
-Policy = Literal["off", "note", "warn", "keep", "roll_back", "stop"]
+Policy = Literal["off", "note", "warn", "keep", "roll_back", "advise", "stop"]
 """What an alarm leads to: `off` disables the detector, `note` and `warn` log the alarm, `keep` also keeps the weights
-from before it, `roll_back` returns to a checkpoint from before the sign with lower learning rates, `stop` ends the
-run."""
+from before it, `roll_back` returns to a checkpoint from before the sign with lower learning rates, `advise` with a
+change that the advice names, `stop` ends the run."""
 
 LEVELS: dict[Policy, Level] = {
     "note": "note",
     "warn": "warning",
     "keep": "warning",
     "roll_back": "failure",
+    "advise": "failure",
     "stop": "failure",
 }
 """The level of the alarms of each policy."""

@@ -57,7 +57,8 @@ class MonitorConfig(Config):
     """The table `[monitor]` of a recipe: deviations from the defaults.
 
     `policy`, `threshold` and `window` (in steps) are keyed by the detector's name. `roll_backs` is how many times a run
-    may return to an earlier checkpoint before it ends, and both learning rates are multiplied by `back_off` each time.
+    may return to an earlier checkpoint before it ends, and both learning rates are multiplied by `back_off` each
+    time, unless a change of the recipe is tried instead (policy `advise`).
     """
 
     policy: dict[str, Policy] = Field(default_factory=dict)
@@ -116,6 +117,7 @@ class Monitor:
         self.history = MetricHistory(length)
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
+        self._judged_from = 0
         self._active: dict[str, int] = {}  # the last step with the sign, until it is absent for a window
         self._reported: set[str] = set()  # those of the active detectors that have raised an alarm for it
         self._raised: dict[str, Alarm] = {}  # the last alarm of each detector
@@ -162,7 +164,8 @@ class Monitor:
 
     def open_alarms(self) -> list[Alarm]:
         """The alarms whose condition still held in the last rows examined, in the order in which they were raised."""
-        return [self._raised[name] for name, last in self._active.items() if last == self.history.step]
+        open_now = [name for name, last in self._active.items() if last == self.history.step]
+        return [self._raised[name] for name in open_now if name in self._raised]
 
     def roll_back(self, step: int) -> None:
         """Delete the rows after `step`, to which the run has returned."""
@@ -171,6 +174,14 @@ class Monitor:
         self._active = {name: last for name, last in self._active.items() if last <= step}
         self._raised = {name: alarm for name, alarm in self._raised.items() if alarm.step <= step}
         self._reported &= self._active.keys() & self._raised.keys()
+
+    def judge_from(self, step: int) -> None:
+        """Raise no alarm after `step` about a window that began before it.
+
+        For a run that has returned to this step with lower learning rates or another recipe, which would otherwise be
+        judged by rows from before the change.
+        """
+        self._judged_from = step
 
     def longest_window(self, names: Collection[str]) -> int | None:
         """The number of steps of the longest window of those of these detectors that run; None if none of them does."""
@@ -206,6 +217,8 @@ class Monitor:
         detection = found if isinstance(found, Detection) else Detection(found)
         level, advice = LEVELS[self.config.policy_of(name)], detection.advice or detector.advice
         since = detection.since if detection.since is not None else step - self._window_steps(detector, length)
+        if detection.since is None and since < self._judged_from < step:
+            return None
         alarm = Alarm(step, name, level, detection.message, advice, detector.tip, max(0, since))
         self._raised[name] = alarm
         self._reported.add(name)
