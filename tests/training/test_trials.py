@@ -84,7 +84,7 @@ def with_options(recipe: Recipe, *options: str) -> Recipe:
 
 # ---- the rules -------------------------------------------------------------------------------------------
 
-BACK = "back to step 6, the last checkpoint from before gradient_long began after step 8"
+BACK = "back to step 6, as gradient_long began after step 8"
 
 
 def test_the_first_change_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,8 +190,8 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 def returning_to(return_to: Callable[..., int], before: list[dict[str, torch.Tensor]]) -> Callable[..., int]:
     """`return_to`, which also appends the tensors of the checkpoint."""
 
-    def returned(place: Path, *args: Any) -> int:
-        step = return_to(place, *args)
+    def returned(place: Path, *args: Any, **options: Any) -> int:
+        step = return_to(place, *args, **options)
         before.append(dict(checkpoint.read(place / f"step-{step:08d}").tensors))
         return step
 

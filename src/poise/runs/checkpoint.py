@@ -267,10 +267,17 @@ def may_have_changes(saves: Path) -> bool:
     return False
 
 
-def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callable[[int], bool] = any_step) -> int:
+def return_to(
+    saves: Path,
+    sound: int,
+    best: Path | None = None,
+    is_due: Callable[[int], bool] = any_step,
+    *,
+    knows_beginning: bool = False,
+) -> int:
     """Make the newest checkpoint that is not later than step `sound` the newest of all, by deleting the later ones.
 
-    If all are later, it is the oldest one; if there are none, nothing is done.
+    If all are later, it is the oldest one. If `sound` is 0, the run was never sound, and all are deleted.
 
     Args:
         saves: the folder of the checkpoints.
@@ -278,19 +285,22 @@ def return_to(saves: Path, sound: int, best: Path | None = None, is_due: Callabl
         best: a folder of further checkpoints. One of them is copied to `saves` if it is the one.
         is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
             stopped, are not chosen, as long as there are any, so that it goes on like one that was never stopped.
+        knows_beginning: whether the run can start anew; otherwise no run was never sound.
 
     Returns:
-        Its step; 0 if there are none.
+        Its step; 0 for the beginning of the run.
 
     Raises:
         DiskError: the copy can't be written, or a later checkpoint not be deleted.
     """
     saved = valid_steps(saves)
     valid = ({} if best is None else valid_steps(best)) | {step: saved[step] for step in saved if is_due(step)} or saved
+    if knows_beginning and sound == 0:
+        valid = {0: saves}
     if not valid:
         return 0
     step = max((step for step in valid if step <= sound), default=min(valid))
-    if valid[step].parent != saves:
+    if step and valid[step].parent != saves:
         with disk_errors(saves):
             copy(valid[step], saves)
     delete_after(saves, step)

@@ -139,8 +139,8 @@ def describe_return(step: int, alarm: Alarm, sound: int) -> str:
         return f"back to step {step:,}"
     began = f"{alarm.detector} began after step {sound:,}"
     if step > sound:
-        return f"back to step {step:,}, the oldest checkpoint, as there is none from before {began}"
-    return f"back to step {step:,}, the last checkpoint from before {began}"
+        return f"back to step {step:,}, the oldest checkpoint; {began}, and there is no earlier one"
+    return f"back to step {step:,}, as {began}"
 
 
 def run_json(

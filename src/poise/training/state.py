@@ -196,7 +196,7 @@ class TrainState:
             restored, _ = choose_checkpoint(saves, self.recipe, self.fingerprint, restore, self.critics.digests, stages)
             self._set_progress(restored)
         except CheckpointError:
-            if self.recipe.init is not None and self.initial is None:
+            if not self.knows_beginning:
                 raise
         self.returned_to = self.steps_done
         return left
@@ -217,6 +217,11 @@ class TrainState:
         ]
         left = [*shortened(left), *(f"{name} starts anew" for name in anew)]
         return [f"not taken from the checkpoint: {'; '.join(left)}"] if left else []
+
+    @property
+    def knows_beginning(self) -> bool:
+        """Whether the state before the first step is known; a resumed run has not read the weights of `[init]`."""
+        return self.recipe.init is None or self.initial is not None
 
     @property
     def lr_scale(self) -> float:

@@ -321,8 +321,9 @@ class Trainer:
     def _roll_back(self, triggered: AlarmTriggered) -> None:
         """Return to the last checkpoint from before the sign began, with lower learning rates or a changed recipe.
 
-        If all are later, it is the oldest one; if there are none, the beginning. Later checkpoints are deleted first,
-        so that the other ranks, and a run that is resumed after a crash, start from the same one.
+        If all are later, it is the oldest one; if there are none, or the sign was there from the first row on, it is
+        the beginning. Later checkpoints are deleted first, so that the other ranks, and a run that is resumed after a
+        crash, start from the same one.
 
         Raises:
             Diverged: the run has been rolled back too often, or the alarm stops it.
@@ -335,7 +336,8 @@ class Trainer:
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
         sound = self.alarm_handler.last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
-        step = checkpoint.return_to(self.folder.saves, sound, best, partial(due.saves, self.recipe))
+        is_due, knows_beginning = partial(due.saves, self.recipe), self.state.knows_beginning
+        step = checkpoint.return_to(self.folder.saves, sound, best, is_due, knows_beginning=knows_beginning)
         trial = begin_trial(self.state, alarm, step, self._check) if triggered.advises else None
         self.agreement.on(ROLL_BACK)
         left = self.state.roll_back(self.folder.saves)
