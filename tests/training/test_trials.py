@@ -32,6 +32,7 @@ from training.test_roll_back import said, same_run, watched
 
 LOWER, CLIP = "optimizer.d.lr=5e-5", 'tricks+=[{kind="gradient_clipping"}]'
 PACK = 'tricks+=[{kind="packing", samples=2}]'
+AVERAGE, NOISE = 'tricks+=[{kind="averaged_weights"}]', 'tricks+=[{kind="instance_noise", sigma=0.5}]'
 SIGNS = {"gradient_long": ("d/grad_norm", 1000.0, 1.0), "collapse": ("g/diversity", 0.01, 1.0)}
 
 
@@ -217,6 +218,21 @@ def test_a_change_that_the_recipe_refuses_is_skipped(tmp_path: Path, monkeypatch
     ]
 
 
+def test_a_change_is_tried_only_if_it_makes_a_difference_and_its_warnings_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe has this tempo, in which the advice leaves out defaults; R1 warns of batch norm in D."""
+    listener = Listener()
+    plant(monkeypatch, {"gradient_long": lambda state: state.num_rollbacks == 0 and state.steps_done > 3})
+    same, penalty = 'tempo={kind="ratio", d=2}', 'tricks+=[{kind="r1", gamma=1.0}]'
+    monkeypatch.setattr("poise.training.trials.changes_in", lambda _: [(same,), (penalty,)])
+    train(with_options(advised(), "tricks=[]"), tmp_path / "run", listener=listener)
+    assert [message for message in listener.output if "is not tried" in message] == [
+        f"{same}, which gradient_long advises, is not tried: the recipe has this already, or more of it"
+    ]
+    assert sum(message.startswith("tricks.0: 'r1' penalises") for message in listener.output) == 1
+
+
 def test_new_averages_start_from_the_weights_of_the_checkpoint(tmp_path: Path) -> None:
     """Not from the initial ones of the game that is built anew."""
     config = with_options(ring(12), "tricks.averaged_weights=none", "log.saves=6")
@@ -266,6 +282,13 @@ def test_several_ranks_refuse_the_policy() -> None:
         ({"tricks": [{"kind": "r1", "gamma": 1.0}]}, ("tricks.r1.gamma=5.0",), ("tricks.r1.gamma=5.0",)),
         ({"tricks": [{"kind": "r1", "gamma": 10.0}]}, ("tricks.r1.gamma=5.0",), None),
         ({"tricks": []}, ("tricks.r1.gamma=5.0",), None),
+        ({"tempo": {"kind": "ratio", "d": 5}}, ('tempo={kind="ratio", d=2}',), None),
+        ({"tempo": {"kind": "simultaneous"}}, ('tempo={kind="ratio", d=2}',), ('tempo={kind="ratio", d=2}',)),
+        ({"objective": {"sigma": 0.1}}, ("objective.sigma=0.2",), None),
+        ({"tricks": [{"kind": "packing", "samples": 2}]}, (PACK,), None),
+        ({"tricks": [{"kind": "averaged_weights", "half_life": 9.0}]}, (AVERAGE, "x=1"), ("x=1",)),
+        ({"tricks": [{"kind": "instance_noise", "sigma": 0.1}]}, (NOISE,), (NOISE,)),
+        ({"tricks": [{"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.5}}]}, (NOISE,), (NOISE,)),
     ],
 )
 def test_options_that_advance(before: dict[str, Any], options: tuple[str, ...], useful: tuple[str, ...] | None) -> None:

@@ -332,12 +332,13 @@ class Trainer:
         alarm, max_rollbacks = triggered.alarm, self.alarm_handler.monitoring.roll_backs
         where = f"{alarm.detector} at step {alarm.step:,}"
         if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
-            after = "" if triggered.stops else f" after {count_noun(self.state.num_rollbacks, 'roll-back')}"
+            after = "" if triggered.stops else f", after {count_noun(self.state.num_rollbacks, 'roll-back')}"
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
         sound = self.alarm_handler.last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
         is_due, knows_beginning = partial(due.saves, self.recipe), self.state.knows_beginning
         step = checkpoint.return_to(self.folder.saves, sound, best, is_due, knows_beginning=knows_beginning)
+        before = self.recipe
         trial = begin_trial(self.state, alarm, step, self._check) if triggered.advises else None
         self.agreement.on(ROLL_BACK)
         left = self.state.roll_back(self.folder.saves)
@@ -346,6 +347,7 @@ class Trainer:
         self.stopwatch.count_from(self.done)
         if trial is not None:
             self._use_changed_recipe()
+            left += [warning for warning in self._check(self.recipe) if warning not in self._check(before)]
         self.recorder.roll_back(self.done)
         self.alarm_handler.roll_back(self.done)
         if self.evaluator is not None:
@@ -358,15 +360,17 @@ class Trainer:
         for message in [*(trial.skipped if trial else []), f"{place} ({count}); {'; '.join(tried)}", *left]:
             self.listener.on_message(message)
 
-    def _check(self, recipe: Recipe) -> None:
-        """Refuse a recipe with which the run can't be continued.
+    def _check(self, recipe: Recipe) -> list[str]:
+        """Refuse a recipe with which the run can't be continued; returns the warnings about others.
 
         Raises:
             RecipeError: it does not fit together, or not to the data.
         """
         source, state = self.data.train, self.state
-        check_compatibility(recipe, source.shape, len(source.classes), source.parts).raise_first()
+        findings = check_compatibility(recipe, source.shape, len(source.classes), source.parts)
+        findings.raise_first()
         check_division(recipe, state.ranks, state.compute.accumulate)
+        return [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
 
     def _use_changed_recipe(self) -> None:
         """Let the surroundings of the training state follow its recipe; the folder does with the next checkpoint."""

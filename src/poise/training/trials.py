@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from poise.errors import RecipeError
@@ -14,6 +15,12 @@ from poise.runs.resume import changed_recipe
 from poise.training.state import TrainState
 from poise.watch.advice import changes_in
 from poise.watch.base import Alarm
+
+ALREADY = "the recipe has this already, or more of it"
+
+RISING = ("*.gamma", "tempo.d")
+FALLING = ("*.lr", "objective.sigma")
+"""The paths of the numbers that advice raises, and of those that it lowers."""
 
 
 class Trial(NamedTuple):
@@ -30,7 +37,7 @@ class Trial(NamedTuple):
     lowers: bool
 
 
-def begin_trial(state: TrainState, alarm: Alarm, step: int, check: Callable[[Recipe], None]) -> Trial:
+def begin_trial(state: TrainState, alarm: Alarm, step: int, check: Callable[[Recipe], object]) -> Trial:
     """Give a training state the recipe with the first change of an alarm's advice that its detector has not tried.
 
     The change that the detector made before is taken back. If no change is left, this is all that is done.
@@ -52,7 +59,10 @@ def begin_trial(state: TrainState, alarm: Alarm, step: int, check: Callable[[Rec
             if useful in tried:
                 continue
             change = Change(step, name, useful)
-            check(changed_recipe(state.original, (*state.changes, change)))
+            changed = changed_recipe(state.original, (*state.changes, change))
+            if changed == changed_recipe(state.original, without):  # an option spelled out what is the default
+                raise RecipeError(ALREADY)
+            check(changed)
             state.change((*state.changes, change))
         except RecipeError as error:
             skipped.append(f"{' and '.join(options)}, which {name} advises, is not tried: {error}")
@@ -72,7 +82,8 @@ def begin_trial(state: TrainState, alarm: Alarm, step: int, check: Callable[[Rec
 def useful_options(table: Table, options: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the options of a change that advance on a recipe's table.
 
-    Advice lowers learning rates and raises the weights gamma of penalties, to values that a recipe may have passed.
+    Advice sets numbers to values that a recipe may have passed (`RISING`, `FALLING`), and adds tricks that a recipe may
+    have. Such a trick is added only if one of its options is larger, or is not a single number in the recipe.
 
     Raises:
         RecipeError: an option can't be applied, or none of them advances.
@@ -83,15 +94,31 @@ def useful_options(table: Table, options: tuple[str, ...]) -> tuple[str, ...]:
         set_value(after, option)
         old, new = dotted_fields(table), dotted_fields(after)
         changed = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
-        if changed and not any(_goes_back(path, old.get(path), new.get(path)) for path in changed):
+        goes_back = any(_goes_back(path, old.get(path), new.get(path)) for path in changed)
+        if changed and not goes_back and not _adds_nothing(table.get("tricks", []), after.get("tricks", [])):
             useful.append(option)
     if not useful:
-        raise RecipeError("the recipe has this already, or more of it")
+        raise RecipeError(ALREADY)
     return tuple(useful)
 
 
 def _goes_back(path: str, old: object, new: object) -> bool:
-    """Whether a learning rate is raised, or the weight of a penalty lowered."""
+    """Whether a number that advice raises is lowered, or the other way round."""
     if not isinstance(old, int | float) or not isinstance(new, int | float):
         return False
-    return (path.endswith(".lr") and new > old) or (path.endswith(".gamma") and new < old)
+    up, down = (any(fnmatchcase(path, pattern) for pattern in patterns) for patterns in (RISING, FALLING))
+    return (up and new < old) or (down and new > old)
+
+
+def _adds_nothing(before: list[Table], after: list[Table]) -> bool:
+    """Whether tricks are added, and each is there already with options at least as large."""
+    added = after[len(before) :]
+    return bool(added) and all(any(_covers(old, new) for old in before) for new in added)
+
+
+def _covers(old: Table, new: Table) -> bool:
+    """Whether a trick has the same kind as another one, and for each of its options a number at least as large."""
+    numbers = {name: value for name, value in new.items() if name != "kind"}
+    return old["kind"] == new["kind"] and all(
+        isinstance(old.get(name), int | float) and old[name] >= value for name, value in numbers.items()
+    )
