@@ -67,6 +67,12 @@ def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
     assert "40,000      0  d_at_zero" in poise("watch", path).out
 
 
+def test_what_set_means_for_other_trainers(poise: Any, won: Path) -> None:
+    hint = "--set is an option of poise train; make the same change in your trainer. poise tips T11 explains T11"
+    assert poise("watch", csv(won.parent, 0.001)).out.splitlines()[-1] == hint
+    assert hint not in poise("watch", won).out
+
+
 def test_json(poise: Any, won: Path, sound: Path) -> None:
     found = watch_json(poise, csv(won.parent, 0.001))
     assert list(found) == ["rows", "alarms", "columns", "family", "notes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -379,6 +380,22 @@ def test_a_first_row_without_a_known_name_warns_once(numbers: dict[str, float], 
 def test_a_first_row_with_a_known_name_does_not_warn(numbers: dict[str, float]) -> None:
     monitor = Monitor()
     assert monitor.hear(1, numbers) == monitor.hear(2, {"mine": 1.0}) == []
+
+
+def test_steps_that_decrease_warn_once() -> None:
+    """As those of a loop that counts them within each epoch."""
+    monitor = Monitor(family="logistic")
+    with pytest.warns(UserWarning, match="step 0 comes after step 99: count steps over the whole run") as caught:
+        for _ in range(3):
+            for step in range(100):
+                monitor.hear(step, {"d/adversarial": 0.005})
+    assert len(caught) == 1
+
+
+def test_steps_are_whole_numbers_in_alarms() -> None:
+    monitor = Monitor(family="logistic")
+    alarms = [alarm for step in np.arange(400) for alarm in monitor.hear(step, {"d/adversarial": np.float32(0.005)})]
+    assert [json.loads(json.dumps(alarm._asdict()))["step"] for alarm in alarms] == [300]
 
 
 @pytest.mark.parametrize("module", ["poise.watch.monitor", "poise.watch.replay", "poise.watch.plot", "poise.cli.watch"])

@@ -264,6 +264,56 @@ SAMPLES: dict[str, Sample] = {
         None,
         "it starts near 2 ln 2",
     ),
+    "ESRGAN, whose D_real and D_fake are scores": Sample(
+        {
+            "a.log": "20-01-01 10:00:00.123 - INFO: <epoch:  0, iter:     100, lr:1.000e-04> l_g_pix: 2.0e-02 l_g_gan: 3.0e-02 "
+            "l_d_real: 6.0e-01 l_d_fake: 4.0e-01 D_real: 1.5e-01 D_fake: -2.5e-01 \n"
+        },
+        [(100, {D: 0.5, G: 0.03})],
+        None,
+        "the mean of l_d_real and l_d_fake",
+    ),
+    "WGAN-GP's costs": Sample(
+        {"a.csv": "iter,D_cost,G_cost,Wasserstein_D\n50,-5.0,1.0,5.5\n100,-4.0,2.0,4.5\n"},
+        [(50, {D: -5.0, G: 1.0, "d/wasserstein": 5.5}), (100, {D: -4.0, G: 2.0, "d/wasserstein": 4.5})],
+        "wasserstein",
+    ),
+    "names before numbers, without a sign": Sample(
+        {
+            "a.log": "step    100 | d_loss 0.6000 | g_loss 1.5000 | 3.1 it/s\nstep    200 | d_loss 0.5000 | g_loss 1e-1 |\n"
+        },
+        [(100, {D: 0.6, G: 1.5}), (200, {D: 0.5, G: 0.1})],
+    ),
+    "StyleGAN's log.txt": Sample(
+        {
+            "log.txt": "tick 1     kimg 140.3    lod 6.00  minibatch 128  time 1m 20s  sec/tick 80.0  maintenance 0.0\n"
+            "network-snapshot-000140        time 5m 31s       fid50k 235.1231\n"
+            "tick 2     kimg 280.3    lod 5.00  minibatch 128  time 2m 20s  sec/tick 80.0  maintenance 0.0\n"
+            "network-snapshot-000280        time 5m 31s       fid50k 120.5\n"
+        },
+        [(140, {FID: 235.1231}), (280, {FID: 120.5})],
+    ),
+    "StyleGAN's metric-fid50k.txt": Sample(
+        {
+            "metric-fid50k.txt": "network-snapshot-000140        time 5m 31s       fid50k 235.1231\n"
+            "network-snapshot-000280        time 5m 31s       fid50k 120.5\n"
+        },
+        [(140, {FID: 235.1231}), (280, {FID: 120.5})],
+    ),
+    "VQGAN, whose D is trained late": Sample(
+        {
+            "metrics.csv": "epoch,step,train/disc_loss,train/g_loss,train/disc_factor\n"
+            + "".join(f"0,{step},0.0,0.01,0.0\n" for step in range(49, 249, 50))
+            + "1,249,0.75,0.1,1.0\n1,299,0.5,0.2,1.0\n"
+        },
+        [(249, {D: 0.75, G: 0.1}), (299, {D: 0.5, G: 0.2})],
+        None,
+        "D's loss is exactly 0 before step 249",
+    ),
+    "D's loss at 0 from the first row on": Sample(
+        {"a.csv": "step,d_loss\n1,0.0\n2,0.0\n3,0.0\n4,0.0\n5,0.001\n6,0.0\n"},
+        [(1, {D: 0}), (2, {D: 0}), (3, {D: 0}), (4, {D: 0}), (5, {D: 0.001}), (6, {D: 0})],
+    ),
     "a critic": Sample(
         {"a.csv": "step,critic_loss,g_loss\n1,-5.0,1.0\n2,-4.0,2.0\n"},
         [(1, {D: -5.0, G: 1.0}), (2, {D: -4.0, G: 2.0})],

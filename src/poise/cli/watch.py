@@ -130,3 +130,8 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
         finding = styled_text(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))
         table.add_row(f"{alarm.step:,}", f"{alarm.since:,}", styled_text((alarm.detector, colour)), finding)
     console.print(table)
+    if log.columns and any("--set" in alarm.advice for alarm in alarms):
+        tip = f"poise tips {alarms[0].tip} explains {alarms[0].tip}"
+        console.print(
+            styled_text((f"--set is an option of poise train; make the same change in your trainer. {tip}", "dim"))
+        )

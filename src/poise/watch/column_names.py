@@ -29,6 +29,7 @@ _LOSS_FORMS = (
     "{s}errors",
     "{s}adversarial",
     "loss{s}loss",
+    "{s}cost",
     "{n}loss",
     "loss{n}",
 )
@@ -36,10 +37,12 @@ KNOWN_COLUMNS = {form.format(s="d", n="discriminator"): "d" for form in _LOSS_FO
 KNOWN_COLUMNS |= {form.format(s="g", n="generator"): "g" for form in _LOSS_FORMS}
 KNOWN_COLUMNS |= {form.format(n=name): "d" for name in ("critic", "dis", "disc") for form in _LOSS_FORMS[-2:]}
 KNOWN_COLUMNS |= {form.format(n="gen"): "g" for form in _LOSS_FORMS[-2:]}
-KNOWN_COLUMNS |= {"closs": "d", "lossc": "d", "ggan": "g", "lossggan": "g"}
+KNOWN_COLUMNS |= {"closs": "d", "lossc": "d", "disccost": "d", "criticcost": "d"}
+KNOWN_COLUMNS |= {"ggan": "g", "lossggan": "g", "lggan": "g", "gencost": "g"}
 KNOWN_COLUMNS |= {"daccuracy": "accuracy", "dacc": "accuracy", "accd": "accuracy"}
 KNOWN_COLUMNS |= {"dgradnorm": "d_norm", "gradnormd": "d_norm", "ggradnorm": "g_norm", "gradnormg": "g_norm"}
 KNOWN_COLUMNS |= {"wassersteindistance": "wasserstein", "wasserstein": "wasserstein", "wdistance": "wasserstein"}
+KNOWN_COLUMNS |= {"wassersteind": "wasserstein"}
 KNOWN_COLUMNS |= {"lossscoresreal": "real", "lossscoresfake": "fake", "losssignsreal": "r_t"}
 """The short name for each known column name, which is normalised to lower-case letters and digits."""
 
@@ -73,6 +76,7 @@ _PART_FORMS = (
     "{s}losson{p}",
     "{n}loss{p}",
     "loss{p}{s}",
+    "l{s}{p}",
 )
 PART_COLUMNS = {
     form.format(s="d", n="discriminator", p=part): ("d", origin)
@@ -84,6 +88,9 @@ PART_COLUMNS |= {
     form.format(s=side, p=part): (side, part) for side in "dg" for part in "ab" for form in _PART_FORMS[:4]
 }
 """The player and the part for each name of a partial loss: on real or fake samples, or of one of CycleGAN's pairs."""
+
+BARE_PARTS = frozenset({"dreal", "dfake"})
+"""Names such as `D_real`, which ESRGAN gives to scores. They are parts of D's loss if no other columns are."""
 
 LOSS_PARTS = (("d", ("real", "fake")), ("d", ("a", "b")), ("g", ("a", "b")))
 """The parts whose mean is the loss of a player."""
@@ -134,6 +141,11 @@ def keys_of(name: str) -> tuple[str, str]:
     return normalize_name(bare), normalize_name(bare.rsplit("/", 1)[-1])
 
 
+def is_known(name: str) -> bool:
+    """Whether this is the name of a metric, a part of a loss, a step or an epoch."""
+    return normalize_name(name) in SHORTENED or quantity_of(name) is not None
+
+
 def shorten_name(name: str) -> str:
     """The end of a name of several words, if it is known: `d_loss` for `INFO epoch 3 d_loss`."""
     if name.startswith("val/"):
@@ -142,5 +154,5 @@ def shorten_name(name: str) -> str:
     if words and words[0].lower() == "best":  # of an earlier step
         return name
     ends = [" ".join(words[start:]) for start in range(len(words))]
-    known = (end for end in ends if normalize_name(end) in SHORTENED or quantity_of(end) is not None)
+    known = filter(is_known, ends)
     return next(known, ends[0] if ends else name)

@@ -18,6 +18,7 @@ from poise.core.metrics_log import Stat
 from poise.errors import DataError, RecipeError
 from poise.watch.column_names import (
     ADVERSARIAL_COLUMNS,
+    BARE_PARTS,
     EPOCH_COLUMNS,
     KNOWN_COLUMNS,
     LETTER_COLUMNS,
@@ -31,7 +32,7 @@ from poise.watch.column_names import (
 )
 from poise.watch.loss_conventions import class_loss_among, parts_are_summed, recognise_trainer, starts_as_a_sum
 from poise.watch.step_column import Numbers, fill_column, order_by_step
-from poise.watch.text_tables import Flat, Table
+from poise.watch.text_tables import MIN_ROWS, Flat, Table
 
 FRACTIONS = ("d/accuracy", "d/real_accuracy", "d/fake_accuracy")
 """Metrics between 0 and 1 that other trainers may log in per cent."""
@@ -86,7 +87,8 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     lines = [line for line in table.lines if line]
     names = list(dict.fromkeys(name for line in lines for name in line))
     if not lines:
-        raise DataError("no line contains a number", where=where, cure="for text, pass --pattern")
+        what = "no line contains a number with a name, such as d_loss: 0.69"
+        raise DataError(what, where=where, cure="for text, pass --pattern")
     notes = list(table.notes)
     requested = {SHORT_NAMES.get(name, name): _requested_column(column, names) for name, column in columns.items()}
     guessed = _guess_columns(names, requested, notes)
@@ -127,7 +129,7 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
         for line in lines
     ]
     rows = _without_repeated_measures([(line, numbers) for line, numbers in rows if numbers], notes)
-    ordered = order_by_step(rows, step, epoch, notes)
+    ordered = _without_untrained_d(order_by_step(rows, step, epoch, notes), notes)
     described = {name: column.description for name, column in selected.items()}
     return MappedTable(ordered, notes, {"step": step or "counted rows"} | described)
 
@@ -176,6 +178,25 @@ def _without_repeated_measures(rows: list[tuple[Flat, Numbers]], notes: list[str
         for index in repeated:
             del rows[index][1][name]
     return [(line, numbers) for line, numbers in rows if numbers]
+
+
+def _without_untrained_d(rows: list[tuple[int, Numbers]], notes: list[str]) -> list[tuple[int, Numbers]]:
+    """The rows without the losses from before D is trained, where VQGAN logs 0 for D's loss.
+
+    This is assumed if D's loss is exactly 0 in the first four rows or more, and never again after them.
+    """
+    losses = [numbers["d/adversarial"].mean for _, numbers in rows if "d/adversarial" in numbers]
+    count = next((index for index, loss in enumerate(losses) if loss != 0), 0)
+    if count < MIN_ROWS or 0 in losses[count:]:
+        return rows
+    steps = [step for step, numbers in rows if "d/adversarial" in numbers]
+    until = f"D's loss is exactly 0 before step {steps[count]:,}"
+    notes.append(f"{until}, as if D were not trained yet: the losses there are left out")
+    kept = [
+        (step, {n: stat for n, stat in numbers.items() if step >= steps[count] or not n.endswith("/adversarial")})
+        for step, numbers in rows
+    ]
+    return [(step, numbers) for step, numbers in kept if numbers]
 
 
 class Column(NamedTuple):
@@ -245,7 +266,9 @@ def _column_of(name: str, quantity: str) -> Column:
 
 def _loss_parts(names: list[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:
     """The two columns of each loss in parts, by player and labels."""
-    parts = {PART_COLUMNS[key]: name for name in reversed(names) for key in keys_of(name) if key in PART_COLUMNS}
+    keys = {name: [key for key in keys_of(name) if key in PART_COLUMNS] for name in reversed(names)}
+    ordered = sorted(keys, key=lambda name: not BARE_PARTS.issuperset(keys[name]))
+    parts = {PART_COLUMNS[key]: name for name in ordered for key in keys[name]}
     return {
         (side, labels[0], labels[1]): (parts[side, labels[0]], parts[side, labels[1]])
         for side, labels in LOSS_PARTS

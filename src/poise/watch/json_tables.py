@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from poise.core.metrics_log import decode_number
-from poise.watch.text_tables import MIN_ROWS, Table
-
-SNAPSHOT = re.compile(r"network-snapshot-(\d+)\.pkl")
-"""The network that a line of StyleGAN's `metric-*.jsonl` measures; its number is thousands of images."""
+from poise.watch.text_tables import MIN_ROWS, SNAPSHOT, Table
 
 
 def parse_json(text: str) -> Table | None:

@@ -117,6 +117,7 @@ class Monitor:
         self.history = MetricHistory(length)
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
+        self._has_warned = False
         self._judged_from = 0
         self._active: dict[str, int] = {}  # the last step with the sign, until it is absent for a window
         self._reported: set[str] = set()  # those of the active detectors that have raised an alarm for it
@@ -131,13 +132,18 @@ class Monitor:
         """Add a row of metrics and return the alarms that it raises.
 
         Args:
-            step: the number of steps done; it must not decrease.
+            step: the number of steps done in the whole run. It must not decrease; if it does, a warning says so once.
             numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval. If
                 the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
         """
         is_first = bool(numbers) and not self.history.series
         if is_first and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):
             warnings.warn(_describe_unknown(numbers), stacklevel=2)
+        step, last = int(step), self._pending[-1][0] if self._pending else self.history.step
+        if step < last and self.history.series and not self._has_warned:
+            self._has_warned = True
+            cure = "count steps over the whole run, not within each epoch; alarms may be missing"
+            warnings.warn(f"step {step:,} comes after step {last:,}: {cure}", stacklevel=2)
         stats = {name: value if isinstance(value, Stat) else Stat.of(float(value)) for name, value in numbers.items()}
         self._pending.append((step, stats))
         self._num_rows += 1

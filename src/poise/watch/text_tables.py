@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poise.errors import DataError
+from poise.watch.column_names import is_known
 from poise.watch.number_formats import TOKEN, WRAPPED, Separator, decimal_separator, is_grouped, parse_number
 
 Flat = dict[str, float]
@@ -36,7 +37,14 @@ MAX_NAME_LENGTH = 100
 is searched first, then the name in a bounded number of characters before it, so that the time is linear in the length
 of the line."""
 
+SPACED = re.compile(rf"(?<![\w.])((?:[DG] )?[A-Za-z_][\w/()]{{0,40}})[ \t]{{1,20}}({TOKEN})(\s?%)?", re.IGNORECASE)
+"""A name and its number without a sign between them, `d_loss 0.69`, `fid50k 35.1`. They are read in a text without
+other pairs, and only if the name is known."""
+
 COUNTER = re.compile(r"\[\s{0,9}(?:([A-Za-z]{1,12}):?\s{1,9})?(\d{1,9})\s{0,9}(?:/\s{0,9}(\d{1,9})\s{0,9})?\]")
+SNAPSHOT = re.compile(r"network-snapshot-(\d{1,9})\b")
+"""The network that StyleGAN has measured, in its logs and `metric-*` files; its number is thousands of images."""
+
 COUNTED_STEP = "epoch and batch"
 """Counters in brackets, `[3/25][50/1583]` or `[Epoch 3/200] [Batch 50/938]`, and the column made of them: the number of
 epochs times the number of batches, plus the batch."""
@@ -111,6 +119,8 @@ def parse_lines(text: str) -> Table:
     """
     lines = [CONDITION.sub(r"\2 \1", WRAPPED.sub(r"\1", line)) for line in split_lines(text)]
     found = [list(find_pairs(line)) for line in lines]
+    if not any(found):
+        found = [list(find_spaced_pairs(line)) for line in lines]
     separator = decimal_separator(number for pairs in found for _, number, _ in pairs)
     rows: list[Flat] = []
     percent: set[str] = set()
@@ -138,6 +148,15 @@ def find_pairs(line: str) -> Iterator[tuple[str, str, str]]:
         if name is not None:
             end = match.end()
             yield name[1].strip(" -"), match[1], match[2] or ""
+
+
+def find_spaced_pairs(line: str) -> Iterator[tuple[str, str, str]]:
+    """Each known name with the number after it, as `find_pairs` yields them; and the step of a snapshot of StyleGAN."""
+    if (snapshot := SNAPSHOT.search(line)) is not None:
+        yield "kimg", snapshot[1], ""
+    for match in SPACED.finditer(line):
+        if is_known(match[1]):
+            yield match[1], match[2], match[3] or ""
 
 
 def _count_step(line: str) -> Flat:
