@@ -70,7 +70,9 @@ def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:
 def test_what_set_means_for_other_trainers(poise: Any, won: Path) -> None:
     hint = "--set is an option of poise train; make the same change in your trainer. poise tips T11 explains T11"
     assert poise("watch", csv(won.parent, 0.001)).out.splitlines()[-1] == hint
-    assert hint not in poise("watch", won).out
+    result = poise("watch", a_run(won.parent))
+    assert "--set" in result.out
+    assert hint not in result.out
 
 
 def test_json(poise: Any, won: Path, sound: Path) -> None:
