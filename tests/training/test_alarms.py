@@ -440,7 +440,9 @@ def test_without_a_checkpoint_the_run_starts_again(tmp_path: Path, monkeypatch: 
     out, listener = tmp_path / "run", Listener()
     spoil(monkeypatch, {1: of_all})
     train(guarded(), out, listener=listener)
-    assert listener.output[:-3] == ["back to step 0 (roll-back 1 of 3); learning rates are multiplied by 0.5"]
+    assert listener.output[:-3] == [
+        "back to step 0, as there is no checkpoint (roll-back 1 of 3); learning rates are multiplied by 0.5"
+    ]
     assert listener.output[-1].startswith("done, with 1 alarm: not_finite; see poise watch ")
     assert listener.ticks == [*range(1, 6), *range(1, 21)]
     monkeypatch.undo()

@@ -86,7 +86,7 @@ def test_the_run_returns_to_the_last_checkpoint_from_before_the_sign(
     ("start", "every", "back", "reason"),
     [
         (3, 6, 6, ", the oldest checkpoint; gradient_long began after step 2, and there is no earlier one"),
-        (3, 12, 0, ""),
+        (3, 12, 0, ", as there is no checkpoint"),
         (0, 6, 0, ""),
     ],
     ids=["none is old enough", "none at all", "the sign was there from the first row on"],

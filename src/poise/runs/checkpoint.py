@@ -285,7 +285,7 @@ def return_to(
         best: a folder of further checkpoints. One of them is copied to `saves` if it is the one.
         is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
             stopped, are not chosen, as long as there are any, so that it goes on like one that was never stopped.
-        knows_beginning: whether the run can start anew; otherwise no run was never sound.
+        knows_beginning: whether the run can start again; otherwise it returns to the oldest one if `sound` is 0, too.
 
     Returns:
         Its step; 0 for the beginning of the run.

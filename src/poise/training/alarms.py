@@ -170,7 +170,7 @@ class AlarmHandler:
 
     @staticmethod
     def last_sound_step(alarm: Alarm) -> int:
-        """The step after which no checkpoint is returned to; every one that exists is finite."""
+        """The step up to which checkpoints may be returned to. After `not_finite` all may, as they are all finite."""
         return alarm.step if alarm.detector == NOT_FINITE else alarm.since
 
     def _keep_checkpoint(self, alarm: Alarm) -> None:

@@ -136,7 +136,7 @@ def describe_return(step: int, alarm: Alarm, sound: int) -> str:
         sound: the last step at which the run is taken to be sound.
     """
     if step == 0 or sound >= alarm.step:
-        return f"back to step {step:,}"
+        return f"back to step {step:,}" + (", as there is no checkpoint" if step == 0 and sound > 0 else "")
     began = f"{alarm.detector} began after step {sound:,}"
     if step > sound:
         return f"back to step {step:,}, the oldest checkpoint; {began}, and there is no earlier one"

@@ -361,10 +361,10 @@ class Trainer:
             self.listener.on_message(message)
 
     def _check(self, recipe: Recipe) -> list[str]:
-        """Refuse a recipe with which the run can't be continued; returns the warnings about others.
+        """The warnings about a recipe with which the run is to be continued.
 
         Raises:
-            RecipeError: it does not fit together, or not to the data.
+            RecipeError: it does not fit together, or not to the data, so that the run can't be continued with it.
         """
         source, state = self.data.train, self.state
         findings = check_compatibility(recipe, source.shape, len(source.classes), source.parts)
