@@ -284,6 +284,35 @@ SAMPLES: dict[str, Sample] = {
         },
         [(100, {D: 0.6, G: 1.5}), (200, {D: 0.5, G: 0.1})],
     ),
+    "WGAN-GP of its authors": Sample(
+        {
+            "a.log": "iter 100\ttime\t0.1\ttrain disc cost\t-5.5\twasserstein distance\t5.5\niter 200\ttrain disc cost\t-4.5\n"
+        },
+        [(100, {D: -5.5, "d/wasserstein": 5.5}), (200, {D: -4.5})],
+        "wasserstein",
+    ),
+    "StarGAN, with a step in brackets": Sample(
+        {
+            "a.log": "Elapsed [0:01:02], Iteration [10/2000], D/loss_real: 0.5000, D/loss_fake: 0.7000, D/loss_gp: 0.01\n"
+        },
+        [(10, {D: 0.6})],
+        None,
+        "the mean of D/loss_real and D/loss_fake",
+    ),
+    "numbers in brackets": Sample(
+        {"a.log": "[0/9][3/10] D/loss: [0.5000] G/loss: [1.25]\n[2/9][3/10] D/loss: [0.25] G/loss: [1e-1]\n"},
+        [(3, {D: 0.5, G: 1.25}), (23, {D: 0.25, G: 0.1})],
+    ),
+    "SPADE": Sample(
+        {
+            "loss_log.txt": "(epoch: 1, iters: 100, time: 0.3) GAN: 0.9 GAN_Feat: 8.2 VGG: 7.1 D_Fake: 0.5 D_real: 0.7 \n"
+        },
+        [(100, {D: 0.6, G: 0.9})],
+    ),
+    "Keras' progress": Sample(
+        {"a.log": "Epoch 1/9\n938/938 [=====] - 30s 31ms/step - d_loss: 0.6000 - g_loss: 0.9\n"},
+        [(1, {D: 0.6, G: 0.9})],
+    ),
     "StyleGAN's log.txt": Sample(
         {
             "log.txt": "tick 1     kimg 140.3    lod 6.00  minibatch 128  time 1m 20s  sec/tick 80.0  maintenance 0.0\n"

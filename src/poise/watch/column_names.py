@@ -38,7 +38,7 @@ KNOWN_COLUMNS |= {form.format(s="g", n="generator"): "g" for form in _LOSS_FORMS
 KNOWN_COLUMNS |= {form.format(n=name): "d" for name in ("critic", "dis", "disc") for form in _LOSS_FORMS[-2:]}
 KNOWN_COLUMNS |= {form.format(n="gen"): "g" for form in _LOSS_FORMS[-2:]}
 KNOWN_COLUMNS |= {"closs": "d", "lossc": "d", "disccost": "d", "criticcost": "d"}
-KNOWN_COLUMNS |= {"ggan": "g", "lossggan": "g", "lggan": "g", "gencost": "g"}
+KNOWN_COLUMNS |= {"ggan": "g", "lossggan": "g", "gan": "g", "lggan": "g", "gencost": "g"}
 KNOWN_COLUMNS |= {"daccuracy": "accuracy", "dacc": "accuracy", "accd": "accuracy"}
 KNOWN_COLUMNS |= {"dgradnorm": "d_norm", "gradnormd": "d_norm", "ggradnorm": "g_norm", "gradnormg": "g_norm"}
 KNOWN_COLUMNS |= {"wassersteindistance": "wasserstein", "wasserstein": "wasserstein", "wdistance": "wasserstein"}
@@ -154,5 +154,5 @@ def shorten_name(name: str) -> str:
     if words and words[0].lower() == "best":  # of an earlier step
         return name
     ends = [" ".join(words[start:]) for start in range(len(words))]
-    known = filter(is_known, ends)
+    known = (end.lstrip("- ") for end in ends if is_known(end))
     return next(known, ends[0] if ends else name)

@@ -156,7 +156,7 @@ def _reason_for_a_sum(
         return None  # a critic, whose loss has no scale
     trainer = recognise_trainer(names)
     if trainer is not None:
-        return f"{trainer.title} logs the sum of that on real and on fake samples (otherwise pass --no-sum)"
+        return f"it is the sum on real and on fake samples in {trainer.title} (otherwise pass --no-sum)"
     if starts_as_a_sum(losses["d"], losses.get("g", [])):
         return (
             "it starts near 2 ln 2 and G's near ln 2, as the sum on real and on fake samples does "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poise.errors import DataError
-from poise.watch.column_names import is_known
+from poise.watch.column_names import is_known, shorten_name
 from poise.watch.number_formats import TOKEN, WRAPPED, Separator, decimal_separator, is_grouped, parse_number
 
 Flat = dict[str, float]
@@ -37,7 +37,8 @@ MAX_NAME_LENGTH = 100
 is searched first, then the name in a bounded number of characters before it, so that the time is linear in the length
 of the line."""
 
-SPACED = re.compile(rf"(?<![\w.])((?:[DG] )?[A-Za-z_][\w/()]{{0,40}})[ \t]{{1,20}}({TOKEN})(\s?%)?", re.IGNORECASE)
+_WORD = r"[A-Za-z_][\w/()]{0,40}"
+SPACED = re.compile(rf"(?<![\w.])((?:{_WORD} ){{0,2}}{_WORD})[ \t]{{1,20}}({TOKEN})(\s?%)?", re.IGNORECASE)
 """A name and its number without a sign between them, `d_loss 0.69`, `fid50k 35.1`. They are read in a text without
 other pairs, and only if the name is known."""
 
@@ -48,6 +49,15 @@ SNAPSHOT = re.compile(r"network-snapshot-(\d{1,9})\b")
 COUNTED_STEP = "epoch and batch"
 """Counters in brackets, `[3/25][50/1583]` or `[Epoch 3/200] [Batch 50/938]`, and the column made of them: the number of
 epochs times the number of batches, plus the batch."""
+
+STEP_COUNTER = re.compile(r"\b(step|iter|iters|iteration|itr):?\s{0,9}\[\s{0,9}(\d{1,9})/\d{1,9}\]", re.IGNORECASE)
+"""A step in brackets, in a line without an epoch: `Iteration [50/2000]`."""
+
+BRACKETED = re.compile(
+    r"([:=]\s{0,9})\[\s{0,9}([-+]?(?:\d{0,20}\.\d{1,20}(?:e[-+]?\d{1,9})?|\d{1,20}e[-+]?\d{1,9}))\s{0,9}\]",
+    re.IGNORECASE,
+)
+"""A number with a point or an exponent in brackets, which is no counter: `D/latent_real: [0.6931]`."""
 
 EVALUATION_LINE = re.compile(r"\W{0,9}(?:samples?|val|valid|validation|test|eval|evaluation)\b", re.IGNORECASE)
 """Lines such as DCGAN-tensorflow's `[Sample] d_loss: ...`, whose losses are not those of a training step."""
@@ -117,7 +127,8 @@ def parse_lines(text: str) -> Table:
 
     Names in lines of an evaluation begin with `val/`.
     """
-    lines = [CONDITION.sub(r"\2 \1", WRAPPED.sub(r"\1", line)) for line in split_lines(text)]
+    lines = [BRACKETED.sub(r"\1\2", WRAPPED.sub(r"\1", line)) for line in split_lines(text)]
+    lines = [CONDITION.sub(r"\2 \1", line) for line in lines]
     found = [list(find_pairs(line)) for line in lines]
     if not any(found):
         found = [list(find_spaced_pairs(line)) for line in lines]
@@ -155,14 +166,15 @@ def find_spaced_pairs(line: str) -> Iterator[tuple[str, str, str]]:
     if (snapshot := SNAPSHOT.search(line)) is not None:
         yield "kimg", snapshot[1], ""
     for match in SPACED.finditer(line):
-        if is_known(match[1]):
+        if is_known(shorten_name(match[1])):
             yield match[1], match[2], match[3] or ""
 
 
 def _count_step(line: str) -> Flat:
-    """The step by counters in brackets: `[3/25][50/1583]` is step 3 x 1583 + 50."""
+    """The step by counters in brackets: `[3/25][50/1583]` is step 3 x 1583 + 50, `Iteration [50/2000]` is step 50."""
+    step = STEP_COUNTER.search(line)
     counters = [(match[1] or "", int(match[2]), int(match[3] or 0)) for match in COUNTER.finditer(line)]
     if len(counters) < 2 or not counters[1][2]:
-        return {}
+        return {} if step is None else {step[1]: float(step[2])}
     (_, epoch, _), (_, batch, batches), *_ = counters
     return {COUNTED_STEP: float(epoch * batches + batch)}
