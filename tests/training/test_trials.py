@@ -254,6 +254,23 @@ def test_new_averages_start_from_the_weights_of_the_checkpoint(tmp_path: Path) -
     assert (trainer.steps_done, trainer.lr_scale) == (6, 1.0)
 
 
+def test_a_changed_recipe_starts_from_the_initial_weights_that_fit(tmp_path: Path) -> None:
+    """D, which is wrapped to read packs, takes all but its first layer from the network that `[init]` names."""
+    config = ring(2)
+    train(config, tmp_path / "run")
+    source = {"d": Run(tmp_path / "run").game.d.net.state_dict()}
+    trainer = TrainState(config, *prepared(config), initial=source)
+    trainer.change((Change(0, "collapse", (PACK,)),))
+    assert trainer.roll_back(tmp_path / "saves") == [
+        "not taken from the initial weights: D: net.trunk.0.weight keeps its initial values: its shape is [8, 4], "
+        "in the initial weights [8, 2]"
+    ]
+    found = trainer.game.d.net.state_dict()
+    assert {name for name in found if not same(found[name], source["d"][name.removeprefix("net.")])} == {
+        "net.trunk.0.weight"
+    }
+
+
 def prepared(config: Recipe) -> tuple[Any, Any]:
     from poise.engine.compute import ComputeSettings
 

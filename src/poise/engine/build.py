@@ -17,7 +17,7 @@ from poise.core.types import DataSpec, Side, packed_shape
 from poise.data.source import CALIBRATION_SAMPLES
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Discriminate, Game, discriminate_jointly, discriminate_separately
-from poise.engine.initial_weights import InitialTensors, copy_matching_
+from poise.engine.initial_weights import InitialTensors, align_names, copy_matching_
 from poise.errors import RecipeError
 from poise.networks.base import (
     DiscriminatorConfig,
@@ -75,7 +75,7 @@ def build_game(
     if initial is not None:
         for name, net in (("g", nets[Side.G]), ("d", nets.get(Side.D)), ("e", encoder)):
             if net is not None:
-                copy_matching_(net, initial.get(name, {}))
+                copy_matching_(net, align_names(net, initial.get(name, {})))
     if transforms or initial is not None:  # build the other tricks again, for the networks as they are now
         rebuilt = _tricks(recipe, nets, data_spec, critics)
         pairs = zip(tricks, rebuilt, strict=True)

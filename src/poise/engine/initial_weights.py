@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 NETWORK_NAMES = {"g": "G", "d": "D", "e": "encoder"}
 
+WRAPPED = "net."
+"""The name under which a module that wraps a network holds it: packing, batch statistics, conditioning, heads."""
+
 MAX_LISTED = 10
 """The largest number of tensors that are listed one by one."""
 
@@ -42,6 +45,31 @@ def match_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> Matches:
         else:
             matches.taken.append(name)
     return matches
+
+
+def count_wrappers(net: nn.Module, tensors: Mapping[str, Tensor]) -> int:
+    """How many more modules wrap `net` than the network of a state dict; below 0 if there are fewer.
+
+    Of all numbers up to three, it is that with which most tensors have the same name and shape.
+    """
+    expected = net.state_dict()
+
+    def fitting(count: int) -> int:
+        named = {wrapped_name(name, count): tensor for name, tensor in tensors.items()}
+        return sum(name in expected and expected[name].shape == tensor.shape for name, tensor in named.items())
+
+    return max((0, 1, -1, 2, -2, 3, -3), key=fitting)
+
+
+def wrapped_name(name: str, count: int) -> str:
+    """The name of a tensor in `count` more wrappers, or in fewer if it is negative."""
+    return WRAPPED * count + name if count > 0 else name.removeprefix(WRAPPED * -count)
+
+
+def align_names(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the names that its tensors have in `net`, which may be wrapped in more or fewer modules."""
+    count = count_wrappers(net, tensors)
+    return {wrapped_name(name, count): tensor for name, tensor in tensors.items()}
 
 
 @torch.no_grad()

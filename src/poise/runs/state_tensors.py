@@ -18,7 +18,7 @@ from torch import Tensor
 
 from poise.core.player import Player
 from poise.engine.game import Game
-from poise.engine.initial_weights import copy_tensor_
+from poise.engine.initial_weights import copy_tensor_, count_wrappers, wrapped_name
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import CheckpointError
 from poise.runs.checkpoint import is_finite
@@ -82,40 +82,25 @@ def network_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor
     return {name: _below(tensors, root) for name, root in roots.items()}
 
 
-WRAPPED = "net."
-"""The name under which a module that wraps a network holds it: packing, batch statistics, conditioning, heads."""
-
-
 def align_wrappers(game: Game, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A collected state of another game with the names that its networks' tensors have in this one.
 
-    A network that is wrapped in this game and not in the other, or the other way round, has another prefix. Of all
-    numbers of wrappers, that is chosen with which most tensors fit.
+    A network that is wrapped in this game and not in the other, or the other way round, has another prefix.
     """
     aligned = dict(tensors)
     for side, player in game.players.items():
-        root, expected = f"game/{side}.net.", player.net.state_dict()
+        root = f"game/{side}.net."
         source = _below(tensors, root)
-
-        def fitting(count: int, source: dict[str, Tensor] = source, expected: dict[str, Tensor] = expected) -> int:
-            named = {_wrapped(name, count): tensor for name, tensor in source.items()}
-            return sum(name in expected and expected[name].shape == tensor.shape for name, tensor in named.items())
-
-        count = max((0, 1, -1, 2, -2, 3, -3), key=fitting)
+        count = count_wrappers(player.net, source)
         for name, tensor in tensors.items():
             weight = name.removeprefix(f"optimizer/{side}/").rpartition("/")[0]
             if name.startswith(root):
                 del aligned[name]
-                aligned[root + _wrapped(name.removeprefix(root), count)] = tensor
+                aligned[root + wrapped_name(name.removeprefix(root), count)] = tensor
             elif name.startswith(f"optimizer/{side}/") and weight in source:
                 del aligned[name]
-                aligned[f"optimizer/{side}/{_wrapped(weight, count)}/{name.rpartition('/')[2]}"] = tensor
+                aligned[f"optimizer/{side}/{wrapped_name(weight, count)}/{name.rpartition('/')[2]}"] = tensor
     return aligned
-
-
-def _wrapped(name: str, count: int) -> str:
-    """The name of a tensor in `count` more wrappers, or in fewer if it is negative."""
-    return WRAPPED * count + name if count > 0 else name.removeprefix(WRAPPED * -count)
 
 
 @torch.no_grad()

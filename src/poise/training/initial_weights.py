@@ -18,6 +18,7 @@ from poise.engine.game import Game
 from poise.engine.initial_weights import (
     NETWORK_NAMES,
     InitialTensors,
+    align_names,
     describe_left,
     match_tensors,
     shortened,
@@ -99,6 +100,7 @@ def describe_initial_weights(initial: InitialWeights, game: Game) -> list[str]:
         if source is None:
             lines.append(f"{label}: all tensors keep their initial values, because that run has no {label}")
             continue
+        source = align_names(net, source)
         state, matches = net.state_dict(), match_tensors(net, source)
         matrices += sum(state[key].dim() > 1 for key in matches.taken)
         size = sum(tensor.numel() for tensor in state.values())

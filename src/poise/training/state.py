@@ -17,7 +17,7 @@ from poise.data.source import DataSplits
 from poise.engine.batches import RealBatches, bind_latent, sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
-from poise.engine.initial_weights import NETWORK_NAMES, InitialTensors, describe_left, shortened
+from poise.engine.initial_weights import NETWORK_NAMES, InitialTensors, align_names, describe_left, shortened
 from poise.engine.reconstruction_step import reconstruction_step
 from poise.engine.step import alternate, make_move, simultaneous
 from poise.engine.step_metrics import StepMetrics
@@ -198,6 +198,8 @@ class TrainState:
         except CheckpointError:
             if not self.knows_beginning:
                 raise
+            if self.changes and self.initial is not None:
+                left.extend(self._not_taken(self.initial, "the initial weights"))
         self.returned_to = self.steps_done
         return left
 
@@ -208,15 +210,19 @@ class TrainState:
         networks = state_tensors.network_tensors(tensors)
         self.initialize(networks)
         anew = state_tensors.load_matching_tensors(self.game, self.step_metrics, tensors)
+        return self._not_taken(networks, "the checkpoint", *(f"{name} starts anew" for name in anew))
+
+    def _not_taken(self, networks: InitialTensors, place: str, *others: str) -> list[str]:
+        """What the networks do not take of these tensors, and other messages, in one message; none if there is none."""
         nets = {"g": self.game.g.net, "e": self.game.g.encoder, "d": None if self.game.d is None else self.game.d.net}
         left = [
             message
             for name, net in nets.items()
-            if net is not None
-            for message in describe_left(NETWORK_NAMES[name], net, networks[name], "the checkpoint")
+            if net is not None and name in networks
+            for message in describe_left(NETWORK_NAMES[name], net, align_names(net, networks[name]), place)
         ]
-        left = [*shortened(left), *(f"{name} starts anew" for name in anew)]
-        return [f"not taken from the checkpoint: {'; '.join(left)}"] if left else []
+        left = [*shortened(left), *others]
+        return [f"not taken from {place}: {'; '.join(left)}"] if left else []
 
     @property
     def knows_beginning(self) -> bool:
