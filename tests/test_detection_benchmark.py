@@ -143,7 +143,7 @@ def test_the_tables_are_made_of_the_files_of_a_study(
 
     folder = StudyFolder(tmp_path / "study" / "early")
     arms = [
-        Arm(base="dcgan", name=name, steps=1000, images=0, runs={"6": f"{name}0", "7": f"{name}1"})
+        Arm(base="dcgan", name=name, steps=1000, images=0, runs={"7": f"{name}0", "9": f"{name}1"})
         for name in ("base", "lost")
     ]
     bases = (StudyBase(name="dcgan", measures=LIMITS),)
@@ -159,9 +159,9 @@ def test_the_tables_are_made_of_the_files_of_a_study(
     assert output.err == "early: left out: 1 run: not finished\nleft out: late, which has not been trained\n"
     content = json.loads((tmp_path / "rates.json").read_text())["early"]
     assert [(one["configuration"], one["seed"], one["failure"]) for one in content["runs"]] == [
-        ("dcgan", 6, ""),
         ("dcgan", 7, ""),
-        ("lost", 6, "coverage 0.10"),
+        ("dcgan", 9, ""),
+        ("lost", 7, "coverage 0.10"),
     ]
     assert content["runs"][2]["shown_at"] == 100
     assert "d_at_zero" in content["runs"][2]["alarms"]

@@ -73,8 +73,13 @@ def d_shifted(history: MetricHistory, settings: DetectorSettings) -> Detection |
 
 
 def updates_grown(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
-    """The norm of a player's updates or gradients far above its past for a whole window."""
+    """The norm of a player's updates or gradients far above its past for a whole window.
+
+    Of a Wasserstein critic only updates are read, as its gradients grow with its unbounded scores.
+    """
     for name in NORMS:
+        if settings.family == "wasserstein" and name.endswith("grad_norm"):
+            continue
         window, past = history.last(name, settings.window), history.past(name, settings.window, PAST)
         if window is None or past is None:
             continue
@@ -121,7 +126,7 @@ DETECTORS = (
         name="updates_grown",
         description=(
             "the norm of a player's updates (the last before a row) or gradients, for a whole window, at more than "
-            "this multiple of its median over the eight windows before"
+            "this multiple of its median over the eight windows before (wasserstein: updates alone)"
         ),
         threshold=3.0,
         window=100,

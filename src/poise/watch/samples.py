@@ -12,6 +12,9 @@ from poise.watch.history import MIN_ROWS, MetricHistory, Window
 LOWER_IS_BETTER, HIGHER_IS_BETTER = ("fid", "kid"), ("coverage", "high_quality")
 """The measures that `past_its_best` may read, in order of preference; it reads the first that was measured."""
 
+FRACTION_SLACK = 1.2
+"""Fractions vary more from one measurement to the next: they must be worse by this factor, too, for `past_its_best`."""
+
 MAX_NEWNESS, MAX_TRAIN_RATIO, MIN_DIVERSITY = 0.9, 0.9, 0.7
 """Samples are memorised if they are nearer to training images than new images are, and than to held-out images, by
 these factors, and if they are this diverse: similar samples are nearer to some images by chance."""
@@ -82,7 +85,7 @@ def classes_missing(history: MetricHistory, settings: DetectorSettings) -> Detec
 def past_its_best(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
     """The first available measure is much worse than its best value, in the last two measurements.
 
-    The bound for FID and KID is raised by the real-vs-real floor.
+    The bound for FID and KID is raised by the real-vs-real floor, that for fractions by `FRACTION_SLACK`.
     """
     name = next((name for name in (*LOWER_IS_BETTER, *HIGHER_IS_BETTER) if f"measure/{name}" in history.series), None)
     series = history.series.get(f"measure/{name}")
@@ -94,7 +97,8 @@ def past_its_best(history: MetricHistory, settings: DetectorSettings) -> Detecti
     floors = history.series.get(f"floor/{name}")
     floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
     slack = floor if name in LOWER_IS_BETTER and math.isfinite(floor) else 0.0
-    bound = values[best] + (settings.threshold - 1) * abs(values[best]) + slack
+    threshold = settings.threshold if name in LOWER_IS_BETTER else FRACTION_SLACK * settings.threshold
+    bound = values[best] + (threshold - 1) * abs(values[best]) + slack
     if name in LOWER_IS_BETTER:  # if the best is close to 0, multiples of it are rounding noise
         bound += RELATIVE_NOISE * max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if best >= len(values) - 2 or not math.isfinite(values[best]) or min(values[-2:]) <= bound:
@@ -206,7 +210,10 @@ DETECTORS = (
     ),
     Detector(
         name="past_its_best",
-        description="a measure more than this many times as bad as its best value, twice in a row",
+        description=(
+            "a measure more than this many times as bad as its best value (coverage and high_quality: 1.2 times this), "
+            "twice in a row"
+        ),
         threshold=1.5,
         window=1,
         values=MIN_ROWS,
