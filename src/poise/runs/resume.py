@@ -155,11 +155,8 @@ def _mismatch(
     if candidate.manifest.get("data") != fingerprint:
         cure = "restore that data, or start a new run"
         return CheckpointError("the data is not what this run was trained on", where=str(saves.parent), cure=cure)
-    if candidate.manifest.get("core") in (
-        None,
-        core_hash(recipe),
-        *stages,
-    ):  # None: written by a version without this entry
+    core = candidate.manifest.get("core")
+    if core is None or core == core_hash(recipe) or core in stages:  # None: written by a version without this entry
         return _other_critics(candidate.manifest.get("critics", {}), critics, saves)
     fields = _different_fields(candidate.state.get("recipe"), recipe)
     if not fields:

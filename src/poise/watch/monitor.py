@@ -21,7 +21,7 @@ from pydantic import Field, field_validator
 from poise.core.config import Config, did_you_mean, reject_value
 from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
-from poise.watch import changes, gradients, losses, samples, scores
+from poise.watch import gradients, level_shifts, losses, samples, scores
 from poise.watch.base import (
     ALL_FAMILIES,
     FAMILIES,
@@ -37,7 +37,9 @@ from poise.watch.column_names import SHORT_NAMES, quantity_of
 from poise.watch.history import MetricHistory, WindowLength
 
 DETECTORS: dict[str, Detector] = {
-    detector.name: detector for module in (losses, scores, changes, gradients, samples) for detector in module.DETECTORS
+    detector.name: detector
+    for module in (losses, scores, level_shifts, gradients, samples)
+    for detector in module.DETECTORS
 }
 """All detectors by name, in the order in which they run."""
 

@@ -17,6 +17,9 @@ have no such meaning: in runs that ended well D's accuracy was 0.99 with EBGAN, 
 generated samples, and 0.09 with BEGAN, where generated samples have the lower energy.
 """
 
+CHANCE = 0.5
+"""The accuracy of a D that guesses."""
+
 ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
 
 CERTAIN_GAP: dict[Family, float] = {"logistic": 5.0, "pairs": 5.0, "squares": 0.5, "hinge": 2.0}
@@ -38,7 +41,8 @@ def d_fooled(history: MetricHistory, settings: DetectorSettings) -> str | None:
     """D's accuracy below chance for a whole window; without accuracy, real samples scored lower than generated ones."""
     window = _fraction_window(history, ACCURACY, settings.window)
     if window is not None and window.means.max() <= settings.threshold:
-        return f"D's accuracy has been {window.mean:.1%} since step {window.steps[0]:,}: worse than chance"
+        worse = ": worse than chance" if window.mean < CHANCE else ""
+        return f"D's accuracy has been {window.mean:.1%} since step {window.steps[0]:,}{worse}"
     real, fake = history.last(REAL, settings.window), history.last(FAKE, settings.window)
     if ACCURACY in history.series or real is None or fake is None or len(real) != len(fake):
         return None
