@@ -13,7 +13,7 @@ PAIR_FAMILIES = GAN_FAMILIES - {"energy"}
 """Where D's accuracy close to 1, and where it is at chance, is a sign of failure.
 
 A Wasserstein critic should be ahead of G, as far as its Lipschitz constraint lets it. The energies of EBGAN and BEGAN
-have no such meaning: in runs that ended well D's accuracy was 0.99 with EBGAN, where D keeps a margin between real and
+have no such meaning: while FID fell, D's accuracy was 0.97 with EBGAN, where D keeps a margin between real and
 generated samples, and 0.09 with BEGAN, where generated samples have the lower energy.
 """
 
