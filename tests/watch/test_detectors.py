@@ -477,6 +477,14 @@ def test_equilibrium_loss_of_each_family(family: str) -> None:
 HARMLESS: dict[str, tuple[str | None, Rows]] = {
     "a critic's loss below 0, family not known": (None, make_rows(50, 600, {D: alternating(-0.01, 0.02)})),
     "one spike in 20 rows": ("logistic", make_rows(50, 2000, {D: single_value(0.7, 0.9, 1500)})),
+    "D guesses for a while, and then learns: loss": (
+        "logistic",
+        make_rows(25, 2400, {D: lambda t: LOG2 if t <= 1200 else alternating(0.2, 0.6)(t)}),
+    ),
+    "D guesses for a while, and then learns: accuracy": (
+        "hinge",
+        make_rows(25, 2400, {D: step_change(1.0, 0.8, 1200), ACCURACY: step_change(0.55, 0.75, 1200)}),
+    ),
     "a loss without early spread that stays calm": ("logistic", make_rows(50, 2000, {D: step_change(0.7, 0.76, 1200)})),
     "a critic's loss without early spread that stays calm": (
         "wasserstein",
@@ -631,14 +639,14 @@ def test_harmless(what: str) -> None:
 HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
     "a loss without early spread": (
         "logistic",
-        make_rows(20, 1600, {D: swing(0.0, 0.5, 1000)}),
+        make_rows(20, 1600, {D: swing(0.0, 0.5, 1000, 0.5)}),
         1380,
         "d_spikes",
         "D's loss was nearly constant early in the run (std 0) and varies now (std 0.741)",
     ),
     "a loss with early rounding noise": (
         "logistic",
-        make_rows(20, 1400, {D: swing(1e-15, 0.5, 1000)}),
+        make_rows(20, 1400, {D: swing(1e-15, 0.5, 1000, 0.5)}),
         1380,
         "d_spikes",
         "D's loss was nearly constant early in the run (std 1.48e-15) and varies now (std 0.741)",
@@ -793,6 +801,13 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         200 + WINDOW["d_fooled"],
         "d_fooled",
         "D's accuracy has been 30.0% since step 250",
+    ),
+    "D's loss leaves a level near that of guessing": (
+        "logistic",
+        make_rows(25, 2400, {D: step_change(0.68, 0.5, 2000)}),
+        2100,
+        "d_shifted",
+        "D's loss has been 0.5 since step 2,025; before that it was 0.68 for a long time (std 0)",
     ),
     "D's loss up to another level": (
         "logistic",

@@ -35,7 +35,7 @@ NEEDS_VALUES = {name: detector.values for name, detector in DETECTORS.items() if
 
 FROM_THE_START: dict[str, tuple[Mapping[str, float | Curve], int]] = {
     "d_at_zero": ({D: 0.001}, 8),
-    "d_spikes": ({D: lambda t: Stat.of(0.7 if t <= 2600 else 0.7 + (t // 100 % 3 - 1))}, 45),
+    "d_spikes": ({D: lambda t: Stat.of(0.6 if t <= 2600 else 0.6 + (t // 100 % 3 - 1))}, 45),
     "g_falling": ({G: lambda t: 2 - t / 10_000, "g/diversity": lambda t: 1 - t / 2500}, 10),
     "g_at_zero": ({D: 0.8, G: 0.05}, 8),
     "losses_apart": ({D: 0.5, G: lambda t: 7 + t / 1000}, 10),
@@ -73,7 +73,7 @@ def test_no_alarm_before_there_are_enough_values(name: str) -> None:
 
 
 def test_a_spread_of_four_calm_rows_is_no_reference() -> None:
-    rows = make_rows(100, 6000, {D: lambda t: 0.7 if t <= 500 else 0.7 + (t // 100 % 3 - 1) * 0.3})
+    rows = make_rows(100, 6000, {D: lambda t: 0.6 if t <= 500 else 0.6 + (t // 100 % 3 - 1) * 0.3})
     assert run_monitor(rows, "logistic") == []
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
-from poise.watch.history import MetricHistory, WindowLength
+from poise.watch.history import MetricHistory, Window, WindowLength
 
 Level = Literal["note", "warning", "failure"]
 Policy = Literal["off", "note", "warn", "keep", "roll_back", "advise", "stop"]
@@ -47,6 +47,9 @@ FAMILIES: dict[str, Family] = {
 
 EQUILIBRIUM_LOSS: dict[Family, float] = {"logistic": math.log(2), "pairs": math.log(2), "squares": 0.125, "hinge": 1.0}
 """D's loss per sample at equilibrium, where it cannot distinguish real from fake samples."""
+
+GUESSING = 0.01
+"""While D's loss and its spread are within this fraction of the value at equilibrium, D has not learnt anything yet."""
 
 BOUNDED_FAMILIES = frozenset(EQUILIBRIUM_LOSS)
 """Families in which D's loss is at least 0 and has a known value at equilibrium."""
@@ -110,6 +113,12 @@ class DetectorSettings(NamedTuple):
     def equilibrium_loss(self) -> float:
         """D's loss at equilibrium; that of the cross-entropy if the family has none or is not known."""
         return EQUILIBRIUM_LOSS.get(self.family or "logistic", math.log(2))
+
+    def is_guessing(self, loss: Window) -> bool:
+        """Whether D's loss was flat at equilibrium: that D moves away from there is a beginning, and no failure."""
+        most = GUESSING * self.equilibrium_loss
+        has_equilibrium = self.family is None or self.family in BOUNDED_FAMILIES
+        return has_equilibrium and abs(loss.median - self.equilibrium_loss) <= most and loss.spread <= most
 
 
 class Detector(NamedTuple):

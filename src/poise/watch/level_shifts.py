@@ -52,7 +52,10 @@ def level_shift(window: Window, past: Window, threshold: float, least: float) ->
 
 
 def d_shifted(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
-    """D's loss or accuracy at a new level for a whole window."""
+    """D's loss or accuracy at a new level for a whole window, unless D was only guessing before."""
+    losses = history.past(LOSS, settings.window, PAST)
+    if losses is not None and settings.is_guessing(losses):
+        return None
     for name, noun in ((LOSS, "D's loss"), (ACCURACY, "D's accuracy")):
         window, past = history.last(name, settings.window), history.past(name, settings.window, PAST)
         if window is None or past is None:
@@ -110,7 +113,7 @@ DETECTORS = (
         description=(
             "D's loss or accuracy differs for a whole window from its median over the eight windows before by more "
             "than this many times its spread there, and by a tenth of the loss at equilibrium (half of the loss if it "
-            "has none) or 0.05 of the accuracy"
+            "has none) or 0.05 of the accuracy; not if D only guessed there"
         ),
         threshold=6.0,
         window=100,

@@ -47,9 +47,9 @@ def d_at_zero(history: MetricHistory, settings: DetectorSettings) -> str | None:
 
 
 def d_spikes(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
-    """The spread of D's loss far above that early in the run."""
+    """The spread of D's loss far above that early in the run, unless D was only guessing then."""
     window, early = history.last(D, settings.window), history.early(D, settings.window)
-    if window is None or early is None:
+    if window is None or early is None or settings.is_guessing(early):
         return None
     now, before = window.spread, early.spread
     level = max(abs(window.median), abs(early.median))
@@ -169,7 +169,7 @@ DETECTORS = (
         name="d_spikes",
         description=(
             "D's loss varies more than this many times as much as early in the run, and by more than a fifth of its "
-            "equilibrium value (half of its size if it has none)"
+            "equilibrium value (half of its size if it has none); not if D only guessed then"
         ),
         threshold=4.0,
         window=500,
