@@ -61,7 +61,7 @@ def make_curves(path: Path, *, alarms: int = 1, shade: int = 200, **info: Any) -
     """A run of 1,000 steps with curves, an alarm, measures and ten sample grids."""
     make_run(path, grids=tuple(range(100, 1001, 100)), **({"step": 1000, "steps": 1000} | info))
     (path / "rows.jsonl").write_text(lines([curve_row(step, NAMES) for step in range(10, 1001, 10)]))
-    found = [ALARM | {"step": 400 + 5 * number} for number in range(alarms)]
+    found = [ALARM | {"step": 400 + 5 * number, "since": 300} for number in range(alarms)]
     (path / "alarms.jsonl").write_text(lines(found))
     measured = {"measures": {"coverage": 0.6}, "floor": {"coverage": 0.96}, "n": 1000, "features": "points"}
     (path / "measures.jsonl").write_text(lines([{"step": step} | measured for step in (500, 1000)]))
@@ -83,7 +83,10 @@ def add_frames(path: Path, count: int = 12) -> None:
 
 def make_hostile(path: Path) -> Path:
     """A run in which every text that the page shows is an injection."""
-    make_curves(path, name=INJECTIONS[0], device=INJECTIONS[1], versions={INJECTIONS[2]: INJECTIONS[3]})
+    changes = [{"step": 0, "detector": text, "set": [text, text]} for text in INJECTIONS]
+    make_curves(
+        path, name=INJECTIONS[0], device=INJECTIONS[1], versions={INJECTIONS[2]: INJECTIONS[3]}, changes=changes
+    )
     series = {f"d/{text}": 0.0 for text in INJECTIONS} | NAMES
     (path / "rows.jsonl").write_text(lines([curve_row(step, series) for step in range(10, 101, 10)]))
     texts = {"detector": INJECTIONS[4], "message": INJECTIONS[0], "advice": f"--set '{INJECTIONS[5]}'", "tip": "T16"}

@@ -32,7 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of every kind, a study and a ladder."""
     root = tmp_path_factory.mktemp("page") / "runs"
     make_curves(root / "first", shade=60)
-    make_curves(root / "second", alarms=3, name="cyclegan", recipe="cyclegan")
+    changes = [
+        {"step": 300, "detector": "d_at_zero", "set": ["optimizer.d.lr=5e-5", "tempo.d=1"]},
+        {"step": 200, "detector": "d_at_zero", "set": []},
+    ]
+    make_curves(root / "second", alarms=3, name="cyclegan", recipe="cyclegan", changes=changes)
     add_frames(make_curves(root / "plane"))
     make_hostile(root / HOSTILE)
     (root / "broken").mkdir()
@@ -148,6 +152,16 @@ def test_the_scrubber_moves_the_grid_and_all_curves(surfer: Surfer) -> None:
     page.mouse.move(0, 0)
 
 
+def test_a_run_names_the_changes_of_its_recipe(surfer: Surfer) -> None:
+    surfer.visit_run("second")
+    assert surfer.page.locator(".changes li").all_inner_texts() == [
+        "optimizer.d.lr=5e-5 and tempo.d=1 from step 300, on the advice of d at zero",
+        "the change before was taken back from step 200, on the advice of d at zero",
+    ]
+    surfer.visit_run("first")
+    assert surfer.page.locator(".changes").count() == 0
+
+
 def test_an_alarm_on_the_axis_is_explained_by_the_keyboard(surfer: Surfer) -> None:
     page = surfer.page
     surfer.visit_run("second")
@@ -155,7 +169,7 @@ def test_an_alarm_on_the_axis_is_explained_by_the_keyboard(surfer: Surfer) -> No
     assert mark.count() == 1, "alarms that would overlap are one mark"
     mark.focus()
     page.keyboard.press("Enter")
-    assert ALARM["message"] in page.locator("dialog").inner_text()
+    assert f"{ALARM['message']}. It began after step 300." in page.locator("dialog").inner_text()
     assert surfer.violations() == []
     page.get_by_role("button", name="Read tip T16").first.click()
     surfer.wait("() => document.querySelector('dialog h2').textContent.startsWith('T16')")

@@ -78,7 +78,8 @@ def test_a_run(visitor: Visitor) -> None:
     assert run["measures"] == [
         {"step": 50, "measures": {"modes": 3.0, "fid": None}, "floor": {"modes": 8.0}, "n": 9, "features": "points"}
     ]
-    assert [alarm["detector"] for alarm in run["alarms"]] == ["collapse"]
+    assert [(alarm["detector"], alarm["since"]) for alarm in run["alarms"]] == [("collapse", None)]
+    assert run["changes"] == []
     assert run["grids"] == [0, 100]
     assert run["frames"] is None
     shown = {(tip["id"], tip["path"]) for tip in run["tips"]}

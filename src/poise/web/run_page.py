@@ -32,6 +32,7 @@ def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
     info, (recipe, toml) = _info(root, entry), _recipe(root, entry)
     return entry.card | {
         "info": {key: info.get(key) for key in INFO},
+        "changes": info.get("changes", []),
         "recipe": dict(dotted(recipe)),
         "toml": toml,
         "tips": _tips(recipe),
@@ -114,7 +115,7 @@ def _measures(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
 def _alarms(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
     keys = ("step", "detector", "level", "message", "advice", "tip")
     lines = _lines(root, entry, "alarms.jsonl", check_alarm)[-MOST_ALARMS:]
-    return [{key: line[key] for key in keys} for line in lines]
+    return [{key: line[key] for key in keys} | {"since": line.get("since")} for line in lines]
 
 
 def _lines(root: Path, entry: RunEntry, name: str, check: Any) -> list[dict[str, Any]]:

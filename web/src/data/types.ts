@@ -102,6 +102,17 @@ export interface Alarm {
   message: string;
   advice: string;
   tip: string | null;
+  /** The last step at which the run is taken to be sound; null in the files of earlier versions. */
+  since: number | null;
+}
+
+/** A change of the recipe that a run has made on the advice of an alarm. */
+export interface Change {
+  /** The step to which the run returned. */
+  step: number;
+  detector: string;
+  /** The arguments of `--set`; none if the change before was taken back. */
+  set: string[];
 }
 
 export interface Measured {
@@ -126,6 +137,7 @@ export interface FrameRange {
 /** One run: a card whose `recipe`, `alarms` and `frames` are told in full. */
 export interface Run extends Omit<Card, "recipe" | "alarms" | "frames"> {
   info: Record<string, unknown>;
+  changes: Change[];
   /** Dotted paths, such as `optimizer.d.lr`, and their values. */
   recipe: Record<string, unknown>;
   toml: string;

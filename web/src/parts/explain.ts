@@ -45,10 +45,15 @@ function alarmText(alarm: Alarm): HTMLElement {
       h("strong", {}, words(alarm.detector)),
       h("span", "muted", `${alarm.level}, step ${count(alarm.step)}`),
     ),
-    h("p", {}, `${alarm.message}.`),
+    h("p", {}, `${alarm.message}.`, sinceText(alarm)),
     alarm.advice ? h("p", {}, h("span", "lead", "What to do: "), optionParts(alarm.advice), ".") : null,
     alarm.tip ? h("p", {}, tipButton(alarm.tip, `Read tip ${alarm.tip}`)) : null,
   );
+}
+
+function sinceText(alarm: Alarm): string | null {
+  if (alarm.since === null || alarm.since >= alarm.step) return null;
+  return alarm.since === 0 ? " This may have begun with the run." : ` It began after step ${count(alarm.since)}.`;
 }
 
 /** Show a tip with its sources, evidence and verdicts. */

@@ -5,7 +5,7 @@ import type { Spread } from "../charts/curves";
 import { alarmLane } from "../charts/marks";
 import { fetchRun, RequestError } from "../data/api";
 import { Timeline } from "../data/timeline";
-import type { Alarm, Run, RunEvent } from "../data/types";
+import type { Alarm, Change, Run, RunEvent } from "../data/types";
 import { fill, h, type Child } from "../dom";
 import { count, duration, figure, shapeText, words } from "../format";
 import { openAlarms } from "../parts/explain";
@@ -40,7 +40,7 @@ class RunPage {
   private readonly alarms = h("section", "side-section");
   private readonly samples = h("section", "side-section");
   private readonly details = h("div", "run-details");
-  private shownAlarms = -1;
+  private shownAlarms = "";
   private fetching = false;
   private again = false;
 
@@ -134,9 +134,10 @@ class RunPage {
   }
 
   private showAlarms(): void {
-    const { alarms } = this.run;
-    if (alarms.length === this.shownAlarms) return;
-    this.shownAlarms = alarms.length;
+    const { alarms, changes } = this.run;
+    const shown = `${alarms.length},${changes.length}`;
+    if (shown === this.shownAlarms) return;
+    this.shownAlarms = shown;
     const latest = [...alarms].reverse();
     fill(
       this.alarms,
@@ -144,6 +145,7 @@ class RunPage {
       latest.length
         ? h("ul", { class: "alarms", attrs: { tabindex: latest.length > 6 ? 0 : null, "aria-label": "Alarms" } }, latest.map((alarm) => this.alarmRow(alarm)))
         : h("p", "muted", "No alarm. The monitor looks at losses, scores, gradients and samples."),
+      changes.length ? [h("h2", {}, "Changes of the recipe"), h("ul", "changes", changes.map(changeRow))] : null,
     );
   }
 
@@ -230,8 +232,10 @@ class RunPage {
     try {
       while (this.again) {
         this.again = false;
+        const { toml } = this.run;
         this.run = await fetchRun(this.run.id, this.context.signal);
         this.show();
+        if (this.run.toml !== toml) this.showDetails();
         await this.board.load("new");
       }
     } catch {
@@ -240,6 +244,12 @@ class RunPage {
       this.fetching = false;
     }
   }
+}
+
+function changeRow(change: Change): HTMLElement {
+  const options = change.set.flatMap((option, index) => [index ? " and " : null, h("code", {}, option)]);
+  const what = options.length ? options : "the change before was taken back";
+  return h("li", {}, what, h("span", "muted", ` from step ${count(change.step)}, on the advice of ${words(change.detector)}`));
 }
 
 function fact(name: string, value: string): HTMLElement {
