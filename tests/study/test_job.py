@@ -15,6 +15,7 @@ from tiny_studies import write_plan
 from poise.errors import DataError, DiskError, OutOfMemory, Stopped
 from poise.recipe.decode import decode
 from poise.runs.checkpoint import TENSORS
+from poise.runs.folder import RunFolder
 from poise.study import job as module
 from poise.study.expand import expand
 from poise.study.job import Job, run_job
@@ -85,6 +86,17 @@ def test_a_run_ends_with_a_result_and_without_checkpoints(job: Job, whole: dict[
 def test_checkpoints_are_kept_on_request(job: Job) -> None:
     run_job(job._replace(keep_checkpoints=True))
     assert list((job.folder / "saves").glob("step-*"))
+
+
+def test_the_result_has_the_changes_of_the_recipe_that_are_in_force(job: Job) -> None:
+    run_job(job)
+    folder = RunFolder(job.folder)
+    info = folder.read_info()
+    first, other = ({"step": step, "detector": "collapse", "set": ["optimizer.d.lr=5e-5"]} for step in (2, 4))
+    changes = [first, other | {"set": ["tempo.d=1", "batch=8"]}, first | {"detector": "d_at_zero", "set": []}]
+    folder.info.write_text(json.dumps(info | {"changes": changes}))
+    result = module.summarise(decode(job.table), folder, "done")
+    assert result.changes == ["tempo.d=1 and batch=8 (collapse, step 4)"]
 
 
 def test_killed_after_the_result(job: Job, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,6 +259,20 @@ def test_failed_and_missing_runs_are_listed(whole: StudyResults, twin: str) -> N
     assert [row[:6] for row in list(failure_table(whole))[1:]] == [row[:6] for row in failed]
 
 
+def test_runs_that_changed_their_recipes_are_listed(tmp_path: Path) -> None:
+    study = study_of({"base": 2, "noise": 2})
+    plain = results_of(study, {"base": [1.0, 2.0], "noise": [1.0, 2.0]})
+    change = "optimizer.d.lr=5e-5 (d_at_zero, step 300)"
+    changed = [plain[0].model_copy(update={"changes": [change]}), *plain[1:]]
+    for results in (plain, changed):
+        write_report(StudyResults(study, results, analyse(study, results)), tmp_path, tmp_path)
+        text = (tmp_path / "report.md").read_text("utf-8")
+        assert ("Changed recipes" in text) is (results is changed)
+    assert markdown_tables(section(text, "Changed recipes"))[0][1:] == [
+        ["base", "digits", "0", change, "digits/base/0"]
+    ]
+
+
 def test_too_few_seeds_are_told(tmp_path: Path) -> None:
     study = synthetic_study.study(seeds=4, bases=synthetic_study.BASES[:1])
     results = made(study, synthetic_study.results(study))

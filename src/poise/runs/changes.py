@@ -69,3 +69,8 @@ def changed_table(original: Table, changes: Sequence[Change]) -> Table:
 def describe(change: Change) -> str:
     """The options of a change as a phrase."""
     return " and ".join(change.options)
+
+
+def describe_with_cause(change: Change) -> str:
+    """The options of a change, with the detector whose advice it is and the step."""
+    return f"{describe(change)} ({change.detector}, step {change.step:,})"

@@ -18,6 +18,7 @@ from poise.core.metrics_log import decode_number
 from poise.errors import CheckpointError, DataError, DiskError, Diverged, OutOfMemory, PoiseError, RecipeError, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
+from poise.runs.changes import changes_from_json, describe_with_cause, in_force
 from poise.runs.folder import RunFolder
 from poise.study.budget import images_per_step
 from poise.study.origin import check_origin, recorded_origin
@@ -198,6 +199,7 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
         ]
         for name in names
     }
+    changes = in_force(changes_from_json(info.get("changes", [])))
     device = {"device": str(info["device"])} if "device" in info else {}
     return RunResult(
         run=recipe.hash,
@@ -208,6 +210,7 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
         values=_rounded(final.get("measures", {})),
         floor=_rounded(final.get("floor", {})),
         curves={name: curve for name, curve in curves.items() if curve},
+        changes=list(map(describe_with_cause, changes)),
         cpu_seconds=round(cpu_seconds, 2),
         versions={"poise": __version__, "torch": torch.__version__, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
         | device

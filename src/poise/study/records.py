@@ -143,6 +143,7 @@ class RunResult(Config):
         values: the final measures; without those that could not be computed, and empty for a run that failed.
         floor: the same measures of real samples, for those that have a floor.
         curves: for each measure, pairs of a step and the value at that step.
+        changes: what it has changed in its recipe on the advice of alarms, in words.
         cpu_seconds: the CPU time of training and measuring.
         versions: of poise and torch, and the date, the device and the precision.
     """
@@ -155,5 +156,6 @@ class RunResult(Config):
     values: dict[str, Value] = Field(default_factory=dict)
     floor: dict[str, Value] = Field(default_factory=dict)
     curves: dict[str, list[Annotated[tuple[int, Value], Strict(False)]]] = Field(default_factory=dict)
+    changes: list[str] = Field(default_factory=list)
     cpu_seconds: float = 0.0
     versions: dict[str, str] = Field(default_factory=dict)

@@ -70,6 +70,7 @@ def report_sections(results: StudyResults, images: ImageFiles, runs: Path, plan:
     yield from curve_sections(results, images)
     yield from sample_section(results, images, runs)
     yield from _failures(results)
+    yield _changes(results)
     yield from _reproduction(results, plan)
 
 
@@ -201,6 +202,15 @@ def _failures(results: StudyResults) -> Iterator[ReportSection]:
     has_limit = any(measure.failure is not None for base in results.study.bases for measure in base.measures)
     yield ReportSection("Failed runs", [text + (limit if has_limit else "")], failed if len(failed) > 1 else [])
     yield ReportSection("Missing runs", ["These runs have no result yet."] if len(missing) > 1 else [], missing)
+
+
+def _changes(results: StudyResults) -> ReportSection:
+    table = list(tables.changes_table(results))
+    text = (
+        "These runs changed their recipes on the advice of alarms (monitor.policy), so their arms differ in more than "
+        "the plan says."
+    )
+    return ReportSection("Changed recipes", [text] if len(table) > 1 else [], table)
 
 
 def _reproduction(results: StudyResults, plan: str) -> Iterator[ReportSection]:

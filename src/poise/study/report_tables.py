@@ -174,6 +174,15 @@ def failure_table(results: StudyResults) -> Iterator[Row]:
                 yield [arm.name, arm.base, seed, result.state, f"{result.step:,}", result.reason, result.run]
 
 
+def changes_table(results: StudyResults) -> Iterator[Row]:
+    """The runs that changed their recipes on the advice of alarms."""
+    yield ["arm", "data", "seed", "changes", "run"]
+    for arm in results.study.arms:
+        for seed, result in results.of(arm).items():
+            if result.changes:
+                yield [arm.name, arm.base, seed, "; ".join(result.changes), result.run]
+
+
 def missing_table(results: StudyResults) -> Iterator[Row]:
     """The runs without a result, one line for each arm."""
     seeds: dict[tuple[str, str], list[str]] = {}

@@ -17,7 +17,7 @@ from poise.engine.game import Game
 from poise.engine.initial_weights import NETWORK_NAMES
 from poise.errors import DiskError
 from poise.recipe.model import Recipe
-from poise.runs.changes import Changes, changes_to_json, describe
+from poise.runs.changes import Changes, changes_to_json, describe_with_cause
 from poise.runs.code_copies import code_contents
 from poise.runs.folder import RunFolder
 from poise.training.alarms import AlarmHandler
@@ -117,7 +117,7 @@ def closing_messages(
     if translates:
         label = " --label CLASS" if labelled else ""
         more = f"to translate images: poise translate {run} --data DIR --out DIR{label}{option}"
-    changed = "; ".join(f"{describe(one)} ({one.detector}, step {one.step:,})" for one in changes)
+    changed = "; ".join(map(describe_with_cause, changes))
     return [
         *([f"the recipe was changed on the advice of alarms: {changed}"] if changed else []),
         *([summary] if summary else []),
