@@ -66,7 +66,8 @@ modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside 
 
 detection: $(READY)  ## study of the monitor: its detection rate on 234 small runs that are healthy, fail early or fail late; two and a half hours on one core
 	$(BIN)/python benchmarks/detection.py train detection
-	$(BIN)/python benchmarks/detection.py table detection
+	$(BIN)/python benchmarks/detection.py replay detection --outcomes detection/outcomes.jsonl
+	$(BIN)/python benchmarks/detection.py table --outcomes detection/outcomes.jsonl
 	$(BIN)/python benchmarks/monitoring.py
 
 reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on the complete MNIST in data/; half an hour on one core

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from poise.study.folder import StudyFolder
 from poise.study.records import RunResult, StudyMeasure
 from poise.study.statistics import failure_rate
 from poise.study.verdicts import is_beyond
-from poise.watch.base import Alarm
 from poise.watch.logs import Log, read_log
 from poise.watch.monitor import DETECTORS
 from poise.watch.replay import replay
@@ -155,18 +155,77 @@ def without_measures(run: Run) -> Run:
     return run._replace(log=run.log._replace(rows=[(step, row) for step, row in rows if row]))
 
 
-def find_alarms(run: Run) -> list[Alarm]:
-    """The alarms of a monitor with its default settings on a run."""
-    return replay(run.log._replace(monitor={})).alarms
+class Outcome(NamedTuple):
+    """A run as failed or healthy, and its alarms; a line of `outcomes.jsonl`.
+
+    Attributes:
+        collection: the collection.
+        configuration: see `Run`.
+        seed: see `Run`.
+        run: the hash of its recipe.
+        steps: the steps that were trained.
+        failure: see `Run`.
+        shown_at: see `Run`; None for a run that did not fail.
+        doubled_at: see `Run`.
+        values: the final measures.
+        alarms: by detector, the step of the first alarm of a monitor with its default settings.
+        without_measures: the same from losses, gradients and statistics of the samples alone.
+    """
+
+    collection: str
+    configuration: str
+    seed: int
+    run: str
+    steps: int
+    failure: str
+    shown_at: int | None
+    doubled_at: int | None
+    values: dict[str, float]
+    alarms: dict[str, int]
+    without_measures: dict[str, int]
+
+    @property
+    def first(self) -> int | None:
+        """The step of the first alarm that is not a note."""
+        return min((step for name, step in self.alarms.items() if is_alarm(name)), default=None)
+
+    def bare(self) -> Outcome:
+        """The outcome with the alarms of the monitor that gets no measures."""
+        return self._replace(alarms=self.without_measures)
 
 
-def is_alarm(alarm: Alarm) -> bool:
-    """Whether it counts as an alarm; notes do not."""
-    return alarm.level != "note"
+def first_alarms(run: Run) -> dict[str, int]:
+    """The step of the first alarm of each detector with its default settings."""
+    first: dict[str, int] = {}
+    for alarm in replay(run.log._replace(monitor={})).alarms:
+        first.setdefault(alarm.detector, alarm.step)
+    return first
 
 
-def evaluate(runs: Sequence[Run], title: str) -> dict[str, Any]:
-    """The detection rates of a monitor with its default settings, as JSON.
+def find_outcome(collection: str, run: Run) -> Outcome:
+    """Replay the monitor over a run, with and without its measures."""
+    return Outcome(
+        collection=collection,
+        configuration=run.configuration,
+        seed=run.seed,
+        run=run.result.run,
+        steps=run.result.step,
+        failure=run.failure,
+        shown_at=run.shown_at if run.failure else None,
+        doubled_at=run.doubled_at,
+        values=run.result.values,
+        alarms=first_alarms(run),
+        without_measures=first_alarms(without_measures(run)),
+    )
+
+
+def is_alarm(detector: str) -> bool:
+    """Whether what the detector raises counts as an alarm; notes do not."""
+    return DETECTORS[detector].policy != "note"
+
+
+def evaluate(outcomes: Sequence[Outcome], title: str) -> dict[str, Any]:
+    """The detection rates of a monitor with its default settings.
 
     Returns:
         `detectors` has recall, false alarms and lead for each detector, `any` those of all alarms that are not notes,
@@ -174,15 +233,13 @@ def evaluate(runs: Sequence[Run], title: str) -> dict[str, Any]:
         alarm on a failed run to the first measurement that shows the failure. `in_time` is the share of the failed
         runs with an alarm before their FID had doubled; a run whose FID never doubled counts if it has an alarm.
     """
-    alarms = [(run, find_alarms(run)) for run in runs]
 
-    def rates(configuration: str | None, counts: Callable[[Alarm], bool]) -> dict[str, Any]:
-        chosen = [(run, found) for run, found in alarms if configuration in (None, run.configuration)]
-        firsts = [(run, next((alarm.step for alarm in found if counts(alarm)), None)) for run, found in chosen]
-        failed = [(run, first) for run, first in firsts if run.failure]
-        healthy = [first for run, first in firsts if not run.failure]
-        leads = [run.shown_at - first for run, first in failed if first is not None]
-        in_time = [run for run, first in failed if first is not None and first < (run.doubled_at or math.inf)]
+    def rates(chosen: Sequence[Outcome], step_of: Callable[[Outcome], int | None]) -> dict[str, Any]:
+        firsts = [(one, step_of(one)) for one in chosen]
+        failed = [(one, first) for one, first in firsts if one.failure]
+        healthy = [first for one, first in firsts if not one.failure]
+        leads = [one.shown_at - first for one, first in failed if first is not None and one.shown_at is not None]
+        in_time = [one for one, first in failed if first is not None and first < (one.doubled_at or math.inf)]
         return {
             "recall": Rate(len(leads), len(failed)).as_json(),
             "false_alarms": Rate(len([first for first in healthy if first is not None]), len(healthy)).as_json(),
@@ -190,45 +247,42 @@ def evaluate(runs: Sequence[Run], title: str) -> dict[str, Any]:
             "lead": {"median": median(leads), "min": min(leads), "max": max(leads)} if leads else None,
         }
 
-    def by_detector(name: str) -> Callable[[Alarm], bool]:
-        return lambda alarm: alarm.detector == name
+    def of_detector(name: str) -> Callable[[Outcome], int | None]:
+        return lambda one: one.alarms.get(name)
 
-    names = dict.fromkeys(run.configuration for run in runs)
+    def of_any(one: Outcome) -> int | None:
+        return one.first
+
+    names = dict.fromkeys(one.configuration for one in outcomes)
     return {
         "title": title,
         "detectors": {
-            name: {"threshold": detector.threshold} | rates(None, by_detector(name))
+            name: {"threshold": detector.threshold} | rates(outcomes, of_detector(name))
             for name, detector in DETECTORS.items()
         },
-        "any": rates(None, is_alarm),
-        "configurations": {name: rates(name, is_alarm) for name in names},
+        "any": rates(outcomes, of_any),
+        "configurations": {
+            name: rates([one for one in outcomes if one.configuration == name], of_any) for name in names
+        },
         "missed": [
-            f"{run.configuration}, seed {run.seed}: {run.failure}"
-            for run, found in alarms
-            if run.failure and not any(map(is_alarm, found))
+            f"{one.configuration}, seed {one.seed}: {one.failure}"
+            for one in outcomes
+            if one.failure and one.first is None
         ],
         "false_alarms": [
-            f"{run.configuration}, seed {run.seed}: {alarm.detector} at step {alarm.step:,}"
-            for run, found in alarms
-            for alarm in found
-            if not run.failure and is_alarm(alarm)
+            f"{one.configuration}, seed {one.seed}: {name} at step {step:,}"
+            for one in outcomes
+            for name, step in one.alarms.items()
+            if not one.failure and is_alarm(name)
         ],
     }
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """A run, its outcome, and the step of the first alarm of each detector with default thresholds, as JSON."""
-    first: dict[str, int] = {}
-    for alarm in find_alarms(run):
-        first.setdefault(alarm.detector, alarm.step)
-    return {
-        "configuration": run.configuration,
-        "seed": run.seed,
-        "run": run.result.run,
-        "step": run.result.step,
-        "failure": run.failure,
-        "shown_at": run.shown_at if run.failure else None,
-        "doubled_at": run.doubled_at,
-        "values": run.result.values,
-        "alarms": first,
-    }
+def write_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write a line for each run."""
+    path.write_text("".join(f"{json.dumps(one._asdict())}\n" for one in outcomes), "utf-8")
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """The runs that `write_outcomes` has written."""
+    return [Outcome(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]

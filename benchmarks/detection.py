@@ -1,30 +1,31 @@
 """The detection rate of the monitor: small trainings, healthy and failing, their alarms and their outcomes.
 
-    python benchmarks/detection.py train detection --workers 2      (about two hours of one core)
-    python benchmarks/detection.py table detection --json benchmarks/studies/detection/rates.json
-    python benchmarks/detection.py summary benchmarks/studies/detection/rates.json      (the table of docs/watching.md)
-    python benchmarks/detection.py train detection --quick          (two short runs, to see that it works)
+    python benchmarks/detection.py train detection --workers 2   (about four hours of one core)
+    python benchmarks/detection.py replay detection              (writes outcomes.jsonl, with a line for each run)
+    python benchmarks/detection.py table                         (all rates, from the committed outcomes)
+    python benchmarks/detection.py summary                       (the table of docs/watching.md)
+    python benchmarks/detection.py train detection --quick       (two short runs, to see that it works)
 
 `train` runs two studies, on digits of 16 x 16 pixels or points in the plane. The same command continues a study that
 was stopped. In the collection `early` (`studies/detection/plan.toml`) most failing runs fail from their first steps on;
 in `late` (`studies/detection-late/plan.toml`) they are healthy for three fifths of their steps, and FID is measured at
 each hundredth. Alarms are only logged; a run continues to its end, or until a value is not finite.
 
-`table` replays the monitor over the logged rows. Whether a run failed depends on its final measures, not on its
-configuration: it diverged, or a measure is beyond its limit in the plan (coverage, the number of modes, class balance,
-C_T, the share of samples of the requested class), or the last FID is at least 1.5 times the best one.
+`replay` gives the logged rows to a monitor with its default settings, with the measures in them and without. Whether a
+run failed depends on its final measures, not on its configuration: it diverged, or a measure is beyond its limit in the
+plan (coverage, the number of modes, class balance, C_T, the share of samples of the requested class), or the last FID is
+at least 1.5 times the best one.
 
-Recall, false alarms and lead are those of the seeds that had not been looked at when the rules and thresholds were
-written, with the measures in the log and without. The lead is the number of steps from the first alarm to the first
-measurement that shows the failure: from then on all measurements are beyond a limit, while those of a healthy run would
-not be. An alarm is in time if it comes before the FID is twice the best one.
+Recall, false alarms and lead are given for all seeds and for those that had not been trained when the rules and
+thresholds were written. The lead is the number of steps from the first alarm to the first measurement that shows the
+failure: from then on all measurements are beyond a limit, while those of a healthy run would not be. An alarm is in time
+if it comes before the FID is twice the best one.
 """
 
 # The workers of a study import this file before they set their number of threads, so it must not import NumPy or torch.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from contextlib import chdir
@@ -35,12 +36,15 @@ from poise.errors import PoiseError
 from poise.utils.printing import count_noun
 
 if TYPE_CHECKING:
-    from _detection_rates import Run
+    from _detection_rates import Outcome
 
 ROOT = Path(__file__).parents[1]
 STUDY = Path("benchmarks/studies/detection")
 COLLECTIONS = {"early": STUDY, "late": Path("benchmarks/studies/detection-late")}
 """The folders of the plans, relative to the repository."""
+
+OUTCOMES = ROOT / STUDY / "outcomes.jsonl"
+"""The committed outcomes."""
 
 REPORTED = {"early": frozenset({7, 9, 11}), "late": frozenset({3, 5})}
 """The seeds on which no rule or threshold was chosen."""
@@ -130,65 +134,67 @@ def print_rates(rates: dict[str, Any]) -> None:
     print()
 
 
-def read_collection(out: Path) -> list[Run]:
-    """The runs of a collection; those that have not ended are named on stderr."""
-    from _detection_rates import read_runs
+def replay_runs(out: Path) -> list[Outcome]:
+    """Replay the monitor over all runs that have ended; those that have not are named on stderr."""
+    from _detection_rates import find_outcome, read_runs
+    from poise.study.folder import StudyFolder
 
-    runs, others = read_runs(out)
-    for state, count in others.items():
-        print(f"{out.name}: left out: {count_noun(count, 'run')}: {state}", file=sys.stderr)
-    return runs
+    outcomes = []
+    for name in COLLECTIONS:
+        if not StudyFolder(out / name).study.is_file():
+            print(f"left out: {name}, which has not been trained", file=sys.stderr)
+            continue
+        runs, others = read_runs(out / name)
+        for state, count in others.items():
+            print(f"{name}: left out: {count_noun(count, 'run')}: {state}", file=sys.stderr)
+        outcomes += [find_outcome(name, run) for run in runs]
+    return outcomes
 
 
-def print_outcomes(runs: list[Run]) -> None:
+def print_outcomes(outcomes: list[Outcome]) -> None:
     """Print which runs failed, by configuration and seed."""
-    by_name: dict[str, list[Run]] = {}
-    for run in runs:
-        by_name.setdefault(run.configuration, []).append(run)
+    by_name: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        by_name.setdefault(one.configuration, []).append(one)
     print_table(
         ["configuration", "runs", "failed", "outcomes by seed"],
         [
             [
                 name,
                 str(len(same)),
-                str(sum(bool(r.failure) for r in same)),
-                "; ".join(r.failure or "healthy" for r in same),
+                str(sum(bool(one.failure) for one in same)),
+                "; ".join(one.failure or "healthy" for one in same),
             ]
             for name, same in by_name.items()
         ],
     )
 
 
-def print_tables(out: Path, file: Path | None) -> None:
-    """Print the outcomes of the runs and the detection rates, and write them to a file as JSON."""
-    from _detection_rates import evaluate, summarise, without_measures
-    from poise.study.folder import StudyFolder
+def select(outcomes: list[Outcome], collection: str, *, new: bool) -> list[Outcome]:
+    """The runs of a collection; if `new`, those of the seeds on which nothing was chosen."""
+    return [one for one in outcomes if one.collection == collection and (not new or one.seed in REPORTED[collection])]
 
-    content: dict[str, Any] = {"intervals": INTERVALS}
-    for name, folder in COLLECTIONS.items():
-        if not StudyFolder(out / name).study.is_file():
-            print(f"left out: {name}, which has not been trained", file=sys.stderr)
-            continue
-        runs = read_collection(out / name)
+
+def print_tables(outcomes: list[Outcome]) -> None:
+    """Print the outcomes of the runs and the detection rates."""
+    from _detection_rates import evaluate
+
+    for name in COLLECTIONS:
+        runs, new = select(outcomes, name, new=False), select(outcomes, name, new=True)
         print_outcomes(runs)
-        new = [run for run in runs if run.seed in REPORTED[name]]
-        bare = [without_measures(run) for run in new]
-        tables = {
-            "all": evaluate(runs, f"{name}: all seeds"),
-            "new": evaluate(new, f"{name}: new seeds"),
-            "new_without_measures": evaluate(bare, f"{name}: new seeds, without measures"),
-        }
-        for table in tables.values():
-            print_rates(table)
-        content[name] = {"plan": f"{folder}/plan.toml", **tables, "runs": [summarise(run) for run in runs]}
+        print_rates(evaluate(runs, f"{name}: all seeds"))
+        print_rates(evaluate(new, f"{name}: new seeds"))
+        print_rates(evaluate([one.bare() for one in new], f"{name}: new seeds, without measures"))
     print(INTERVALS)
-    if file is not None:
-        file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def summary(rates: dict[str, Any]) -> str:
-    """The table of docs/watching.md, in Markdown, from the file that `table` writes."""
-    early, late, bare = rates["early"]["new"], rates["late"]["new"], rates["late"]["new_without_measures"]
+def summary(outcomes: list[Outcome]) -> str:
+    """The table of docs/watching.md, in Markdown."""
+    from _detection_rates import evaluate
+
+    runs = {name: select(outcomes, name, new=True) for name in COLLECTIONS}
+    early, late = evaluate(runs["early"], "early"), evaluate(runs["late"], "late")
+    bare = evaluate([one.bare() for one in runs["late"]], "late, without measures")
     header = [
         "detector",
         "failed early, with an alarm",
@@ -211,23 +217,33 @@ def summary(rates: dict[str, Any]) -> str:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=("train", "table", "summary"))
-    parser.add_argument("out", type=Path, help="the folder of the studies; summary: the file of table --json")
+    parser.add_argument("command", choices=("train", "replay", "table", "summary"))
+    parser.add_argument(
+        "out", type=Path, nargs="?", default=Path("detection"), help="train, replay: the folder of the studies"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--dry-run", action="store_true", help="train: print what would run, and for how long")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="table: also write the rates and outcomes to a file")
+    parser.add_argument(
+        "--outcomes", type=Path, metavar="FILE", default=OUTCOMES, help="what replay writes and the tables read"
+    )
     parser.add_argument("--quick", action="store_true", help="two runs of twenty steps; not a measurement")
     args = parser.parse_args()
     try:
-        if args.command == "table":
-            print_tables(args.out, args.json)
+        if args.command == "train":
+            for name, folder in COLLECTIONS.items():
+                plan = folder / ("quick.toml" if args.quick else "plan.toml")
+                train(plan, args.out.resolve() / name, args.workers, dry_run=args.dry_run)
             return
-        if args.command == "summary":
-            print(summary(json.loads(args.out.read_text("utf-8"))))
-            return
-        for name, folder in COLLECTIONS.items():
-            plan = folder / ("quick.toml" if args.quick else "plan.toml")
-            train(plan, args.out.resolve() / name, args.workers, dry_run=args.dry_run)
+        from _detection_rates import read_outcomes, write_outcomes
+
+        if args.command == "replay":
+            outcomes = replay_runs(args.out)
+            write_outcomes(outcomes, args.outcomes)
+            print(f"{args.outcomes}: {count_noun(len(outcomes), 'run')}")
+        elif args.command == "table":
+            print_tables(read_outcomes(args.outcomes))
+        else:
+            print(summary(read_outcomes(args.outcomes)))
     except PoiseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

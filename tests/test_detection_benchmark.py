@@ -51,6 +51,10 @@ def run(rates: Any, configuration: str, seed: int, *, failure: str, d_loss: floa
     return rates.Run(configuration, seed, result([0.5]), log, failure, 600)
 
 
+def outcomes(rates: Any, runs: Sequence[Any]) -> list[Any]:
+    return [rates.find_outcome("early", run) for run in runs]
+
+
 def test_the_late_plan_has_twelve_ways_to_fail_and_measures_each_hundredth() -> None:
     plan = read_plan(LATE / "plan.toml")
     assert sum(tip.expected == "harms" for tip in plan.tip) == 12
@@ -101,7 +105,7 @@ def test_rates_have_clopper_pearson_intervals_and_leads(rates: Any) -> None:
     lost = [run(rates, "lost", seed, failure="coverage 0.00", d_loss=0.001) for seed in range(3)]
     missed = run(rates, "missed", 0, failure="coverage 0.10", d_loss=0.7)
     healthy = [run(rates, "healthy", seed, failure="", d_loss=0.7) for seed in range(5)]
-    table = rates.evaluate([*lost, missed, *healthy], "title")
+    table = rates.evaluate(outcomes(rates, [*lost, missed, *healthy]), "title")
     found = table["detectors"]["d_at_zero"]
     # 1 - 0.025^(1/4) and so on: scipy.stats.binomtest(3, 4) and (0, 5), Clopper-Pearson
     assert found["recall"] == pytest.approx(
@@ -126,7 +130,8 @@ def test_an_alarm_is_in_time_before_the_best_fid_has_doubled(rates: Any) -> None
         run(rates, "lost", seed, failure="fid", d_loss=0.001)._replace(doubled_at=doubled_at)
         for seed, doubled_at in enumerate((200, 900, None))
     ]
-    assert rates.evaluate(lost, "title")["any"]["in_time"]["count"] == 2, "the alarm comes at step 300"
+    found = rates.evaluate(outcomes(rates, lost), "title")["any"]["in_time"]
+    assert found["count"] == 2, "the alarm comes at step 300"
 
 
 def test_a_run_without_its_measures(rates: Any) -> None:
@@ -134,6 +139,16 @@ def test_a_run_without_its_measures(rates: Any) -> None:
     measured = [(1000, {"measure/fid": Stat.of(9.0), "floor/fid": Stat.of(1.0)})]
     bare = rates.without_measures(whole._replace(log=whole.log._replace(rows=whole.log.rows + measured)))
     assert bare.log.rows == whole.log.rows
+
+
+def test_notes_are_no_alarms(rates: Any) -> None:
+    one = rates.find_outcome("early", run(rates, "sound", 0, failure="", d_loss=0.7))
+    assert one.alarms == {}
+    noted = one._replace(alarms={"g_falling": 300}, without_measures={"d_shifted": 400})
+    assert (noted.first, noted.bare().first) == (None, 400)
+    assert rates.evaluate([noted], "title")["any"]["false_alarms"]["count"] == 0
+    assert rates.evaluate([noted], "title")["detectors"]["g_falling"]["false_alarms"]["count"] == 1
+    assert rates.evaluate([noted.bare()], "title")["false_alarms"] == ["sound, seed 0: d_shifted at step 400"]
 
 
 def test_the_tables_are_made_of_the_files_of_a_study(
@@ -152,21 +167,25 @@ def test_the_tables_are_made_of_the_files_of_a_study(
     for name, coverage, loss in (("base0", 0.6, 0.7), ("base1", 0.6, 0.7), ("lost0", 0.1, 0.001)):
         folder.append_result(result([coverage] * 10).model_copy(update={"run": name}))
         write_run(folder.runs / name, loss)
-    detection.print_tables(folder.path.parent, tmp_path / "rates.json")
+    path = tmp_path / "outcomes.jsonl"
+    rates.write_outcomes(detection.replay_runs(folder.path.parent), path)
+    found = rates.read_outcomes(path)
+    detection.print_tables(found)
     output = capsys.readouterr()
     assert "| lost | 1 | 1 | coverage 0.10 |" in output.out
     assert "| **any, without notes** |  | 1 of 1 (100 % [3, 100]) | 0 of 2 (0 % [0, 84]) |" in output.out
     assert output.err == "early: left out: 1 run: not finished\nleft out: late, which has not been trained\n"
-    content = json.loads((tmp_path / "rates.json").read_text())["early"]
-    assert [(one["configuration"], one["seed"], one["failure"]) for one in content["runs"]] == [
+    assert [(one.configuration, one.seed, one.failure) for one in found] == [
         ("dcgan", 7, ""),
         ("dcgan", 9, ""),
         ("lost", 7, "coverage 0.10"),
     ]
-    assert content["runs"][2]["shown_at"] == 100
-    assert "d_at_zero" in content["runs"][2]["alarms"]
-    assert content["new"]["any"]["recall"]["count"] == 1
-    assert content["new_without_measures"]["any"]["false_alarms"]["of"] == 2
+    assert found[2].shown_at == 100
+    assert "d_at_zero" in found[2].alarms
+    assert found[2].alarms == found[2].without_measures
+    assert (
+        detection.summary(found).splitlines()[-1].startswith("| **any, without notes** | 1 of 1 (100 % [3, 100]) |  |")
+    )
 
 
 def write_run(folder: Path, d_loss: float) -> None:
@@ -183,4 +202,4 @@ def test_the_documentation_has_the_rates_of_the_committed_runs(rates: Any) -> No
     import detection
 
     text = (BENCHMARKS.parent / "docs" / "watching.md").read_text("utf-8")
-    assert detection.summary(json.loads((STUDY / "rates.json").read_text("utf-8"))) in text
+    assert detection.summary(rates.read_outcomes(detection.OUTCOMES)) in text
