@@ -11,15 +11,15 @@ was stopped. In the collection `early` (`studies/detection/plan.toml`) most fail
 in `late` (`studies/detection-late/plan.toml`) they are healthy for three fifths of their steps, and FID is measured at
 each hundredth. Alarms are only logged; a run continues to its end, or until a value is not finite.
 
-`replay` gives the logged rows to a monitor with its default settings, with the measures in them and without. Whether a
-run failed depends on its final measures, not on its configuration: it diverged, or a measure is beyond its limit in the
-plan (coverage, the number of modes, class balance, C_T, the share of samples of the requested class), or the last FID is
-at least 1.5 times the best one.
+`replay` gives the logged rows to a monitor with its default settings, with the measures in them and without. Whether
+a run failed depends on its final measures, not on its configuration: it diverged, or a measure is beyond its limit in
+the plan (coverage, the number of modes, class balance, C_T, the share of samples of the requested class), or the last
+FID is at least 1.5 times the best one.
 
 Recall, false alarms and lead are given for all seeds and for those that had not been trained when the rules and
 thresholds were written. The lead is the number of steps from the first alarm to the first measurement that shows the
-failure: from then on all measurements are beyond a limit, while those of a healthy run would not be. An alarm is in time
-if it comes before the FID is twice the best one.
+failure: from then on all measurements are beyond a limit, while those of a healthy run would not be. An alarm is in
+time if it comes before the FID is twice the best one.
 """
 
 # The workers of a study import this file before they set their number of threads, so it must not import NumPy or torch.
