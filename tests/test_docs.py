@@ -18,12 +18,14 @@ from PIL import Image
 from typer.main import get_command
 
 from poise import cli
+from poise.core.config import find_components
 from poise.data.clouds import CloudsConfig
 from poise.data.source import DataSplits, SizedSource
 from poise.data.word_vectors import write_word_vectors
 from poise.measure.evaluator import Evaluator
 from poise.study.engines import ENGINES
 from poise.training import precheck
+from poise.tricks.base import TrickConfig
 from poise.web.server import Server
 from study.tiny_studies import DirectExecutor
 
@@ -218,6 +220,11 @@ def test_the_navigation_of_the_site_has_every_page() -> None:
 def test_the_page_of_commands_has_every_command() -> None:
     page = (ROOT / "docs/commands.md").read_text("utf-8")
     assert re.findall(r"^\| `poise (\w+)` \|", page, re.M) == list(get_command(cli.app).commands)
+
+
+def test_the_cost_of_every_trick_is_told() -> None:
+    section = (ROOT / "docs/tricks.md").read_text("utf-8").partition("## Cost per step")[2].partition("\n## ")[0]
+    assert set(find_components(TrickConfig)) <= set(re.findall(r"`(\w+)`", section))
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"], ids=name)
