@@ -52,9 +52,9 @@ SAMPLES: dict[str, Sample] = {
                 for i in (100, 200, 300)
             )
         },
-        [(step, {D: 0.3, G: 0.4}) for step in (100, 200, 300, 400, 500, 600)],
-        None,
-        "the mean of D_A and D_B",
+        [(step, {D: 0.15, G: 0.2}) for step in (100, 200, 300, 400, 500, 600)],
+        "squares",
+        "the losses of D and G are halved: squares have no factor of 1/2 in CycleGAN (otherwise pass --no-sum)",
     ),
     "pix2pix": Sample(
         {
@@ -478,13 +478,13 @@ def test_what_was_understood_is_printed_first(poise: Callable[..., Any], tmp_pat
     path.write_text(SAMPLES["CycleGAN"].files["loss_log.txt"])
     result = poise("watch", path)
     words = " ".join(result.out.split())
-    assert "6 rows up to step 600 (from 100, every 100), loss family: unknown (pass --loss-family)" in words
-    assert "step: iters D's loss: D_A + D_B, averaged G's loss: G_A + G_B, averaged" in words
+    assert "6 rows up to step 600 (from 100, every 100), loss family: squares (guessed: the columns are those of CycleGAN)" in words
+    assert "step: iters D's loss: D_A + D_B, averaged, halved G's loss: G_A + G_B, averaged, halved" in words
     assert words.index("averaged") < words.index("detectors without data")
-    found = json.loads(poise("watch", path, "--json", "--loss-family", "squares").out)
+    found = json.loads(poise("watch", path, "--json", "--no-sum", "--loss-family", "hinge").out)
     assert list(found) == ["rows", "alarms", "columns", "family", "notes"]
     assert found["columns"] == {"step": "iters", D: "D_A + D_B, averaged", G: "G_A + G_B, averaged"}
-    assert found["family"] == "squares"
+    assert found["family"] == "hinge"
 
 
 def test_thresholds_and_windows(poise: Callable[..., Any], tmp_path: Path) -> None:

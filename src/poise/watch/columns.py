@@ -111,9 +111,14 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     selected = {name: column for name, column in selected.items() if column.factor}
     if "d/adversarial" not in selected:
         notes.append("D's loss was not found, so its detectors are inactive; name its column with --columns d=...")
-    elif (reason := _reason_for_a_sum(selected, lines, names, is_sum)) is not None:
-        selected["d/adversarial"] = selected["d/adversarial"]._replace(factor=0.5)
-        notes.append(f"D's loss is halved: {reason}")
+    elif (reason := _reason_to_halve(selected, lines, names, is_sum)) is not None:
+        trainer = recognise_trainer(names) if is_sum is None else None
+        of_both = trainer is not None and not trainer.is_sum
+        for name in ("d/adversarial", "g/adversarial") if of_both else ("d/adversarial",):
+            if name in selected:
+                selected[name] = selected[name]._replace(factor=0.5)
+        subject = "the losses of D and G are" if of_both else "D's loss is"
+        notes.append(f"{subject} halved: {reason}")
     if "d/adversarial" in selected and len(selected["d/adversarial"].names) == 1:
         class_loss = class_loss_among(names)
         if class_loss is not None and normalize_name(selected["d/adversarial"].names[0]) not in ADVERSARIAL_COLUMNS:
@@ -134,14 +139,15 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     return MappedTable(ordered, notes, {"step": step or "counted rows"} | described)
 
 
-def _reason_for_a_sum(
+def _reason_to_halve(
     selected: Mapping[str, Column], lines: list[Flat], names: list[str], is_sum: bool | None
 ) -> str | None:
-    """Why D's loss is the sum of that on real and on fake samples; None if it is taken to be a mean."""
+    """Why D's loss is twice that of the detectors; None if it is taken to be the same."""
     column = selected["d/adversarial"]
     if is_sum is not None:
         return "it is the sum of that on real and on fake samples (--sum)" if is_sum else None
-    if len(column.names) != 1:
+    trainer = recognise_trainer(names)
+    if len(column.names) != 1 and (trainer is None or trainer.is_sum):
         return None
     if len(parts := _loss_parts(names).get(("d", "real", "fake"), ())) == 2:
         summed = parts_are_summed(lines, column.names[0], parts)
@@ -154,9 +160,8 @@ def _reason_for_a_sum(
     }
     if sum(loss < 0 for loss in losses["d"]) > 0.05 * len(losses["d"]):
         return None  # a critic, whose loss has no scale
-    trainer = recognise_trainer(names)
     if trainer is not None:
-        return f"it is the sum on real and on fake samples in {trainer.title} (otherwise pass --no-sum)"
+        return trainer.reason
     if starts_as_a_sum(losses["d"], losses.get("g", [])):
         return (
             "it starts near 2 ln 2 and G's near ln 2, as the sum on real and on fake samples does "

@@ -1,7 +1,7 @@
 """How another trainer's losses are to be understood: D's loss as a sum or as a mean, and the family.
 
 The detectors compare D's loss per sample: the mean of its losses on real and on fake samples. Many trainers log the
-sum.
+sum. Squares have a factor of 1/2 (Mao 2017), which CycleGAN's code does not have.
 """
 
 from __future__ import annotations
@@ -19,20 +19,29 @@ FIRST_ROWS = 10
 
 
 class Trainer(NamedTuple):
-    """A log format that is recognised by its columns, whose loss of D is the sum on real and on fake samples.
+    """A log format that is recognised by its columns, and whose losses are twice those of the detectors.
 
     Attributes:
         title: the format, for notes.
         columns: the normalised names that must be present.
         family: the family of its losses, if it has only one or a default.
+        is_sum: whether D's loss is the sum on real and on fake samples; if not, the losses of both players are squares
+            without the factor of 1/2.
     """
 
     title: str
     columns: frozenset[str]
     family: Family | None = None
+    is_sum: bool = True
+
+    @property
+    def reason(self) -> str:
+        """Why its losses are halved."""
+        what = "it is the sum on real and on fake samples" if self.is_sum else "squares have no factor of 1/2"
+        return f"{what} in {self.title} (otherwise pass --no-sum)"
 
 
-SUMMING_TRAINERS = (
+TRAINERS = (
     Trainer("StyleGAN's stats", frozenset({"lossdloss", "losssignsreal"}), "logistic"),
     Trainer("StudioGAN", frozenset({"disloss", "genloss", "progress"})),
     Trainer("StudioGAN", frozenset({"discriminatorloss", "generatorloss", "progress"})),
@@ -43,14 +52,15 @@ SUMMING_TRAINERS = (
     Trainer("lightweight-gan and stylegan2-pytorch", frozenset({"d", "g", "gp"}), "hinge"),
     Trainer("rosinality's StyleGAN2", frozenset({"d", "g", "r1", "path"}), "logistic"),
     Trainer("Chainer's DCGAN", frozenset({"disloss", "genloss", "elapsedtime"}), "logistic"),
+    Trainer("CycleGAN", frozenset({"da", "db", "ga", "gb", "cyclea", "cycleb"}), "squares", is_sum=False),
 )
-"""D's loss is real plus fake in the code of each. PyTorch-GAN, Keras-GAN and CycleGAN log the mean."""
+"""D's loss is real plus fake in the code of each but CycleGAN's. PyTorch-GAN and Keras-GAN log the mean."""
 
 
 def recognise_trainer(names: Iterable[str]) -> Trainer | None:
-    """The format to which the columns belong, if D's loss in it is a sum."""
+    """The format to which the columns belong, if it is one of `TRAINERS`."""
     keys = {normalize_name(name) for name in names}
-    return next((trainer for trainer in SUMMING_TRAINERS if trainer.columns <= keys), None)
+    return next((trainer for trainer in TRAINERS if trainer.columns <= keys), None)
 
 
 def parts_are_summed(lines: list[Flat], total: str, parts: tuple[str, ...]) -> bool | None:
