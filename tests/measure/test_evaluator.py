@@ -282,16 +282,18 @@ def test_floor_of_copying_compares_held_out_images_at_the_same_n(
         values.append(copying_test(draw.fake.features, draw.real.features, digits_evaluator.train.features))
     assert floor(results["one"], "copying") == pytest.approx(np.mean(values))
     # with fewer held-out images, value and floor both use half of them
-    limited = Evaluator(None, digits, "pixels", 1000)
-    images = torch.from_numpy(digits.train.images[:1000])  # type: ignore[attr-defined]
+    assert isinstance(digits.held_out, ImageDataset)
+    few = split(digits.held_out, 800)
+    limited = Evaluator(None, few, "pixels", 200)
+    images = torch.from_numpy(digits.held_out.images[:200])
     result = limited.measure(lambda n: images[:n], select_measures("fid,copying"))
-    assert (result.n, result.results["copying"].n, result.results["fid"].n) == (1000, 500, None)
-    assert result.as_json()["measures"]["copying"]["n"] == 500
-    assert result.notes == ("copying: computed from 500 samples; the other held-out images are used for its floor",)
-    assert [len(side) for draw in limited.reference.copying_draws for side in draw] == [500] * 2 * NUM_DRAWS
+    assert (result.n, result.results["copying"].n, result.results["fid"].n) == (200, 100, None)
+    assert result.as_json()["measures"]["copying"]["n"] == 100
+    assert result.notes == ("copying: computed from 100 samples; the other held-out images are used for its floor",)
+    assert [len(side) for draw in limited.reference.copying_draws for side in draw] == [100] * 2 * NUM_DRAWS
     real = limited.reference.copying_draws[0].real
     assert limited.train is not None
-    expected = copying_test(to_float(images[:500]).flatten(1), real.features, limited.train.features)
+    expected = copying_test(to_float(images[:100]).flatten(1), real.features, limited.train.features)
     assert value(result, "copying") == pytest.approx(expected)
 
 
