@@ -55,6 +55,7 @@ frames: $(READY)  ## how much slower a game in the plane is with frames; minutes
 
 zoo: $(READY)  ## train every image recipe over three seeds, as far as that is missing, and print the table; hours on two cores
 	$(BIN)/python benchmarks/zoo.py train
+	$(BIN)/python benchmarks/zoo.py train --colour
 
 measures: $(READY)  ## which measures detect what, and the speed of the Frechet distance
 	$(BIN)/python benchmarks/measures.py order

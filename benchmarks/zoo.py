@@ -1,14 +1,16 @@
 """The recipe zoo: every shipped recipe of images is trained at its own length over three seeds, and measured.
 
-    python benchmarks/zoo.py train --out runs/zoo          (trains what is missing, and prints the table)
-    python benchmarks/zoo.py publish --out runs/zoo        (the results and sample grids, into this repository)
+    python benchmarks/zoo.py train                         (trains what is missing in runs/zoo, and prints the table)
+    python benchmarks/zoo.py publish                       (the results and sample grids, into this repository)
     python benchmarks/zoo.py table                         (of the committed results, or of a study --out FOLDER)
-    python benchmarks/zoo.py train --out FOLDER --quick    (two steps of two recipes, to see that everything runs)
+    python benchmarks/zoo.py train --colour                (some recipes on colour images: the emoji of the studies)
+    python benchmarks/zoo.py train --colour --data DIR     (the same on a folder of images, such as those of CIFAR-10)
+    python benchmarks/zoo.py train --quick                 (two steps of two recipes, to see that everything runs)
 
-The plan, `studies/zoo/plan.toml`, is an ordinary study without comparisons, which `poise study` would train as well;
-each run has one thread, and `train` can be stopped and continued. The table has the parameters, the moves of D and G
-per step, the real images that D has seen, CPU minutes, and for each measure the median over the seeds with the smallest
-and the largest value.
+The plans, `studies/zoo/plan.toml` and `studies/zoo-colour/plan.toml`, are ordinary studies without comparisons, which
+`poise study` would train as well; each run has one thread, and `train` can be stopped and continued. The table has
+the parameters, the moves of D and G per step, the real images that D has seen, CPU minutes, and for each measure the
+median over the seeds with the smallest and the largest value.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import torch
@@ -27,23 +30,25 @@ from poise.core.random_streams import RandomStreams
 from poise.data.source import Source
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
-from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.recipe.shipped import load_table
+from poise.recipe.toml import parse_toml, to_toml
 from poise.study.engines import executor_of
 from poise.study.execute import run_study
+from poise.study.expand import expand
 from poise.study.folder import StudyFolder
+from poise.study.plan import read_plan
 from poise.study.report_tables import spread
 from poise.study.sample_strips import newest_grid
 from poise.study.summary import FinalValues, StudyResults
 from poise.training.run_info import parameter_counts
 
-STUDY = Path(__file__).parent / "studies" / "zoo"
-IMAGES = Path(__file__).parents[1] / "docs" / "images" / "zoo"
+ROOT = Path(__file__).parents[1]
+NAMES = ("zoo", "zoo-colour")
 GRID_SEED = "0"
 """The seed whose sample grids are shown."""
 
-QUICK = """
+QUICK = {
+    "zoo": """
 name = "zoo"
 seeds = 1
 evaluations = 1
@@ -55,18 +60,43 @@ measures = ["fid"]
 recipe = "wgan"
 set = ["steps=2", "batch=4", "measure.n=40", 'measure.features="pixels"', "log.sheet=4"]
 measures = ["fid"]
-"""
+""",
+    "zoo-colour": """
+name = "zoo-colour"
+seeds = 1
+evaluations = 1
+[data.emoji]
+kind = "npz"
+path = "benchmarks/studies/emoji.npz"
+size = 16
+held_out = 0.3
+[base.images]
+recipe = "images"
+set = ["steps=2", "batch=4", "measure.n=40", 'measure.features="pixels"', "log.sheet=4"]
+measures = ["fid"]
+""",
+}
 
 
-def train(out: Path, workers: int, *, quick: bool) -> None:
-    """Train the runs of the plan that have no result yet."""
+def study_folder(name: str) -> Path:
+    """The folder of the plan and of the committed results."""
+    return ROOT / "benchmarks" / "studies" / name
+
+
+def plan_on(data: Path, plan: str) -> str:
+    """The text of a plan whose only data set is a folder of images, at 32 x 32 pixels."""
+    table = parse_toml(plan, "plan.toml")
+    return to_toml(table | {"data": {"folder": {"kind": "folder", "path": str(data.resolve()), "size": 32}}})
+
+
+def train(plan: str, out: Path, workers: int) -> None:
+    """Train the runs of a plan that have no result yet."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = STUDY / "plan.toml"
-        if quick:
-            plan = Path(folder) / "plan.toml"
-            plan.write_text(QUICK, "utf-8")
-        view = choose_study_view()
-        run_study(plan, out, executor_of("local", workers), resume=StudyFolder(out).study.exists(), listener=view)
+        path = Path(folder) / "plan.toml"
+        path.write_text(plan, "utf-8")
+        resume = StudyFolder(out).study.exists()
+        with chdir(ROOT):  # the paths in the plans are relative to it
+            run_study(path, out, executor_of("local", workers), resume=resume, listener=choose_study_view())
 
 
 def publish(out: Path, study: Path, images: Path) -> None:
@@ -75,7 +105,8 @@ def publish(out: Path, study: Path, images: Path) -> None:
     images.mkdir(parents=True, exist_ok=True)
     folder = StudyFolder(out)
     planned = {run for arm in folder.read_study().arms for run in arm.runs.values()}
-    shutil.copy(folder.study, study / folder.study.name)
+    for path in (folder.plan, folder.study):
+        shutil.copy(path, study / path.name)
     lines = folder.results.read_text("utf-8").splitlines()
     kept = [line for line in lines if json.loads(line)["run"] in planned]
     (study / folder.results.name).write_text("".join(f"{line}\n" for line in kept), "utf-8")
@@ -90,12 +121,16 @@ def table_rows(out: Path) -> Iterator[list[str]]:
     folder = StudyFolder(out)
     study = folder.read_study()
     results = StudyResults(study, folder.read_results())
+    with chdir(ROOT):
+        expansion = expand(read_plan(folder.plan), out)
+    recipes = {arm.base: expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}
     measures = list(dict.fromkeys(measure.name for base in study.bases for measure in base.measures))
     yield ["recipe", "parameters G / D / encoder", "moves D : G", "images", "CPU minutes", "seeds", *measures]
     floors: dict[str, dict[str, float]] = {}
     for one in results.final_values():
-        recipe = decode(load_table(one.base))
-        source = recipe.data.load().train
+        recipe = recipes[one.base]
+        with chdir(ROOT):
+            source = recipe.data.load().train
         yield _row(one, measures, recipe, source, results.arms[one.base, one.arm].images)
         height, width = source.shape[-2:]
         known = floors.setdefault(f"real images, {height} x {width} pixels", {})
@@ -109,7 +144,7 @@ def _row(one: FinalValues, measures: list[str], recipe: Recipe, source: Source, 
     game = build_game(recipe, source.spec(), compute, RandomStreams(recipe.seed))
     counts, moves = parameter_counts(game), game.tempo.max_moves
     return [
-        one.base,
+        recipe.name,
         " / ".join(f"{counts[name] / 1e3:,.0f} k" for name in ("g", "d", "e") if name in counts),
         "" if recipe.network.d is None else f"{moves.d} : {moves.g}",
         f"{images / 1000:,.0f} k",
@@ -129,24 +164,31 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["train", "publish", "table"])
+    parser.add_argument("--colour", action="store_true", help="the plan for colour images")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="with --colour: your own images")
     parser.add_argument("--out", type=Path, help="the folder of the study")
     parser.add_argument("--workers", type=int, default=2, help="the number of runs at the same time")
     parser.add_argument("--quick", action="store_true", help="two steps of two recipes; not a measurement")
     args = parser.parse_args()
+    if args.data and not args.colour:
+        parser.error("--data needs --colour")
+    name = NAMES[args.colour]
+    plan = (study_folder(name) / "plan.toml").read_text("utf-8")
     if args.quick:
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "zoo"
-            train(out, 1, quick=True)
-            publish(out, Path(folder) / "study", Path(folder) / "images")
-            print(table(Path(folder) / "study"))
+            out, study = Path(folder) / "runs", Path(folder) / "study"
+            train(QUICK[name], out, 1)
+            publish(out, study, Path(folder) / "images")
+            print(table(study))
         return
+    out = (args.out or Path("runs") / (f"{name}-{args.data.name}" if args.data else name)).resolve()
     if args.action == "train":
-        train(args.out or Path("runs") / "zoo", args.workers, quick=False)
-        print(table(args.out or Path("runs") / "zoo"))
+        train(plan_on(args.data, plan) if args.data else plan, out, args.workers)
+        print(table(out))
     elif args.action == "publish":
-        publish(args.out or Path("runs") / "zoo", STUDY, IMAGES)
+        publish(out, study_folder(name), ROOT / "docs" / "images" / name)
     else:
-        print(table(args.out or STUDY))
+        print(table(out if args.out or args.data else study_folder(name)))
 
 
 if __name__ == "__main__":

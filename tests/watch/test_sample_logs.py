@@ -478,7 +478,10 @@ def test_what_was_understood_is_printed_first(poise: Callable[..., Any], tmp_pat
     path.write_text(SAMPLES["CycleGAN"].files["loss_log.txt"])
     result = poise("watch", path)
     words = " ".join(result.out.split())
-    assert "6 rows up to step 600 (from 100, every 100), loss family: squares (guessed: the columns are those of CycleGAN)" in words
+    assert (
+        "6 rows up to step 600 (from 100, every 100), loss family: squares (guessed: the columns are those of CycleGAN)"
+        in words
+    )
     assert "step: iters D's loss: D_A + D_B, averaged, halved G's loss: G_A + G_B, averaged, halved" in words
     assert words.index("averaged") < words.index("detectors without data")
     found = json.loads(poise("watch", path, "--json", "--no-sum", "--loss-family", "hinge").out)

@@ -1,0 +1,49 @@
+"""`benchmarks/zoo.py`: its plans, and the one for a folder of one's own images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poise.recipe.shipped import recipe_names
+from poise.study.expand import expand
+from poise.study.plan import read_plan
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import zoo
+
+    return zoo
+
+
+@pytest.mark.parametrize("name", ["zoo", "zoo-colour"])
+def test_the_bases_of_a_plan_are_named_like_their_recipes(zoo: Any, name: str) -> None:
+    plan = read_plan(zoo.study_folder(name) / "plan.toml")
+    assert {base: one.recipe for base, one in plan.base.items()} == {base: base for base in plan.base}
+    assert set(plan.base) <= set(recipe_names())
+
+
+def test_the_plan_in_colour_on_a_folder_of_images(zoo: Any, photos: Path, tmp_path: Path) -> None:
+    plan = (zoo.study_folder("zoo-colour") / "plan.toml").read_text("utf-8")
+    path = tmp_path / "plan.toml"
+    path.write_text(zoo.plan_on(photos, plan), "utf-8")
+    changed = read_plan(path)
+    assert changed.base == read_plan(zoo.study_folder("zoo-colour") / "plan.toml").base
+    recipes = expand(changed, tmp_path).recipes.values()
+    assert {(one.data.kind, one.data.path, one.data.size) for one in recipes} == {("folder", str(photos), 32)}
+
+
+def test_images_of_ones_own_are_for_the_plan_in_colour(
+    zoo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["zoo.py", "train", "--data", "photos"])
+    with pytest.raises(SystemExit):
+        zoo.main()
+    assert "--data needs --colour" in capsys.readouterr().err
