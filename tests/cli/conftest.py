@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-SMALL = ["--set", "network.g.width=8", "--set", "network.d.width=8", "--set", "batch=16", "--set", "latent.dim=4"]
+SMALL = [
+    "--set",
+    "network.g.width=8",
+    "--set",
+    "network.d.width=8",
+    "--set",
+    "batch=16",
+    "--set",
+    'latent={kind="gaussian", dim=4}',
+]
 SMALL += ["--set", "measure.n=50"]
 TRICKS = 'tricks=[{kind="r1", gamma=0.1}, {kind="averaged_weights", ramp_up=0.0}]'
 

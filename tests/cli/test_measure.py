@@ -20,7 +20,7 @@ from poise.runs.run import Run
 from poise.utils.images import to_float
 
 Arrays = dict[str, np.ndarray]
-THIN = ["--set", "batch=16", "--set", "latent.dim=4", "--set", "log.sheet=4", "--set", "log.rows=2"]
+THIN = ["--set", "batch=16", "--set", 'latent={kind="gaussian", dim=4}', "--set", "log.sheet=4", "--set", "log.rows=2"]
 NETS = ["--set", 'network.g={kind="mlp", width=8}', "--set", 'network.d={kind="mlp", width=8}']
 FEW = "compared with only 40 real samples: small differences may be chance"
 HALVED = "copying: computed from 20 samples; the other held-out images are used for its floor"

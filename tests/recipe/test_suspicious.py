@@ -598,6 +598,11 @@ def test_the_advice_names_the_widths_that_can_be_changed(wide: tuple[str, ...], 
     assert findings.warnings[0].cure == cure
 
 
+def test_codes_that_separate_the_modes_of_points_have_no_warning() -> None:
+    bits = {"latent": {"kind": "codes", "dim": 4, "categories": [2, 2], "continuous": 0}}
+    assert check(build((bits, []), "points"), "points") == Findings()
+
+
 def test_published_designs_have_no_warning() -> None:
     """The linear output of R3GAN and StyleGAN2 and the ReLU in D of SNGAN and SAGAN are warned of elsewhere only.
 

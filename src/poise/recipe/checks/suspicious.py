@@ -163,8 +163,9 @@ def _class_pairs(recipe: Recipe, findings: Findings) -> None:
 
 
 def _hidden_codes(recipe: Recipe, findings: Findings) -> None:
-    """G ignores codes if nothing rewards it for showing them."""
-    if recipe.latent.tag() == "codes" and "codes" not in recipe.required_outputs:
+    """G ignores codes if nothing rewards it for showing them. On points they have another purpose: separate modes."""
+    is_points = isinstance(recipe.data, PointsConfig)
+    if recipe.latent.tag() == "codes" and "codes" not in recipe.required_outputs and not is_points:
         reason = "nothing makes G show the codes of its latents, so they will have no meaning"
         findings.warnings.append(Finding("latent", reason, "M03", "add the trick 'infogan'"))
 
