@@ -40,13 +40,17 @@ def surfer(browser: object, folder: Path) -> Iterator[Surfer]:
 
 
 @contextmanager
-def training(out: Path, *changes: str) -> Iterator[Path]:
-    """`poise train ring` as a process; yields its rows."""
+def training(out: Path, *changes: str) -> Iterator[None]:
+    """`poise train ring` as a process, from its first row on."""
     options = [word for change in changes for word in ("--set", change)]
     command = [sys.executable, "-m", "poise", "train", "ring", "--steps", "1000", "--out", str(out), *options]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    rows = out / "rows.jsonl"
     try:
-        yield out / "rows.jsonl"
+        while not (rows.exists() and rows.stat().st_size):
+            assert process.poll() is None, "the training has ended before its first row"
+            time.sleep(0.02)
+        yield
     finally:
         process.terminate()
         process.wait(60)
@@ -54,9 +58,7 @@ def training(out: Path, *changes: str) -> Iterator[Path]:
 
 def test_a_training_is_on_the_page_three_seconds_after_its_first_row(surfer: Surfer, folder: Path) -> None:
     page = surfer.page
-    with training(folder / "live", *WRONG) as rows:
-        while not (rows.exists() and rows.stat().st_size):
-            time.sleep(0.02)
+    with training(folder / "live", *WRONG):
         page.wait_for_selector(".run-name a:text('live')", timeout=3000)
         page.click(".run-name a")
         surfer.wait("() => document.querySelectorAll('.chart').length > 3")
