@@ -65,7 +65,7 @@ modes: $(READY)  ## modes found on the ring and the grid over ten seeds, beside 
 	$(BIN)/python benchmarks/modes.py ring
 	$(BIN)/python benchmarks/modes.py grid
 
-detection: $(READY)  ## study of the monitor: its detection rate on 234 small runs that are healthy, fail early or fail late; two and a half hours on one core
+detection: $(READY)  ## study of the monitor: its detection rate on 351 small runs that are healthy, fail early or fail late; four hours on one core
 	$(BIN)/python benchmarks/detection.py train detection
 	$(BIN)/python benchmarks/detection.py replay detection --outcomes detection/outcomes.jsonl
 	$(BIN)/python benchmarks/detection.py table --outcomes detection/outcomes.jsonl

@@ -59,7 +59,7 @@ def test_the_late_plan_has_twelve_ways_to_fail_and_measures_each_hundredth() -> 
     plan = read_plan(LATE / "plan.toml")
     assert sum(tip.expected == "harms" for tip in plan.tip) == 12
     expansion = expand(plan, LATE)
-    assert len(expansion.recipes) == 6 * 20
+    assert len(expansion.recipes) == 9 * 20
     assert not expansion.notes
     for recipe in expansion.recipes.values():
         assert recipe.measure
@@ -67,10 +67,10 @@ def test_the_late_plan_has_twelve_ways_to_fail_and_measures_each_hundredth() -> 
         assert recipe.monitor.policy == {"not_finite": "stop"}
 
 
-def test_the_plan_has_nineteen_configurations_with_six_seeds_each() -> None:
+def test_the_plan_has_nineteen_configurations_with_nine_seeds_each() -> None:
     expansion = expand(read_plan(STUDY / "plan.toml"), STUDY)
     assert len(expansion.study.arms) == 19
-    assert len(expansion.recipes) == 114
+    assert len(expansion.recipes) == 171
     assert not expansion.notes
     every = {recipe.steps: recipe.measure.every for recipe in expansion.recipes.values() if recipe.measure}
     assert every == {1000: 67, 1500: 100, 2000: 134}
@@ -158,7 +158,7 @@ def test_the_tables_are_made_of_the_files_of_a_study(
 
     folder = StudyFolder(tmp_path / "study" / "early")
     arms = [
-        Arm(base="dcgan", name=name, steps=1000, images=0, runs={"7": f"{name}0", "9": f"{name}1"})
+        Arm(base="dcgan", name=name, steps=1000, images=0, runs={"12": f"{name}0", "13": f"{name}1"})
         for name in ("base", "lost")
     ]
     bases = (StudyBase(name="dcgan", measures=LIMITS),)
@@ -176,9 +176,9 @@ def test_the_tables_are_made_of_the_files_of_a_study(
     assert "| **any, without notes** |  | 1 of 1 (100 % [3, 100]) | 0 of 2 (0 % [0, 84]) |" in output.out
     assert output.err == "early: left out: 1 run: not finished\nleft out: late, which has not been trained\n"
     assert [(one.configuration, one.seed, one.failure) for one in found] == [
-        ("dcgan", 7, ""),
-        ("dcgan", 9, ""),
-        ("lost", 7, "coverage 0.10"),
+        ("dcgan", 12, ""),
+        ("dcgan", 13, ""),
+        ("lost", 12, "coverage 0.10"),
     ]
     assert found[2].shown_at == 100
     assert "d_at_zero" in found[2].alarms
