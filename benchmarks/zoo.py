@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import chdir
@@ -36,7 +37,7 @@ from poise.study.engines import executor_of
 from poise.study.execute import run_study
 from poise.study.expand import expand
 from poise.study.folder import StudyFolder
-from poise.study.plan import read_plan
+from poise.study.plan import label_of, read_plan
 from poise.study.report_tables import spread
 from poise.study.sample_strips import newest_grid
 from poise.study.summary import FinalValues, StudyResults
@@ -89,6 +90,15 @@ def plan_on(data: Path, plan: str) -> str:
     return to_toml(table | {"data": {"folder": {"kind": "folder", "path": str(data.resolve()), "size": 32}}})
 
 
+def start_from(study: Path, out: Path) -> None:
+    """Let a study that has not begun yet continue the committed one, so that only what is missing there is trained."""
+    if (study / "results.jsonl").is_file() and not out.exists():
+        out.mkdir(parents=True)
+        for path in (StudyFolder(study).plan, StudyFolder(study).study, StudyFolder(study).results):
+            shutil.copy(path, out / path.name)
+        print(f"{out}: continues the results in {study}; to train everything anew, give another --out", file=sys.stderr)
+
+
 def train(plan: str, out: Path, workers: int) -> None:
     """Train the runs of a plan that have no result yet."""
     with tempfile.TemporaryDirectory() as folder:
@@ -121,8 +131,10 @@ def table_rows(out: Path) -> Iterator[list[str]]:
     folder = StudyFolder(out)
     study = folder.read_study()
     results = StudyResults(study, folder.read_results())
+    plan = read_plan(folder.plan)
+    titles = {label_of(base, data): base for base in plan.base for data in plan.data or ("",)}
     with chdir(ROOT):
-        expansion = expand(read_plan(folder.plan), out)
+        expansion = expand(plan, out)
     recipes = {arm.base: expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}
     measures = list(dict.fromkeys(measure.name for base in study.bases for measure in base.measures))
     yield ["recipe", "parameters G / D / encoder", "moves D : G", "images", "CPU minutes", "seeds", *measures]
@@ -131,7 +143,7 @@ def table_rows(out: Path) -> Iterator[list[str]]:
         recipe = recipes[one.base]
         with chdir(ROOT):
             source = recipe.data.load().train
-        yield _row(one, measures, recipe, source, results.arms[one.base, one.arm].images)
+        yield _row(titles[one.base], one, measures, recipe, source, results.arms[one.base, one.arm].images)
         height, width = source.shape[-2:]
         known = floors.setdefault(f"real images, {height} x {width} pixels", {})
         known |= {name: floor for name in measures if (floor := results.floor(one.base, name)) is not None}
@@ -139,12 +151,12 @@ def table_rows(out: Path) -> Iterator[list[str]]:
         yield [title, *[""] * 5, *(f"{known[name]:.3g}" if name in known else "" for name in measures)]
 
 
-def _row(one: FinalValues, measures: list[str], recipe: Recipe, source: Source, images: int) -> list[str]:
+def _row(title: str, one: FinalValues, measures: list[str], recipe: Recipe, source: Source, images: int) -> list[str]:
     compute = ComputeSettings(torch.device("cpu"), "fp32")
     game = build_game(recipe, source.spec(), compute, RandomStreams(recipe.seed))
     counts, moves = parameter_counts(game), game.tempo.max_moves
     return [
-        recipe.name,
+        title,
         " / ".join(f"{counts[name] / 1e3:,.0f} k" for name in ("g", "d", "e") if name in counts),
         "" if recipe.network.d is None else f"{moves.d} : {moves.g}",
         f"{images / 1000:,.0f} k",
@@ -183,6 +195,8 @@ def main() -> None:
         return
     out = (args.out or Path("runs") / (f"{name}-{args.data.name}" if args.data else name)).resolve()
     if args.action == "train":
+        if args.out is None and not args.data:
+            start_from(study_folder(name), out)
         train(plan_on(args.data, plan) if args.data else plan, out, args.workers)
         print(table(out))
     elif args.action == "publish":

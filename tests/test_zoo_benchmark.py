@@ -40,6 +40,21 @@ def test_the_plan_in_colour_on_a_folder_of_images(zoo: Any, photos: Path, tmp_pa
     assert {(one.data.kind, one.data.path, one.data.size) for one in recipes} == {("folder", str(photos), 32)}
 
 
+def test_the_page_has_the_table_of_the_committed_results(zoo: Any) -> None:
+    page = (BENCHMARKS.parent / "docs" / "zoo.md").read_text("utf-8")
+    assert zoo.table(zoo.study_folder("zoo")) in page
+
+
+def test_a_new_study_continues_the_committed_one(zoo: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    committed, out = BENCHMARKS / "studies" / "zoo-gan", tmp_path / "runs" / "zoo"
+    zoo.start_from(committed, out)
+    assert {path.name for path in out.iterdir()} == {"plan.toml", "study.json", "results.jsonl"}
+    assert "continues the results" in capsys.readouterr().err
+    (out / "results.jsonl").write_text("")
+    zoo.start_from(committed, out)
+    assert (out / "results.jsonl").read_text() == "", "a study that has begun is left as it is"
+
+
 def test_images_of_ones_own_are_for_the_plan_in_colour(
     zoo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
