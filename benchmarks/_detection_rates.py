@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from poise.errors import DataError
 from poise.study.folder import StudyFolder
 from poise.study.records import RunResult, StudyMeasure
 from poise.study.statistics import failure_rate
@@ -284,5 +285,11 @@ def write_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def read_outcomes(path: Path) -> list[Outcome]:
-    """The runs that `write_outcomes` has written."""
+    """The runs that `write_outcomes` has written.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if not path.is_file():
+        raise DataError("no such file", where=str(path), cure="benchmarks/detection.py replay writes it")
     return [Outcome(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]

@@ -1,6 +1,6 @@
 """The detection rate of the monitor: small trainings, healthy and failing, their alarms and their outcomes.
 
-    python benchmarks/detection.py train detection --workers 2   (about three hours of one core)
+    python benchmarks/detection.py train detection --workers 2   (about four hours of one core)
     python benchmarks/detection.py replay detection              (writes outcomes.jsonl, with a line for each run)
     python benchmarks/detection.py table                         (all rates, from the committed outcomes)
     python benchmarks/detection.py summary                       (the table of docs/watching.md)

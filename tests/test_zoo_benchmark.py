@@ -55,6 +55,27 @@ def test_a_new_study_continues_the_committed_one(zoo: Any, tmp_path: Path, capsy
     assert (out / "results.jsonl").read_text() == "", "a study that has begun is left as it is"
 
 
+@pytest.mark.parametrize("name", ["zoo", "zoo-colour"])
+def test_a_short_plan_keeps_the_data_and_two_recipes(zoo: Any, name: str, tmp_path: Path) -> None:
+    whole = (zoo.study_folder(name) / "plan.toml").read_text("utf-8")
+    path = tmp_path / "plan.toml"
+    path.write_text(zoo.shorten(whole), "utf-8")
+    short, long = read_plan(path), read_plan(zoo.study_folder(name) / "plan.toml")
+    assert (short.data, short.budget, list(short.base)) == (long.data, None, list(long.base)[:2])
+    assert {recipe.steps for recipe in expand(short, tmp_path).recipes.values()} == {2}
+
+
+def test_what_is_missing_is_an_error_and_no_traceback(
+    zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["table"], ["publish"]):
+        monkeypatch.setattr(sys, "argv", ["zoo.py", *words, "--out", str(tmp_path / "nowhere")])
+        with pytest.raises(SystemExit) as left:
+            zoo.main()
+        assert left.value.code in (2, 3)
+        assert "nowhere" in capsys.readouterr().err
+
+
 def test_images_of_ones_own_are_for_the_plan_in_colour(
     zoo: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
