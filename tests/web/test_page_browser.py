@@ -156,7 +156,7 @@ def test_a_run_names_the_changes_of_its_recipe(surfer: Surfer) -> None:
     surfer.visit_run("second")
     assert surfer.page.locator(".changes li").all_inner_texts() == [
         "optimizer.d.lr=5e-5 and tempo.d=1 from step 300, on the advice of d at zero",
-        "the change before was taken back from step 200, on the advice of d at zero",
+        "the change for d at zero was taken back at step 200",
     ]
     surfer.visit_run("first")
     assert surfer.page.locator(".changes").count() == 0

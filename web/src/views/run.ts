@@ -247,9 +247,10 @@ class RunPage {
 }
 
 function changeRow(change: Change): HTMLElement {
+  const detector = words(change.detector);
+  if (!change.set.length) return h("li", {}, `the change for ${detector} was taken back at step ${count(change.step)}`);
   const options = change.set.flatMap((option, index) => [index ? " and " : null, h("code", {}, option)]);
-  const what = options.length ? options : "the change before was taken back";
-  return h("li", {}, what, h("span", "muted", ` from step ${count(change.step)}, on the advice of ${words(change.detector)}`));
+  return h("li", {}, options, h("span", "muted", ` from step ${count(change.step)}, on the advice of ${detector}`));
 }
 
 function fact(name: string, value: string): HTMLElement {
