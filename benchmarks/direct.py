@@ -126,10 +126,10 @@ def main() -> None:
     parser.add_argument("what", choices=("packing", "noise"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="default: 5,000 for packing, 2,000 for noise")
-    parser.add_argument("--quick", action="store_true", help="one seed, twenty steps; not a measurement")
+    parser.add_argument("--quick", action="store_true", help="one seed, ten steps; not a measurement")
     args = parser.parse_args()
     if args.quick:
-        args.seeds, args.steps = 1, 20
+        args.seeds, args.steps = 1, 10
     torch.set_num_threads(1)
     if args.what == "packing":
         packing(args.seeds, args.steps or 5_000)

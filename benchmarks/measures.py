@@ -45,6 +45,7 @@ class Size(NamedTuple):
 
     Attributes:
         n: the number of images in a set.
+        num_trained: the number of images whose copies are one of the sets.
         num_real_sets: the number of sets of real images.
         features: the extractor, as in `poise measure --features`; pixels need no training.
         dim: the dimension of the two Gaussians; they are estimated from three times as many samples.
@@ -52,13 +53,14 @@ class Size(NamedTuple):
     """
 
     n: int = 1000
+    num_trained: int = 2000
     num_real_sets: int = 5
     features: str = "auto"
     dim: int = 2048
     rounds: int = 3
 
 
-FULL, QUICK = Size(), Size(n=100, num_real_sets=2, features="pixels", dim=32, rounds=1)
+FULL, QUICK = Size(), Size(n=100, num_trained=200, num_real_sets=2, features="pixels", dim=32, rounds=1)
 
 
 def subset(dataset: ImageDataset, indices: Tensor) -> ImageDataset:
@@ -94,7 +96,7 @@ def order(size: Size) -> None:
     assert isinstance(train, ImageDataset)
     assert isinstance(held_out, ImageDataset)
     shuffled = torch.from_numpy(np.random.default_rng(1).permutation(len(train)))
-    trained, rest = subset(train, shuffled[:2000]), subset(train, shuffled[2000:])
+    trained, rest = (subset(train, part) for part in (shuffled[: size.num_trained], shuffled[size.num_trained :]))
     evaluator = Evaluator(DigitsConfig(), DataSplits(trained, held_out), size.features, n=n)
     rng = np.random.default_rng(2)
     real_sets = [measure_all(evaluator, rest.images[rng.permutation(len(rest))[:n]]) for _ in range(size.num_real_sets)]

@@ -76,9 +76,10 @@ def trained(system: str, changes: list[str], out: Path, seed: int, *, quick: boo
     return poise.train(table, out, progress=False)
 
 
-def measured(run: Run, measures: str, n: int | None) -> dict[str, float]:
+def measured(run: Run, measures: str, *, quick: bool) -> dict[str, float]:
     """The values of measures by name, with their floors."""
-    result, _ = measure_run(run, select_measures(measures), n=n)
+    n, features = (20, "pixels") if quick else (None, "auto")
+    result, _ = measure_run(run, select_measures(measures), n=n, features=features)
     values: dict[str, float] = {}
     for name, found in result.results.items():
         values[name] = found.value.value
@@ -136,7 +137,7 @@ def run_arm(system: str, arm: str, out: Path, seed: int, *, quick: bool) -> dict
     run = trained(system, ARMS[system][arm], out / f"{system}-{arm.replace(' ', '-')}-{seed}", seed, quick=quick)
     if system == "simgan":
         return simgan_values(run, seed, quick=quick)
-    values = measured(run, MEASURES[system], 20 if quick else None)
+    values = measured(run, MEASURES[system], quick=quick)
     return values | ({"identity l1": distance_of_identity(run)} if system == "pix2pix" else {})
 
 

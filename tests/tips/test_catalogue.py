@@ -51,23 +51,20 @@ def test_the_catalogue_has_every_tip_once_and_in_order() -> None:
     assert len({tip.name for tip in tips()}) == len(IDS)
 
 
-@pytest.mark.parametrize("kind", sorted(TRICKS))
-def test_every_trick_is_listed_under_its_tip(kind: str) -> None:
-    listed = [tip.id for tip in tips() for part in tip.parts if (part.at, part.kind) == ("tricks", kind)]
-    missing = f"add a part with kind '{kind}' to tip {TRICKS[kind].tip} in src/poise/tips/catalogue.toml"
-    assert listed == [TRICKS[kind].tip], missing
+def test_every_trick_is_listed_under_its_tip() -> None:
+    listed = sorted((part.kind, tip.id) for tip in tips() for part in tip.parts if part.at == "tricks")
+    assert listed == sorted((kind, trick.tip) for kind, trick in TRICKS.items()), "see src/poise/tips/catalogue.toml"
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-def test_every_objective_is_listed_under_a_tip(kind: str) -> None:
-    listed = [tip.id for tip in tips() for part in tip.parts if (part.at, part.kind) == ("objective", kind)]
-    assert listed, f"add a part with kind '{kind}' to a tip in src/poise/tips/catalogue.toml"
+def test_every_objective_is_listed_under_a_tip() -> None:
+    listed = {part.kind for tip in tips() for part in tip.parts if part.at == "objective"}
+    assert set(OBJECTIVES) - listed == set(), "add a part to a tip in src/poise/tips/catalogue.toml"
 
 
-@pytest.mark.parametrize("kind", sorted({*OBJECTIVES, *TRICKS}))
-def test_the_recipes_page_has_a_row_for_every_objective_and_trick(kind: str) -> None:
+def test_the_recipes_page_has_a_row_for_every_objective_and_trick() -> None:
     rows = [line for line in (ROOT / "docs/recipes.md").read_text("utf-8").splitlines() if line.startswith("|")]
-    assert any(f"`{kind}`" in row.split("|")[1] for row in rows), f"add a row for `{kind}` to docs/recipes.md"
+    named = {name for row in rows for name in re.findall("`(.*?)`", row.split("|")[1])}
+    assert {*OBJECTIVES, *TRICKS} - named == set(), "add a row to docs/recipes.md"
 
 
 @every_tip

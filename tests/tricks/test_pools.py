@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -185,33 +186,28 @@ def play_both(trick: Any, model: PoolModel, batches: tuple[int, ...], moves: int
     return all_expected
 
 
-@pytest.mark.parametrize("labels", [True, False])
-@pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("fraction", "every"), [(0.25, 1), (0.5, 3), (1.0, 1), (1.0, 2), (0.0, 1)])
-def test_experience_replay_equals_its_model(
-    size: int, batches: tuple[int, ...], fraction: float, every: int, labels: bool
-) -> None:
-    trick = ExperienceReplay("pool", FakePool(size, SHAPE), fraction, every)
-    model = QueueModel(size, fraction, every)
-    play_both(trick, model, batches, 40, labels)
-    assert int(trick.pool.stored) == model.seen
-    assert sorted(filter(None, model.slots)) == list(model.newest), "the pool contains exactly the newest"
+def test_experience_replay_equals_its_model(size: int, fraction: float, every: int) -> None:
+    for batches, labels in product(BATCHES, (True, False)):
+        trick = ExperienceReplay("pool", FakePool(size, SHAPE), fraction, every)
+        model = QueueModel(size, fraction, every)
+        play_both(trick, model, batches, 40, labels)
+        assert int(trick.pool.stored) == model.seen
+        assert sorted(filter(None, model.slots)) == list(model.newest), "the pool contains exactly the newest"
 
 
-@pytest.mark.parametrize("labels", [True, False])
-@pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 1.0])
-def test_history_equals_its_model(size: int, batches: tuple[int, ...], fraction: float, labels: bool) -> None:
-    play_both(History("pool", FakePool(size, SHAPE), fraction), HistoryModel(size, fraction), batches, 40, labels)
+def test_history_equals_its_model(size: int, fraction: float) -> None:
+    for batches, labels in product(BATCHES, (True, False)):
+        play_both(History("pool", FakePool(size, SHAPE), fraction), HistoryModel(size, fraction), batches, 40, labels)
 
 
-@pytest.mark.parametrize("labels", [True, False])
-@pytest.mark.parametrize("batches", BATCHES)
 @pytest.mark.parametrize("size", [0, *SIZES])
-def test_image_pool_equals_its_model(size: int, batches: tuple[int, ...], labels: bool) -> None:
-    play_both(ImagePool("pool", FakePool(size, SHAPE)), ImagePoolModel(size), batches, 40, labels)
+def test_image_pool_equals_its_model(size: int) -> None:
+    for batches, labels in product(BATCHES, (True, False)):
+        play_both(ImagePool("pool", FakePool(size, SHAPE)), ImagePoolModel(size), batches, 40, labels)
 
 
 # ---------------------------------------------------------------- distributions
