@@ -36,7 +36,7 @@ def test_there_are_plans() -> None:
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.parent.name)
 def test_a_plan_can_be_expanded(plan: Path) -> None:
     study = expand(read_plan(plan), plan.parent).study
-    assert len(study.arms) >= 2
+    assert study.arms
     assert {arm for one in study.comparisons for arm in (*one.treatment, *one.control)} <= {
         arm.name for arm in study.arms
     }
