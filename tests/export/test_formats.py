@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -151,13 +152,17 @@ def check_pt2(run: Run, data: bytes, inputs: Collection[str]) -> None:
     "form", [pytest.param(f, marks=[] if f == "safetensors" else pytest.mark.slow) for f in FORMATS]
 )
 def test_noise_of_stylegan2_is_replaced_by_its_mean(form: str, tmp_path: Path) -> None:
-    """Random noise is refused by graphs; `no_noise` leaves it out, as does a strength that has stayed 0."""
+    """Random noise is an input of graphs; `no_noise` leaves it out, as does a strength that has stayed 0."""
     if missing_packages(form):
         pytest.skip("the extra 'export' is not installed")
     run = run_of(with_options("stylegan2", noise="random"), tmp_path)
     if form != "safetensors":
-        with pytest.raises(RecipeError, match=r"draws random numbers.*--no-noise"):
-            export_generator(run, form)
+        noisy = export_generator(run, form)
+        height, width = run.shape[1:]
+        maps = [(height >> k) * (width >> k) for k in range(int(math.log2(height)) - 1)]  # down to 4 x 4
+        assert noisy.inputs == ("latents", "truncation", "noise")
+        assert noisy.description.noise_dim == 2 * sum(maps) - maps[-1]
+        assert noisy.comparison.difference <= 2e-5 * noisy.comparison.scale
     export = export_generator(run, form, no_noise=True)
     assert export.description.random_layers == "replaced by their means"
     silent = FORMATS[form].open(export.data, tmp_path)

@@ -81,13 +81,53 @@ NOISY: dict[str, Any] = {"tricks": [{"kind": "layer_noise", "sigma": 0.5}, {"kin
 FADED: dict[str, Any] = {"tricks": [{"kind": "layer_noise", "sigma": {"kind": "linear", "start": 0.5, "end": 0.0}}]}
 
 
-def test_random_layers_are_kept_by_safetensors_and_refused_by_graphs(tmp_path: Path) -> None:
+def test_random_layers_are_kept_by_safetensors(tmp_path: Path) -> None:
     run = untrained(thin("ring", **NOISY), tmp_path)
     export = export_generator(run, "safetensors")
     assert export.description.random_layers == "kept"
     assert export.comparison.difference == 0
     assert ["draws random numbers" in note for note in export.notes] == [True]
-    with pytest.raises(RecipeError, match=r"draws random numbers.*--no-noise.*--format safetensors keeps them"):
+
+
+@pytest.mark.parametrize("form", ["pt2", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_random_layers_of_graphs_take_their_numbers_from_an_input(form: str, tmp_path: Path) -> None:
+    if missing_packages(form):
+        pytest.skip("the extra 'export' is not installed")
+    run = untrained(thin("ring", **NOISY), tmp_path)
+    export = export_generator(run, form)
+    assert (export.inputs, export.description.random_layers) == (("latents", "noise"), "given as the input noise")
+    assert [f"{export.description.noise_dim:,} numbers from N(0, 1)" in note for note in export.notes] == [True]
+    layers = [module for module in run.generator().modules() if isinstance(module, StochasticLayer)]
+    widths = [module.out_features for module in run.generator().modules() if isinstance(module, nn.Linear)][:-1]
+    assert export.description.noise_dim == 2 * sum(widths)
+    assert len(layers) == 2 * len(widths)
+    generate = FORMATS[form].open(export.data, tmp_path)
+    latents = run.latents(1).expand(4000, -1)
+    numbers = torch.randn(4000, export.description.noise_dim, generator=torch.Generator().manual_seed(5))
+    samples = generate(GeneratorInputs(latents, noise=numbers))
+    assert torch.equal(samples, generate(GeneratorInputs(latents, noise=numbers)))
+    with torch.no_grad(), seeded(0):
+        drawn = run.generator()(latents)
+    spread = drawn.std(0)
+    assert spread.min() > 0
+    torch.testing.assert_close(samples.mean(0), drawn.mean(0), rtol=0, atol=float(0.1 * spread.min()))
+    torch.testing.assert_close(samples.std(0), spread, rtol=0.1, atol=0)
+
+
+class RandomShift(nn.Module):
+    """A random layer that knows nothing of exports."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z + torch.randn(z.shape[0], 1)
+
+
+def test_a_random_layer_that_takes_no_noise_is_refused_by_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = untrained(thin("ring", tricks=[]), tmp_path)
+    net = nn.Sequential(nn.Linear(run.recipe.latent.dim, 2), RandomShift())
+    monkeypatch.setattr(type(run), "generator", lambda self, raw=False: net)
+    with pytest.raises(RecipeError, match=r"draws random numbers.*--format safetensors keeps them"):
         export_generator(run, "pt2")
 
 
@@ -122,6 +162,7 @@ def test_randomness_is_noticed_and_the_global_state_is_kept() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
     assert is_random(ExportedGenerator(nn.Dropout(0.5).train()), GeneratorInputs(Z))
+    assert ExportedGenerator(nn.Dropout(0.5).train()).noise_dim == 0
     assert not is_random(ExportedGenerator(nn.Dropout(0.5).eval()), GeneratorInputs(Z))
     with seeded(1):
         torch.rand(3)

@@ -21,6 +21,7 @@ from poise.export.hub import check_repository_name, upload_repository
 from poise.export.repository import Repository, build_repository, check_folder, local_folder, write_repository
 from poise.recipe.decode import decode
 from poise.recipe.toml import parse_toml
+from poise.tricks import layers
 
 ABOUT = "a *test* <script>alert(1)</script> --- ``` ](http://x)"
 CLASSES = [*"012345678", "a | b <i>"]
@@ -142,7 +143,8 @@ def test_a_card_without_licence_and_measures(tmp_path: Path) -> None:
     assert "points of the plane" in card
 
 
-def test_a_format_that_is_optional_is_left_out_with_a_note(tmp_path: Path) -> None:
+def test_a_format_that_is_optional_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers.StochasticLayer, "take_noise_as_input", lambda self: None)
     run = untrained(thin("ring", tricks=[{"kind": "layer_noise"}]), tmp_path)
     built = build_repository(run, ["safetensors", "pt2"], optional=["pt2"])
     assert "generator.pt2" not in built.contents
@@ -150,6 +152,22 @@ def test_a_format_that_is_optional_is_left_out_with_a_note(tmp_path: Path) -> No
     assert "draws random numbers itself" in built.contents["README.md"].decode()
     with pytest.raises(RecipeError, match="draws random numbers"):
         build_repository(run, ["safetensors", "pt2"])
+
+
+def test_the_card_says_how_to_draw_the_noise_of_a_graph(tmp_path: Path) -> None:
+    """The example of the card, with the session that it opens."""
+    if missing_packages("onnx"):
+        pytest.skip("the extra 'export' is not installed")
+    run = untrained(thin("ring", tricks=[{"kind": "layer_noise"}]), tmp_path)
+    built = build_repository(run, ["safetensors", "onnx"])
+    (tmp_path / "generator.onnx").write_bytes(built.contents["generator.onnx"])
+    card = built.contents["README.md"].decode()
+    assert "- `noise` is float32, B x " in card
+    [example] = re.findall(r"```python\n(import numpy.*?)```", card, re.S)
+    names: dict[str, Any] = {}
+    exec(example.replace('"generator.onnx"', repr(str(tmp_path / "generator.onnx"))), names)
+    assert names["inputs"].keys() == {"latents", "noise"}
+    assert names["samples"].shape == (16, 2)
 
 
 # ---- where it goes -------------------------------------------------------------------------------------

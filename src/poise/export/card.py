@@ -25,6 +25,7 @@ class CardFacts(NamedTuple):
         remarks: what readers should know.
         files: what each file of the repository is, by its name.
         inputs: the names of the generator's inputs.
+        noise_dim: how many random numbers the exported graph needs for each sample.
     """
 
     measures: Sequence[tuple[str, str, str]]
@@ -33,6 +34,7 @@ class CardFacts(NamedTuple):
     remarks: Sequence[str]
     files: Mapping[str, str]
     inputs: Collection[str]
+    noise_dim: int = 0
 
 
 def model_card(description: Description, facts: CardFacts) -> str:
@@ -73,8 +75,9 @@ def card_facts(
     remarks: Sequence[str],
     files: Mapping[str, str],
     inputs: Collection[str],
+    noise_dim: int = 0,
 ) -> CardFacts:
-    """Collect the facts of a run; the last three arguments are those of `CardFacts`."""
+    """Collect the facts of a run; the last four arguments are those of `CardFacts`."""
     line = last_measures(run, description.step) if description.weights == "averaged" or not _averages(run) else None
     return CardFacts(
         measures=[] if line is None else _measure_rows(line),
@@ -83,6 +86,7 @@ def card_facts(
         remarks=remarks,
         files=files,
         inputs=inputs,
+        noise_dim=noise_dim,
     )
 
 

@@ -34,7 +34,7 @@ class Description(NamedTuple):
         weights: "averaged" or "live".
         data: kind, fingerprint and number of the training samples.
         code: the hash of each Python file that the recipe names, by the file's name.
-        random_layers: "kept", "replaced by their means", or "none".
+        random_layers: "kept", "given as the input noise", "replaced by their means", or "none".
         license: an identifier such as "cc-by-4.0"; empty if unknown.
         version: the version of poise.
         direction: "a_to_b", "b_to_a" or "same" if it starts from images (or vectors); empty if it does not.
@@ -42,6 +42,7 @@ class Description(NamedTuple):
         size_multiple: of what the height and width of the images that it starts from may be any multiples; 0 if they
             must be those of the data.
         least_size: the smallest height and width of these images; 0 if they must be those of the data.
+        noise_dim: how many numbers from N(0, 1) the input `noise` has for each sample; 0 if there is no such input.
     """
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Description(NamedTuple):
     parts: Parts = ()
     size_multiple: int = 0
     least_size: int = 0
+    noise_dim: int = 0
 
     @classmethod
     def of(cls, run: Run, *, raw: bool = False, license: str = "", translator: Translator | None = None) -> Self:
@@ -124,6 +126,7 @@ class Description(NamedTuple):
             "step": self.step,
             "weights": self.weights,
             "random_layers": self.random_layers,
+            "noise_dim": self.noise_dim,
             "data": dict(self.data),
             "code": dict(self.code),
             "license": self.license,
@@ -161,6 +164,7 @@ class Description(NamedTuple):
                 parts=tuple(map(int, json.loads(metadata.get("parts", "[]")))),
                 size_multiple=int(json.loads(metadata.get("size_multiple", "0"))),
                 least_size=int(json.loads(metadata.get("least_size", "0"))),
+                noise_dim=int(json.loads(metadata.get("noise_dim", "0"))),
             )
         except (KeyError, ValueError, TypeError, RecipeError) as error:
             cure = f"it was written by poise {metadata.get('poise_version', 'of an unknown version')}"

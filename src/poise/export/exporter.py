@@ -11,7 +11,7 @@ from poise.errors import RecipeError
 from poise.export.comparison import BATCHES, Comparison, GenerateFn, compare
 from poise.export.description import Description
 from poise.export.formats import FORMATS, ExportFormat, require_packages
-from poise.export.load import MEANS
+from poise.export.load import GIVEN, MEANS
 from poise.export.network import (
     SOURCE,
     ExportedGenerator,
@@ -91,10 +91,17 @@ def export_generator(
     replaced = replace_by_means(generator.net) if no_noise else 0
     random = is_random(generator, example)
     if random and not form.keeps_random_layers:
-        raise _refuse_random(generator.net, name)
+        if sizes is None:  # else the number of random numbers would depend on the size
+            generator.take_noise_as_input(example)
+            example = example_inputs(run, generator, EXAMPLE_BATCH, translator)
+        if is_random(generator, example):
+            raise _refuse_random(generator.net, name)
     if not random and not form.keeps_random_layers:
         replace_by_means(generator.net)  # layers whose strength has fallen to 0: a graph can't contain their branch
-    description = description._replace(random_layers="kept" if random else MEANS if replaced else "none")
+    if generator.noise_dim:
+        description = description._replace(random_layers=GIVEN, noise_dim=generator.noise_dim)
+    else:
+        description = description._replace(random_layers="kept" if random else MEANS if replaced else "none")
     traced = example
     if translator is not None and sizes is not None:
         size = _size_to_trace(translator.data_size, sizes)
@@ -108,7 +115,7 @@ def export_generator(
     comparison = compare(reference, form.open(data, run.folder.code), batches)
     if not comparison.passed:
         raise _refuse_difference(comparison, name, form)
-    return Export(data, comparison, form.engine, tuple(example.named), description, _notes(random, replaced))
+    return Export(data, comparison, form.engine, tuple(example.named), description, _notes(description, replaced))
 
 
 def _image_sizes(translator: Translator) -> ImageSizes | None:
@@ -139,11 +146,15 @@ def example_inputs(
     In place of latents, a generator that starts from images gets images of noise, of `size` or that of the data.
     """
     labels = torch.arange(n) % len(run.classes) if generator.takes_labels else None
+    noise = None
+    if generator.noise_dim:
+        noise = torch.randn(n, generator.noise_dim, generator=torch.Generator().manual_seed(n))
     if translator is not None:
         shape = (translator.in_shape[0], *(size or translator.in_shape[1:]))
-        noise = torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
-        return GeneratorInputs(2 * noise - 1, labels, first=SOURCE)
-    return GeneratorInputs(run.latents(n, seed=n), labels, torch.tensor(0.7) if generator.takes_truncation else None)
+        source = torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
+        return GeneratorInputs(2 * source - 1, labels, noise=noise, first=SOURCE)
+    truncation = torch.tensor(0.7) if generator.takes_truncation else None
+    return GeneratorInputs(run.latents(n, seed=n), labels, truncation, noise)
 
 
 def _callable(generator: ExportedGenerator, original: nn.Module) -> GenerateFn:
@@ -163,7 +174,7 @@ def _callable(generator: ExportedGenerator, original: nn.Module) -> GenerateFn:
 def _refuse_random(net: nn.Module, name: str) -> RecipeError:
     has_means = any(mean_layer(module) is not None for module in net.modules())
     cure = "--no-noise replaces these layers by their means; " if has_means else ""
-    what = "this generator draws random numbers itself, and those of another engine can't be compared with PyTorch's"
+    what = "this generator draws random numbers that can't be an input, and those of another engine would be others"
     return RecipeError(what, where=f"--format {name}", cure=f"{cure}--format safetensors keeps them")
 
 
@@ -178,10 +189,13 @@ def _refuse_difference(comparison: Comparison, name: str, form: ExportFormat) ->
     )
 
 
-def _notes(random: bool, replaced: int) -> list[str]:
+def _notes(description: Description, replaced: int) -> list[str]:
     notes = []
-    if random:
+    if description.random_layers == "kept":
         notes += ["this generator draws random numbers itself: the same inputs give other samples in each call"]
+    if description.noise_dim:
+        drawn = f"{description.noise_dim:,} numbers from N(0, 1) for each sample"
+        notes += [f"this generator needs random numbers: its input 'noise' is {drawn}"]
     if replaced:
         layers = count_noun(replaced, "random layer")
         notes += [f"{layers} replaced by the mean: samples are not those of `poise sample`"]

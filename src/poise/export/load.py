@@ -114,6 +114,9 @@ def decode_generator(data: bytes, where: str, code: Path, *, trust_code: bool) -
 MEANS = "replaced by their means"
 """The value of `Description.random_layers` if the file contains no random layers although the run has some."""
 
+GIVEN = "given as the input noise"
+"""The value of `Description.random_layers` if the file's random layers take their numbers from an input."""
+
 
 def _metadata(data: bytes, where: str) -> dict[str, str]:
     """The metadata in the header: 8 bytes with the length of a JSON table, then the table."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from poise.networks.base import call_network
+from poise.networks.noise_input import NoiseInput, take_noise_as_input_
 from poise.tricks.layers import StochasticLayer
 from poise.truncation import truncated_layers, truncating_layers
 
@@ -33,6 +35,8 @@ class GeneratorInputs(NamedTuple):
         latents: float32, B x dim; the images, B x C x H x W, of a G that starts from images.
         labels: int64, B; None if the generator is not conditional.
         truncation: float32, 0-dim: 1 for none, 0 for the mean; None if the network can't be truncated.
+        noise: float32, B x the numbers that the layers of one sample draw, each from N(0, 1); None if the layers draw
+            them themselves, or none draws any.
         first: the name of the first input.
         sizes: the heights and widths that the images may have; None if they have one size, and for latents.
     """
@@ -40,6 +44,7 @@ class GeneratorInputs(NamedTuple):
     latents: Tensor
     labels: Tensor | None = None
     truncation: Tensor | None = None
+    noise: Tensor | None = None
     first: str = "latents"
     sizes: ImageSizes | None = None
 
@@ -50,25 +55,26 @@ class GeneratorInputs(NamedTuple):
 
     @property
     def by_keyword(self) -> dict[str, Tensor]:
-        """The truncation, which is passed by keyword because labels may be absent before it."""
-        return {} if self.truncation is None else {"truncation": self.truncation}
+        """The truncation and the noise, which are passed by keyword because labels may be absent before them."""
+        inputs = {"truncation": self.truncation, "noise": self.noise}
+        return {name: value for name, value in inputs.items() if value is not None}
 
     @property
     def named(self) -> dict[str, Tensor]:
         """All inputs that there are, by name and in order."""
-        inputs = {self.first: self.latents, "labels": self.labels, "truncation": self.truncation}
+        inputs = {self.first: self.latents, "labels": self.labels} | self.by_keyword
         return {name: value for name, value in inputs.items() if value is not None}
 
 
 class ExportedGenerator(nn.Module):
-    """A generator with the inputs that every export has: `generator(latents[, labels][, truncation=F])`.
+    """A generator with the inputs that every export has: `generator(latents[, labels][, truncation=F][, noise=E])`.
 
     The output is float32, B x shape: images in [-1, 1], or points.
 
     A layer that truncates declares `takes_truncation = True` and reads the strength from its attribute `truncation`,
     which may be a number or a 0-dim tensor; a graph can't contain a branch that depends on a tensor. The attribute is
     set for the duration of a call, as the labels of a class-conditional norm are, because the layers in between pass
-    on feature maps only.
+    on feature maps only. The same goes for the noise, which is an input after `take_noise_as_input`.
 
     Args:
         net: the network, with an attribute `takes_labels = True` if it needs labels.
@@ -77,6 +83,36 @@ class ExportedGenerator(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        self._noise_inputs: list[NoiseInput] = []
+
+    @torch.no_grad()
+    def take_noise_as_input(self, example: GeneratorInputs) -> None:
+        """Let the layers that draw random numbers take them from the input `noise`; `example` shows how many."""
+        inputs = take_noise_as_input_(self.net)
+        self(*example.positional, **example.by_keyword)
+        self._noise_inputs = [one for one in inputs if one.shape is not None]
+
+    @property
+    def noise_dim(self) -> int:
+        """How many random numbers the input `noise` has for each sample; 0 if there is no such input."""
+        return sum(self._noise_counts())
+
+    def _noise_counts(self) -> list[int]:
+        return [math.prod(one.shape or ()) for one in self._noise_inputs]
+
+    @contextmanager
+    def _given(self, noise: Tensor | None) -> Iterator[None]:
+        """Let the layers use this noise for the duration of a call; None to let them draw it."""
+        if noise is None:
+            yield
+            return
+        for one, numbers in zip(self._noise_inputs, noise.split(self._noise_counts(), dim=1), strict=True):
+            one.given = numbers
+        try:
+            yield
+        finally:
+            for one in self._noise_inputs:
+                one.given = None
 
     @property
     def takes_labels(self) -> bool:
@@ -88,11 +124,16 @@ class ExportedGenerator(nn.Module):
         """Whether a layer of the network can truncate."""
         return bool(truncating_layers(self.net))
 
-    def forward(self, latents: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None) -> Tensor:
-        """The samples; without `truncation` the network's own setting is used."""
-        if truncation is None:
-            return call_network(self.net, latents, labels).float()
-        with truncated_layers(self.net, truncation):
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Tensor | None = None,
+        truncation: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """The samples; without `truncation` the network's own setting is used, without `noise` it is drawn."""
+        truncated = nullcontext() if truncation is None else truncated_layers(self.net, truncation)
+        with truncated, self._given(noise):
             return call_network(self.net, latents, labels).float()
 
 
@@ -100,10 +141,14 @@ class ExportedTranslator(ExportedGenerator):
     """A generator that starts from images: `generator(source[, labels])`, with `source`, float32, B x C x H x W."""
 
     def forward(  # pyrefly: ignore[bad-override-param-name]
-        self, source: Tensor, labels: Tensor | None = None, truncation: Tensor | None = None
+        self,
+        source: Tensor,
+        labels: Tensor | None = None,
+        truncation: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """The translated images."""
-        return super().forward(source, labels, truncation)
+        return super().forward(source, labels, truncation, noise)
 
 
 def plain_copy(net: nn.Module) -> nn.Module:

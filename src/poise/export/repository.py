@@ -88,7 +88,8 @@ def build_repository(
     files = {name: content for name, content in FILES.items() if name in written}
     files |= dict.fromkeys(code, "code of the network, which runs only with `trust_code=True`")
     inputs = next((export.inputs for export in exports.values()), ())
-    card = model_card(description, card_facts(run, description, notes, files, inputs))
+    noise_dim = max((export.description.noise_dim for export in exports.values()), default=0)
+    card = model_card(description, card_facts(run, description, notes, files, inputs, noise_dim))
     contents = {
         "README.md": card.encode(),
         "recipe.toml": description.recipe.to_toml().encode(),

@@ -35,6 +35,7 @@ from poise.networks.blocks import Output, channel_widths, output_activation
 from poise.networks.conditioning import GeneratorConditioning
 from poise.networks.equalized import ACTIVATION_GAIN, EqualizedConv2d, EqualizedLinear, ScaledLeakyReLU
 from poise.networks.map_sizes import Size, halved, max_halvings, shape_incompatibility
+from poise.networks.noise_input import NoiseInput
 from poise.networks.smoothing import blur, downsample, smoothing_kernel, upsample, upsampling_convolution
 from poise.networks.styles import (
     MappingNetwork,
@@ -66,6 +67,7 @@ class StyledConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.noise: Noise = noise
+        self.noise_input: NoiseInput | None = None
         self.affine = EqualizedLinear(style_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -93,8 +95,15 @@ class StyledConv2d(nn.Module):
         del layer.noise_strength
         return layer
 
+    def take_noise_as_input(self) -> NoiseInput | None:
+        """See `NoiseInput`; None if the layer is not random in evaluation."""
+        self.noise_input = NoiseInput() if self.noise == "random" else None
+        return self.noise_input
+
     def _draw_noise(self, maps: Tensor) -> Tensor:
         """One map per sample, B x 1 x H x W, or the constant map, H x W."""
+        if self.noise_input is not None:
+            return self.noise_input((maps.shape[0], 1, *maps.shape[2:]))
         if self.training or self.noise == "random":
             return torch.randn(maps.shape[0], 1, *maps.shape[2:], device=maps.device, dtype=self.noise_strength.dtype)
         return self.constant_noise  # type: ignore[return-value]

@@ -30,6 +30,7 @@ from poise.core.schedules import Schedulable, Schedule, bounds, current_value, i
 from poise.core.types import Side
 from poise.errors import RecipeError
 from poise.networks.blocks import ACTIVATIONS, DropoutSlot
+from poise.networks.noise_input import NoiseInput
 from poise.tricks.base import TrickConfig, TrickContext
 
 HIDDEN = (
@@ -94,15 +95,23 @@ def fill_dropout_slots_(net: nn.Module, make_layer: Callable[[int], nn.Module], 
     return len(slots)
 
 
-def add_layer_noise(maps: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:
-    """h + sigma eps, same shape."""
-    return maps + normal_like(maps, sigma, generator)
+def add_layer_noise(
+    maps: Tensor, sigma: float, generator: torch.Generator | None, noise: Tensor | None = None
+) -> Tensor:
+    """h + sigma eps, same shape; eps is `noise`, if that is given, and else drawn from N(0, I)."""
+    return maps + (normal_like(maps, sigma, generator) if noise is None else sigma * noise)
 
 
-def dropout(maps: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h."""
-    draws, row = empty_with_flat_view(maps, torch.float32)  # bfloat16 has 256 distinct rates only
-    row.uniform_(generator=generator)  # faster than bernoulli_
+def dropout(maps: Tensor, rate: float, generator: torch.Generator | None, noise: Tensor | None = None) -> Tensor:
+    """h m / (1 - rate), m ~ Bernoulli(1 - rate), same shape; its mean is h.
+
+    If `noise`, eps ~ N(0, I), is given, m is 1 where the normal distribution function of eps is at least `rate`.
+    """
+    if noise is not None:
+        draws = torch.special.ndtr(noise)
+    else:
+        draws, row = empty_with_flat_view(maps, torch.float32)  # bfloat16 has 256 distinct rates only
+        row.uniform_(generator=generator)  # faster than bernoulli_
     return maps * (draws >= rate) / (1 - rate)
 
 
@@ -115,7 +124,8 @@ class StochasticLayer(nn.Module):
     strength.
 
     Args:
-        function: maps activations, a strength above 0 and a generator to activations of the same shape.
+        function: maps activations, a strength above 0, a generator and, optionally, numbers to be used instead of
+            drawn ones to activations of the same shape.
         strength: the strength; if it is 0, activations are passed on unchanged.
         layer_context: gives the current move.
         stream: the name of its random stream.
@@ -128,13 +138,24 @@ class StochasticLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.function, self.strength, self.layer_context, self.stream = function, strength, layer_context, stream
+        self.noise_input: NoiseInput | None = None
         if isinstance(strength, Schedule):
             self.register_buffer("strength_reached", torch.tensor(strength.value_at(0.0)))
 
     def forward(self, maps: Tensor) -> Tensor:
         """The transformed maps, of the same shape."""
         strength = self.current_strength()
-        return self.function(maps, strength, self.layer_context.generator(self.stream)) if strength else maps
+        if not strength:
+            return maps
+        if self.noise_input is not None:
+            return self.function(maps, strength, None, self.noise_input(maps.shape))
+        return self.function(maps, strength, self.layer_context.generator(self.stream))
+
+    def take_noise_as_input(self) -> NoiseInput | None:
+        """See `NoiseInput`; the strength stays what it is now. None if it is 0."""
+        self.strength = self.current_strength()
+        self.noise_input = NoiseInput() if self.strength else None
+        return self.noise_input
 
     def current_strength(self) -> float:
         """The strength of the current move; between moves that of the last move."""
