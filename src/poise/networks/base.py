@@ -110,6 +110,9 @@ class DiscriminatorConfig(NetworkConfig):
     If it returns features, its module has an attribute `width`, the number of features.
     """
 
+    small_on_purpose: ClassVar[bool] = False
+    """Whether it is published for experiments with a D that is far smaller than G, so that this is no mistake."""
+
     @property
     def output_kind(self) -> OutputKind:
         """Whether its score is unbounded or the negative of an energy."""

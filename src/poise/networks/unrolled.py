@@ -10,7 +10,7 @@ differ clearly in their results.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -113,6 +113,8 @@ class UnrolledDiscriminatorConfig(UnrolledConfig, DiscriminatorConfig):
     """The discriminator; `width = 2` is the published quarter of G's width, 4 is half of it."""
 
     kind: Literal["unrolled"] = "unrolled"
+    small_on_purpose: ClassVar[bool] = True
+
     width: int = Field(default=2, ge=1, le=1024)
 
     def build(self, shape: Shape) -> nn.Module:

@@ -170,7 +170,8 @@ def check(
         findings.refuse(error)
         return Report(findings, notes, None, None)
     with_width = [side for side, network in recipe.network.configs.items() if hasattr(network, "width")]
-    _compare_sizes(run_info.parameter_counts(state.game), findings, with_width)
+    if recipe.network.d is None or not recipe.network.d.small_on_purpose:
+        _compare_sizes(run_info.parameter_counts(state.game), findings, with_width)
     learner = Side.D if recipe.has_discriminator else Side.G
     result: WarmUp | None = None
     if warm_up:

@@ -140,6 +140,11 @@ class TrickConfig(ComponentConfig):
         """Whether it makes a sample's score depend on the other samples of the batch."""
         return False
 
+    @property
+    def penalised_with_others(self) -> bool:
+        """Whether published methods combine it with penalties of D's input gradient although it couples samples."""
+        return False
+
     def comparison_group(self, num_scores: int) -> int | None:
         """The number of samples that it compares with each other in a batch with `num_scores` scores; None if none."""
         return None

@@ -196,6 +196,11 @@ class MinibatchStddevConfig(TrickConfig):
         """True unless the group size is 1."""
         return self.group > 1
 
+    @property
+    def penalised_with_others(self) -> bool:
+        """True: with WGAN-GP's penalty in the paper, and with R1 in StyleGAN (Karras et al. 2019, 2020)."""
+        return True
+
     def comparison_group(self, num_scores: int) -> int | None:
         """The size of a group."""
         return group_size(num_scores, self.group) if self.group > 1 else None
