@@ -62,7 +62,7 @@ def test_a_recipe_of_another_network_with_the_weights_of_a_run(
     assert result.code == 0, result.err
     assert "recipe: that of" not in result.err
     assert "keeps its initial values: that run has no such tensor" in result.err
-    assert "D: 8 of 8 tensors" in result.err
+    assert "D: 9 of 9 tensors" in result.err
 
 
 def test_other_images_are_read_with_the_shape_of_those_of_the_run(
@@ -95,7 +95,7 @@ def test_freeze_adds_the_trick(poise: Callable, ring_run: Path, tmp_path: Path) 
     frozen = [line.strip() for line in result.err.splitlines() if "frozen: " in line]
     assert [line.partition(" of ")[2] for line in frozen] == ["D's parameters", "G's parameters"]
     old, new = (Run(path).checkpoint.tensors for path in (ring_run, out))
-    first = [name for name in old if name.startswith(("game/d.net.trunk.0.", "game/d.net.trunk.2."))]
+    first = [name for name in old if name.startswith(("game/d.net.trunk.1.", "game/d.net.trunk.3."))]
     assert len(first) == 4
     assert all(old[name].equal(new[name]) for name in first)
     assert not old["game/d.net.score.weight"].equal(new["game/d.net.score.weight"])

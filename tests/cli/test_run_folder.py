@@ -93,8 +93,8 @@ def test_run_json(ring_run: Path) -> None:
     assert info["data"]["kind"] == "ring"
     assert len(info["data"]["fingerprint"]) >= 16
     assert info["data"]["shape"] == [2]
-    # a hidden layer of 8 after 4 latents, two more, then two coordinates; D the same from 2 to 1
-    assert info["parameters"] == {"g": 5 * 8 + 2 * 9 * 8 + 9 * 2, "d": 3 * 8 + 2 * 9 * 8 + 9}
+    # a hidden layer of 8 after 4 latents, two more, then two coordinates; D the same from a point and 64 features to 1
+    assert info["parameters"] == {"g": 5 * 8 + 2 * 9 * 8 + 9 * 2, "d": 67 * 8 + 2 * 9 * 8 + 9}
     assert info["recipe"] == decode(read_file(ring_run / "recipe.toml")).hash
 
 

@@ -118,7 +118,7 @@ class Sketcher(nn.Module):
 def test_code_of_the_user_runs_with_permission_only(width: int, tmp_path: Path) -> None:
     (tmp_path / "sketch.py").write_text(SKETCH)
     g = {"kind": "python", "file": str(tmp_path / "sketch.py"), "name": "Sketcher", "options": {"width": width}}
-    recipe = decode(load_table("ring") | {"network": load_table("ring")["network"] | {"g": g}})
+    recipe = decode(load_table("ring") | {"network": load_table("ring")["network"] | {"g": g}, "tricks": []})
     run = untrained(recipe, tmp_path / "run")
     out = tmp_path / "out"
     out.mkdir()

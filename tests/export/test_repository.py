@@ -105,7 +105,8 @@ def test_the_instructions_of_the_card_work(name: str, tmp_path: Path, monkeypatc
     (tmp_path / "styled.py").write_text(STYLED)
     styled = {"kind": "python", "file": str(tmp_path / "styled.py"), "name": "Styled"}
     network = thin(name).canonical()["network"] | ({"g": styled} if name == "ring" else {})
-    run = untrained(thin(name, network=network), tmp_path / "run")
+    tricks = [] if name == "ring" else thin(name).canonical()["tricks"]  # G has no activations for `layer_noise`
+    run = untrained(thin(name, network=network, tricks=tricks), tmp_path / "run")
     write_repository(build_repository(run, ["safetensors", "onnx"]), tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert ("truncation" in card, "styled.py" in card) == (name == "ring", name == "ring")

@@ -20,6 +20,21 @@ from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table, recipe_names
 
 RING = (files("poise.recipes") / "ring.toml").read_text("utf-8")
+
+
+def with_replaced(old: str, new: str) -> str:
+    """The text of the ring recipe with `new` for the first `old`, which it must contain."""
+    assert old in RING, f"the recipe has no {old!r}"
+    return RING.replace(old, new, 1)
+
+
+def line_of(text: str) -> str:
+    """The line of the ring recipe on which a text begins, as messages have it."""
+    return f"line {RING[: RING.index(text)].count(chr(10)) + 1}"
+
+
+STEPS = "steps = 12000"
+LATENT = RING[RING.index("[latent]") : RING.index("[network.g]")]
 LR = "optimizer.d.lr"
 
 
@@ -157,9 +172,9 @@ def in_file(ident: str, content: str | bytes, *parts: str) -> Any:
 
 
 FILES = [
-    in_file("C04-octal", RING.replace("steps = 24000", "steps = 0777"), "line 3"),
-    in_file("C05-same-key-twice", RING.replace("steps = 24000", "steps = 24000\nsteps = 6000"), "line 4", "steps"),
-    in_file("C05-same-key-in-table", RING.replace("dim = 16", "dim = 16\ndim = 8"), "line 12", "dim"),
+    in_file("C04-octal", with_replaced(STEPS, "steps = 0777"), line_of(STEPS)),
+    in_file("C05-same-key-twice", with_replaced(STEPS, "steps = 900\n" + STEPS), line_of("batch"), "steps"),
+    in_file("C05-same-key-in-table", with_replaced("dim = 24", "dim = 8\ndim = 24"), line_of("categories"), "dim"),
     in_file("C05-same-table-twice", RING + '\n[data]\nkind = "grid"\n', f"line {RING.count(chr(10)) + 2}", "data"),
     in_file(
         "C14-3000-brackets",
@@ -179,10 +194,10 @@ FILES = [
     in_file("C14-only-comments", "# nothing\n", "is missing", "more after this one"),
     in_file("yaml", "lr: 1e-4\n", "not valid TOML", "line 1"),
     in_file("json", '{"steps": 3}', "not valid TOML", "line 1"),
-    in_file("table-misspelt", RING.replace("[objective]", "[objectiv]"), "objectiv", "did you mean 'objective'?"),
-    in_file("table-missing", RING.replace('[latent]\nkind = "gaussian"\ndim = 16\n', ""), "latent", "is missing"),
-    in_file("kind-missing", RING.replace('kind = "relativistic"', ""), "objective", "needs a 'kind'"),
-    in_file("value-out-of-range", RING.replace("batch = 256", "batch = 0"), "batch", "found 0"),
+    in_file("table-misspelt", with_replaced("[objective]", "[objectiv]"), "objectiv", "did you mean 'objective'?"),
+    in_file("table-missing", with_replaced(LATENT, ""), "latent", "is missing"),
+    in_file("kind-missing", with_replaced('kind = "relativistic"', ""), "objective", "needs a 'kind'"),
+    in_file("value-out-of-range", with_replaced("batch = 256", "batch = 0"), "batch", "found 0"),
 ]
 
 

@@ -38,7 +38,7 @@ from poise.training.train import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CHANGES = {
-    "ring": [],
+    "ring": ["optimizer.g.lr=2e-4", "optimizer.d.lr=2e-4", "network.d.fourier_features.scale=1.0"],
     "dcgan": [
         *("data.size=16", "network.g.width=8", "network.d.width=8"),
         *("batch=16", "optimizer.g.lr=4e-4", "optimizer.d.lr=4e-4"),
