@@ -114,6 +114,17 @@ def test_random_layers_of_graphs_take_their_numbers_from_an_input(form: str, tmp
     torch.testing.assert_close(samples.std(0), spread, rtol=0.1, atol=0)
 
 
+def test_noise_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    run = untrained(thin("ring", **NOISY), tmp_path)
+    generator = ExportedGenerator(plain_copy(run.generator())).eval()
+    inputs = GeneratorInputs(run.latents(3))
+    with pytest.raises(RecipeError, match=r"does not fit.*found B x 5.*none: its layers draw"):
+        generator(inputs.latents, noise=torch.zeros(3, 5))
+    generator.take_noise_as_input(inputs)
+    with pytest.raises(RecipeError, match=rf"found B x 5.*give B x {generator.noise_dim}"):
+        generator(inputs.latents, noise=torch.zeros(3, 5))
+
+
 class RandomShift(nn.Module):
     """A random layer that knows nothing of exports."""
 
@@ -162,7 +173,6 @@ def test_randomness_is_noticed_and_the_global_state_is_kept() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
     assert is_random(ExportedGenerator(nn.Dropout(0.5).train()), GeneratorInputs(Z))
-    assert ExportedGenerator(nn.Dropout(0.5).train()).noise_dim == 0
     assert not is_random(ExportedGenerator(nn.Dropout(0.5).eval()), GeneratorInputs(Z))
     with seeded(1):
         torch.rand(3)

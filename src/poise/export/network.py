@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from poise.errors import RecipeError
 from poise.networks.base import call_network
 from poise.networks.noise_input import NoiseInput, take_noise_as_input_
 from poise.tricks.layers import StochasticLayer
@@ -102,10 +103,22 @@ class ExportedGenerator(nn.Module):
 
     @contextmanager
     def _given(self, noise: Tensor | None) -> Iterator[None]:
-        """Let the layers use this noise for the duration of a call; None to let them draw it."""
+        """Let the layers use this noise for the duration of a call; None to let them draw it.
+
+        Raises:
+            RecipeError: it has not `noise_dim` numbers for each sample, or the layers draw them themselves.
+        """
         if noise is None:
             yield
             return
+        if not self._noise_inputs or noise.shape[1] != self.noise_dim:
+            expected = (
+                f"B x {self.noise_dim}" if self._noise_inputs else "none: its layers draw random numbers themselves"
+            )
+            found = f"B x {noise.shape[1]}"
+            raise RecipeError(
+                "the noise does not fit this generator", where="noise", found=found, cure=f"give {expected}"
+            )
         for one, numbers in zip(self._noise_inputs, noise.split(self._noise_counts(), dim=1), strict=True):
             one.given = numbers
         try:
