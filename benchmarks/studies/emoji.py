@@ -27,7 +27,8 @@ from typing import Literal
 
 import numpy as np
 
-from poise.data.decode import SUFFIXES, TargetFormat, decode_image, strict_pillow
+from poise.data.decode import SUFFIXES, decode_image, strict_pillow
+from poise.data.fit import TargetFormat
 from poise.data.listing import sort_key
 from poise.errors import DataError
 from poise.utils.images import Bytes

@@ -10,16 +10,8 @@ import pytest
 from image_helpers import chunk, png, profile, tiff
 from PIL import Image, ImageCms, ImageFile
 
-from poise.data.decode import (
-    Header,
-    TargetFormat,
-    Trait,
-    convert_array,
-    decode_image,
-    fit_image,
-    read_header,
-    strict_pillow,
-)
+from poise.data.decode import Header, Trait, decode_image, read_header, strict_pillow
+from poise.data.fit import TargetFormat, convert_array, fit_image
 
 
 def decode(raw: bytes, size: int, channels: int, background: str = "white") -> tuple[np.ndarray, set[Trait]]:

@@ -13,18 +13,10 @@ from PIL import Image
 from torchvision import datasets
 
 from poise.data.config import loading_memory
-from poise.data.decode import (
-    Fit,
-    TargetFormat,
-    convert_array,
-    decode_image,
-    fit_image,
-    has_other_aspect,
-    read_header,
-    strict_pillow,
-)
+from poise.data.decode import decode_image, read_header, strict_pillow
 from poise.data.decoded import files_of
 from poise.data.digits import DigitsConfig
+from poise.data.fit import Fit, TargetFormat, convert_array, fit_image, has_other_aspect
 from poise.data.folder import FolderConfig
 from poise.data.listing import Item
 from poise.data.npz import NpzConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poise.data.decode import TargetFormat, convert_array
+from poise.data.fit import TargetFormat, convert_array
 from poise.data.npz import NpzConfig
 from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset

@@ -17,8 +17,8 @@ from image_helpers import train_and_held_out
 from pydantic import ValidationError
 from torch.utils.model_zoo import tqdm
 
-from poise.data.decode import TargetFormat, convert_array
 from poise.data.digits import pad_to
+from poise.data.fit import TargetFormat, convert_array
 from poise.data.torchvision_data import DATASETS, VisionConfig
 from poise.errors import DataError
 from poise.utils.progress import progress_to

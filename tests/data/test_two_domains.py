@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from poise.core.random_streams import RandomStreams
-from poise.data.decode import Fit
 from poise.data.domains import DomainsConfig, TwoDomains
+from poise.data.fit import Fit
 from poise.data.pairs import PairsConfig
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError

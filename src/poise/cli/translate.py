@@ -106,7 +106,7 @@ def _write_grid(run: Run, path: Path, shown: Sequence[Translated]) -> None:
     import numpy as np
     import torch
 
-    from poise.data.decode import TargetFormat, convert_array
+    from poise.data.fit import TargetFormat, convert_array
     from poise.utils.image_grid import image_grid, side_by_side, write_png
     from poise.utils.images import Bytes, to_float
 

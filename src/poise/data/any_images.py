@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from poise.data.decode import SUFFIXES, Header, TargetFormat, convert_array, decode_image, describe_error, strict_pillow
+from poise.data.decode import SUFFIXES, Header, decode_image, describe_error, strict_pillow
+from poise.data.fit import TargetFormat, convert_array
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.npz import SAVE, NpzConfig, check_images, load_arrays
 from poise.data.paths import WHERE, file_at

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from poise.core.config import ComponentConfig, reject_value
 from poise.core.types import Shape
-from poise.data.decode import TargetFormat, convert_array
+from poise.data.fit import TargetFormat, convert_array
 from poise.errors import memory_errors
 from poise.utils.images import Bytes
 

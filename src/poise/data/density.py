@@ -16,7 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.data.decode import TargetFormat, decode_image, describe_error, read_header, strict_pillow
+from poise.data.decode import decode_image, describe_error, read_header, strict_pillow
+from poise.data.fit import TargetFormat
 from poise.data.listing import display_name
 from poise.data.paths import WHERE, PathText, access_error, file_at
 from poise.data.source import DataSplits

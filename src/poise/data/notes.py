@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from poise.data.decode import SUFFIXES, Header, TargetFormat, Trait, aspect_text, has_other_aspect
+from poise.data.decode import SUFFIXES, Header, Trait
+from poise.data.fit import TargetFormat, aspect_text, has_other_aspect
 from poise.data.listing import Listing, display_name
 from poise.data.pixel_statistics import PixelStatistics, as_items
 from poise.data.source import BadFile, DataWarning

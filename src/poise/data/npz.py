@@ -13,7 +13,7 @@ from pydantic import Field
 
 from poise.data.classes import Classes, classes_by_number
 from poise.data.config import ImageDataConfig
-from poise.data.decode import Background, Fit, TargetFormat, convert_array
+from poise.data.fit import Background, Fit, TargetFormat, convert_array
 from poise.data.image_array import check_enough, split_dataset
 from poise.data.listing import display_name
 from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note

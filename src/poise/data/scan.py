@@ -22,20 +22,10 @@ from pydantic import Field
 from poise.data.classes import Classes, Container
 from poise.data.config import ImageDataConfig
 from poise.data.dataset_json import find_classes
-from poise.data.decode import (
-    SUFFIXES,
-    Background,
-    Fit,
-    Header,
-    TargetFormat,
-    Trait,
-    decode_image,
-    describe_error,
-    read_header,
-    strict_pillow,
-)
+from poise.data.decode import SUFFIXES, Header, Trait, decode_image, describe_error, read_header, strict_pillow
 from poise.data.decode_cache import Destination, Entry, Files, cached
 from poise.data.decoded import DecodedImages, files_of, statistics_of
+from poise.data.fit import Background, Fit, TargetFormat
 from poise.data.image_array import MIN_COUNT, check_enough, split_dataset
 from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, pixel_notes, range_note

@@ -8,18 +8,8 @@ from typing import NamedTuple
 
 from poise.core.types import Shape
 from poise.data.config import ImageDataConfig
-from poise.data.decode import (
-    Header,
-    TargetFormat,
-    Trait,
-    aspect_text,
-    cropped_size,
-    decode_image,
-    describe_error,
-    has_other_aspect,
-    read_header,
-    strict_pillow,
-)
+from poise.data.decode import Header, Trait, decode_image, describe_error, read_header, strict_pillow
+from poise.data.fit import TargetFormat, aspect_text, cropped_size, has_other_aspect
 from poise.data.listing import display_name
 from poise.errors import DataError
 from poise.utils.images import Bytes

@@ -11,8 +11,8 @@ from pydantic import field_validator
 from poise.core.config import did_you_mean, reject_value
 from poise.data.classes import classes_by_number
 from poise.data.config import ImageDataConfig
-from poise.data.decode import Fit, TargetFormat
 from poise.data.digits import pad_to
+from poise.data.fit import Fit, TargetFormat
 from poise.data.listing import display_name
 from poise.data.notes import resize_note
 from poise.data.source import DataSplits, ImageDataset

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field
 from poise.core.config import reject_value
 from poise.data.classes import SPLITS
 from poise.data.config import ImageDataConfig
-from poise.data.decode import Background, Fit, TargetFormat, convert_array
+from poise.data.fit import Background, Fit, TargetFormat, convert_array
 from poise.data.folder import FolderConfig, list_folder
 from poise.data.listing import Listing, display_name
 from poise.data.npz import NpzConfig

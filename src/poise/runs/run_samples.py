@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poise.data.decode import TargetFormat, convert_array
+from poise.data.fit import TargetFormat, convert_array
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
 from poise.runs.folder import is_run_folder

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from poise.core.random_streams import RandomStreams
 from poise.core.types import Shape
 from poise.data.config import ImageDataConfig
-from poise.data.decode import TargetFormat
+from poise.data.fit import TargetFormat
 from poise.errors import RecipeError
 from poise.networks.base import TranslatorConfig
 from poise.networks.translation import DOMAINS, GeneratedPart, Parts, translator_to

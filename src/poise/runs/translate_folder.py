@@ -18,7 +18,7 @@ import torch
 
 from poise.core.random_streams import derive_seed
 from poise.data.any_images import StoredImage, StoredImages, UnreadableImage, stored_images
-from poise.data.decode import TargetFormat, convert_array
+from poise.data.fit import TargetFormat, convert_array
 from poise.data.listing import HIDDEN, display_name, ignored_reason
 from poise.data.paths import WHERE
 from poise.data.source import BadFile
