@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.data import decode_cache, scan
+from poise.data import decode, decode_cache, pixel_statistics, scan
+from poise.data.decoded import CODE
 from poise.data.folder import FolderConfig
 from poise.data.pairs import PairsConfig
 from poise.data.source import DataSplits
@@ -151,6 +152,19 @@ def test_changes_are_detected(change: str, image_folder: Path, monkeypatch: pyte
     again = content_of(config.load())
     monkeypatch.setenv("POISE_CACHE", str(image_folder.parent / "empty"))
     assert again == content_of(config.load())
+
+
+def test_the_key_depends_on_every_module_that_decoding_uses() -> None:
+    """A change of one of them decodes again, wherever its functions are moved."""
+    modules, found = [decode, pixel_statistics], set[str]()
+    while modules:
+        module = modules.pop()
+        if module.__file__ in found:
+            continue
+        found.add(str(module.__file__))
+        homes = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
+        modules += [sys.modules[home] for home in homes if home.startswith("poise.data.")]
+    assert found == set(CODE)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "flipped head", "empty"])
