@@ -47,7 +47,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table, recipe_names
 from poise.recipe.toml import Table
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.training.listener import NullListener
 from poise.training.state import TrainState
 from poise.training.train import train
@@ -172,7 +172,7 @@ def short_recipe(steps: int, *, quick: bool) -> Recipe:
 
 def tensors(folder: Path) -> bytes:
     """The tensors of the newest checkpoint."""
-    saved = checkpoint.newest_valid(folder / "saves")[0]
+    saved = checkpoint_folder.newest_valid(folder / "saves")[0]
     assert saved is not None
     return (saved.path / checkpoint.TENSORS).read_bytes()
 

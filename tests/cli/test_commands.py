@@ -24,7 +24,7 @@ import poise as package
 from poise.recipe.decode import decode
 from poise.recipe.shipped import DEFAULT, list_recipes
 from poise.recipe.toml import read_file
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.training.listener import NullListener, StartInfo
 from poise.training.state import STEP_FUNCTIONS
 from poise.training.train import train
@@ -408,7 +408,7 @@ def test_damaged_checkpoint_never_displaces_a_valid_one(poise: Any, small: list[
             self.look()
 
         def look(self) -> None:
-            newest = checkpoint.newest_valid(out / "saves")[0]
+            newest = checkpoint_folder.newest_valid(out / "saves")[0]
             standing.append(None if newest is None else newest.step)
 
     train(decode(recipe), out, resume=True, listener=Looker())

@@ -22,7 +22,7 @@ from poise.errors import Stopped
 from poise.measure import catalogue, evaluator
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.evaluate import MeasuredSamples
 from poise.training import recorder, state, trainer
 from poise.training.listener import NullListener
@@ -80,7 +80,7 @@ def test_stopped_in_the_middle_and_resumed(
     assert process.returncode == 75
     assert result[0] == ""
     last = result[1].splitlines()[-1]
-    newest, damaged = checkpoint.newest_valid(out / "saves")
+    newest, damaged = checkpoint_folder.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     assert newest.step >= steps_told(out)[-1]
@@ -190,7 +190,7 @@ def test_stopped_in_every_part_of_a_step(
         struck.setattr(os, "kill", once(os.kill))
         output = poise("train", ring_run / "recipe.toml", "--out", out)
     output.assert_error(75, f"stopped by {number.name}", f"--resume --out {out}")
-    newest, damaged = checkpoint.newest_valid(out / "saves")
+    newest, damaged = checkpoint_folder.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     assert state_of(out) == "stopped"

@@ -18,7 +18,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table, recipe_names
 from poise.recipe.toml import parse_toml
-from poise.runs import checkpoint
+from poise.runs import checkpoint_folder
 from poise.runs.generate import generate
 from poise.runs.run import Run
 from poise.training.state import TrainState
@@ -107,7 +107,7 @@ def test_trains_resumes_to_the_bit_and_samples(name: str, thin: bool, tmp_path: 
         resumed = train(short(name, 3, thin=thin), tmp_path / "half", resume=True, device="cpu", precision="fp32")
     finally:
         torch.set_num_threads(threads)
-    (first, _), (second, _) = (checkpoint.newest_valid(run.folder.saves) for run in (uninterrupted, resumed))
+    (first, _), (second, _) = (checkpoint_folder.newest_valid(run.folder.saves) for run in (uninterrupted, resumed))
     assert first is not None
     assert second is not None
     has_schedules = 'over = "progress"' in short(name, 3).to_toml()  # they depend on the number of steps, which differs

@@ -12,7 +12,7 @@ import pytest
 from poise.errors import Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.training.listener import NullListener
 from poise.training.train import train
 
@@ -71,7 +71,7 @@ def stopped(recipe: Recipe, out: Path, at: int, *, resume: bool = False) -> None
 
 def traces(out: Path) -> dict[str, object]:
     """What must not differ between two runs: tensors, sample grids, and the rows without their timings."""
-    newest, damaged = checkpoint.newest_valid(out / "saves")
+    newest, damaged = checkpoint_folder.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]

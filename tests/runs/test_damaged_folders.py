@@ -19,7 +19,7 @@ from torch import Tensor
 from poise.errors import DiskError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint, jsonl
+from poise.runs import checkpoint, checkpoint_folder, jsonl
 from poise.training import train as training
 from poise.training import trainer
 from poise.training.listener import NullListener, StartInfo
@@ -72,7 +72,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def weights(run: Path) -> bytes:
-    newest, _ = checkpoint.newest_valid(run / "saves")
+    newest, _ = checkpoint_folder.newest_valid(run / "saves")
     assert newest is not None
     return (newest.path / checkpoint.TENSORS).read_bytes()
 
@@ -115,7 +115,7 @@ def test_every_flipped_bit_is_found(run: Path, name: str) -> None:
 
 def test_a_renamed_checkpoint_is_found(run: Path) -> None:
     place(run, 4).rename(place(run, 8))
-    newest, damaged = checkpoint.newest_valid(run / "saves")
+    newest, damaged = checkpoint_folder.newest_valid(run / "saves")
     assert newest is not None
     assert newest.step == 6
     assert damaged == ["step-00000008: MANIFEST.json is of step 4 and format 2, which does not match the folder"]
@@ -486,7 +486,7 @@ def test_without_fcntl_and_resource(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("does not support locks") == 2
     assert "Warning" not in done.stderr
-    newest, _ = checkpoint.newest_valid(tmp_path / "run" / "saves")
+    newest, _ = checkpoint_folder.newest_valid(tmp_path / "run" / "saves")
     assert newest is not None
     assert newest.step == 4
 

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 
 from poise.recipe.decode import decode
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 
 CALLS = ("open", "write", "truncate", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
 KILLS = ("before", "after")
@@ -131,8 +131,8 @@ def lines(path: Path) -> list[Any]:
 def traces(run: Path, *, sheets: bool = True) -> dict[str, Any]:
     """What must not differ between two runs."""
     info = json.loads((run / "run.json").read_text())
-    newest, damaged = checkpoint.newest_valid(run / "saves")
-    best, bad = checkpoint.newest_valid(run / "best")
+    newest, damaged = checkpoint_folder.newest_valid(run / "saves")
+    best, bad = checkpoint_folder.newest_valid(run / "best")
     assert newest is not None
     assert damaged == bad == []
     found: dict[str, Any] = {name: lines(run / f"{name}.jsonl") for name in ("rows", "measures", "alarms")}
@@ -209,7 +209,7 @@ def words(baseline: Baseline, out: Path, *, stubborn: bool) -> list[str]:
 
 def lost(out: Path) -> int:
     """The number of logged steps after the last checkpoint."""
-    newest, _ = checkpoint.newest_valid(out / "saves")
+    newest, _ = checkpoint_folder.newest_valid(out / "saves")
     rows = (out / "rows.jsonl").read_text().count("\n") if (out / "rows.jsonl").is_file() else 0
     return rows - (0 if newest is None else newest.step)
 

@@ -14,7 +14,7 @@ import pytest
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import set_value
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.training.train import train
 
 KILLS = 60
@@ -33,7 +33,7 @@ def test_a_run_that_is_killed_repeatedly(tmp_path: Path) -> None:
     file.write_text(recipe.to_toml())
     kills = 0
     while kills < KILLS:
-        going_on = checkpoint.newest_valid(out / "saves")[0] is not None
+        going_on = checkpoint_folder.newest_valid(out / "saves")[0] is not None
         if not going_on:
             shutil.rmtree(out, ignore_errors=True)
         command = [sys.executable, "-m", "poise", "train", str(file), "--out", str(out)]
@@ -49,7 +49,7 @@ def test_a_run_that_is_killed_repeatedly(tmp_path: Path) -> None:
         kills += 1
         assert len(list((out / "saves").glob(".tmp-*"))) <= 1
     train(recipe, out, resume=True)
-    ends = [checkpoint.newest_valid(folder / "saves")[0] for folder in (tmp_path / "whole", out)]
+    ends = [checkpoint_folder.newest_valid(folder / "saves")[0] for folder in (tmp_path / "whole", out)]
     assert ends[0] is not None
     assert ends[1] is not None
     assert (ends[0].path / checkpoint.TENSORS).read_bytes() == (ends[1].path / checkpoint.TENSORS).read_bytes()

@@ -21,7 +21,7 @@ from poise.engine.compute import ComputeSettings
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.decode import decode
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.training.listener import NullListener
 from poise.training.train import train
@@ -83,7 +83,7 @@ def test_sigkill_at_any_time_loses_at_most_one_interval(undisturbed: Path, tmp_p
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(ring().to_toml())
     for wait in (0.0, 0.02, 0.1):
-        more = ["--resume"] if (out / "saves").is_dir() and checkpoint.newest_valid(out / "saves")[0] else []
+        more = ["--resume"] if (out / "saves").is_dir() and checkpoint_folder.newest_valid(out / "saves")[0] else []
         if not more:
             shutil.rmtree(out, ignore_errors=True)
         process = subprocess.Popen(
@@ -124,7 +124,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _tampered(half: Path, out: Path, change: dict[str, torch.Tensor | None]) -> None:
     """A copy of the unfinished run with changed or (None) missing tensors and a correct manifest."""
     shutil.copytree(half, out)
-    newest, _ = checkpoint.newest_valid(out / "saves")
+    newest, _ = checkpoint_folder.newest_valid(out / "saves")
     assert newest is not None
     assert newest.step == STOP
     tensors = {name: change.get(name, tensor) for name, tensor in newest.tensors.items()}
@@ -134,7 +134,7 @@ def _tampered(half: Path, out: Path, change: dict[str, torch.Tensor | None]) -> 
 
 
 def test_every_saved_tensor_is_known(half: Path) -> None:
-    newest, _ = checkpoint.newest_valid(half / "saves")
+    newest, _ = checkpoint_folder.newest_valid(half / "saves")
     assert newest is not None
     saved = {name for name in newest.tensors if not name.startswith("ledger/")}
     assert saved == set(KEYS)
@@ -142,7 +142,7 @@ def test_every_saved_tensor_is_known(half: Path) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_missing_tensor_is_refused(key: str, half: Path) -> None:
-    newest, _ = checkpoint.newest_valid(half / "saves")
+    newest, _ = checkpoint_folder.newest_valid(half / "saves")
     assert newest is not None
     game = build_game(ring(), DataSpec((2,)), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
     with pytest.raises(CheckpointError, match="is missing"):
@@ -178,7 +178,7 @@ SLOW = [key for key in KEYS if key not in (*FOUND_AGAIN, *QUICK)]
 @pytest.mark.parametrize("key", [*QUICK, *(pytest.param(key, marks=pytest.mark.slow) for key in SLOW)])
 def test_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed: Path, tmp_path: Path) -> None:
     if key.startswith("optimizer/"):
-        newest, _ = checkpoint.newest_valid(half / "saves")
+        newest, _ = checkpoint_folder.newest_valid(half / "saves")
         assert newest is not None
         fresh = torch.zeros_like(newest.tensors[key])
     else:
@@ -190,7 +190,7 @@ def test_a_reset_tensor_changes_the_run(key: str, half: Path, undisturbed: Path,
 
 
 def test_a_lost_pending_value_changes_the_rows(half: Path, undisturbed: Path, tmp_path: Path) -> None:
-    newest, _ = checkpoint.newest_valid(half / "saves")
+    newest, _ = checkpoint_folder.newest_valid(half / "saves")
     assert newest is not None
     pending = {name: series for name, series in newest.tensors.items() if name.startswith("ledger/")}
     assert "ledger/d/adversarial" in pending
@@ -273,7 +273,7 @@ def test_another_length_with_a_schedule_over_progress_gives_a_note(tmp_path: Pat
 def test_another_number_of_threads_gives_a_note(half: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(half, out)
-    newest, _ = checkpoint.newest_valid(out / "saves")
+    newest, _ = checkpoint_folder.newest_valid(out / "saves")
     assert newest is not None
     facts = {key: value for key, value in newest.manifest.items() if key not in ("format", "step", "files")}
     checkpoint.write(out / "saves", STOP, newest.tensors, newest.state, {**facts, "threads": 97})

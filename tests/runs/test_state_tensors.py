@@ -17,7 +17,7 @@ from poise.engine.game import Game
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import Diverged
 from poise.recipe.decode import decode
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.run import Run
 from poise.runs.state_tensors import align_wrappers, collect_tensors
 from poise.training.train import train
@@ -96,7 +96,7 @@ def test_a_tied_network_resumes_exactly(tmp_path: Path, kind: str) -> None:
     train(tied(file, 6, trick), tmp_path / "whole", trust_code=True)
     train(tied(file, 3, trick), tmp_path / "half", trust_code=True)
     train(tied(file, 6, trick), tmp_path / "half", trust_code=True, resume=True)
-    ends = [checkpoint.newest_valid(tmp_path / name / "saves")[0] for name in ("whole", "half")]
+    ends = [checkpoint_folder.newest_valid(tmp_path / name / "saves")[0] for name in ("whole", "half")]
     assert ends[0] is not None
     assert ends[1] is not None
     assert (ends[0].path / checkpoint.TENSORS).read_bytes() == (ends[1].path / checkpoint.TENSORS).read_bytes()

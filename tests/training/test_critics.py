@@ -22,7 +22,7 @@ from poise.measure.classifier import SmallClassifier
 from poise.measure.classifier_file import StoredClassifier, read_classifier, write_classifier
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs.checkpoint import valid_checkpoints
+from poise.runs.checkpoint_folder import valid_checkpoints
 from poise.runs.run import Run
 from poise.training.critics import make_critics
 from poise.training.listener import NullListener, StartInfo

@@ -20,7 +20,7 @@ from poise.measure.catalogue import select_measures
 from poise.measure.evaluator import ENOUGH_TO_RANK
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.evaluate import measure_run
 from poise.runs.folder import RunFolder
 from poise.runs.run import Run
@@ -190,7 +190,7 @@ def test_the_best_checkpoint_is_of_the_best_step(whole: tuple[Path, list[str]]) 
 def test_the_best_checkpoint_equals_the_end_of_a_shorter_run(whole: tuple[Path, list[str]], tmp_path: Path) -> None:
     step, _ = best_of(whole[0])
     stopped(measured(ring()), tmp_path / "run", step)
-    newest, _ = checkpoint.newest_valid(tmp_path / "run" / "saves")
+    newest, _ = checkpoint_folder.newest_valid(tmp_path / "run" / "saves")
     assert newest is not None
     there = (newest.path / checkpoint.TENSORS).read_bytes()
     assert best_tensors(whole[0]) == there

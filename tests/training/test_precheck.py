@@ -25,7 +25,7 @@ from poise.recipe.checks.findings import Findings
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table, recipe_names
-from poise.runs import checkpoint, state_tensors
+from poise.runs import checkpoint, checkpoint_folder, state_tensors
 from poise.training import precheck as checking
 from poise.training import run_info, step_time
 from poise.training.precheck import BLOCK, WARM_UP_MOVES, Report, WarmUp, _compare_sizes, check, warm_up_discriminator
@@ -164,7 +164,7 @@ def test_the_check_does_not_write_and_does_not_change_the_run(tmp_path: Path, mo
     checked(config, warm_up=True)
     assert sorted(tmp_path.rglob("*")) == before
     train(config, tmp_path / "after")
-    both = [(checkpoint.newest_valid(tmp_path / name / "saves")[0]) for name in ("alone", "after")]
+    both = [(checkpoint_folder.newest_valid(tmp_path / name / "saves")[0]) for name in ("alone", "after")]
     assert both[0] is not None
     assert both[1] is not None
     assert all(torch.equal(tensor, both[1].tensors[name]) for name, tensor in both[0].tensors.items())

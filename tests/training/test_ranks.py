@@ -22,7 +22,7 @@ from contracts.ranks import free_port, rank_environment
 from poise.cli import main
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import set_value, to_toml
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 
 CHANGES = ("steps=60", "log.rows=5", "log.saves=10", "log.samples=60", "log.sheet=16", "log.to=[]", "batch=32")
 POISE = ("-m", "poise")
@@ -121,7 +121,7 @@ def wait_for_rows(out: Path, number: int, processes: Sequence[Process]) -> None:
 
 def weights(out: Path) -> bytes:
     """The tensors of the newest checkpoint."""
-    saved = checkpoint.newest_valid(out / "saves")[0]
+    saved = checkpoint_folder.newest_valid(out / "saves")[0]
     assert saved is not None
     return (saved.path / checkpoint.TENSORS).read_bytes()
 

@@ -12,7 +12,7 @@ from poise.core.metrics_log import Stat
 from poise.errors import DiskError, Diverged, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.run import Run
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.state import TrainState
@@ -144,7 +144,7 @@ def test_a_run_that_dies_in_a_roll_back_is_the_same(
 ) -> None:
     """In the second one. It is resumed where it was to return to, or comes to the same alarm again."""
     plant(monkeypatch, from_step(13, 2))
-    returning, deleting, calls = checkpoint.return_to, checkpoint._delete, list[str]()
+    returning, deleting, calls = checkpoint_folder.return_to, checkpoint_folder._delete, list[str]()
 
     def dying(place: Path, *args: Any, **options: Any) -> None:
         calls.append(moment)
@@ -152,7 +152,7 @@ def test_a_run_that_dies_in_a_roll_back_is_the_same(
             returning(place, *args, **options)
         elif moment == "while it deletes":
             with monkeypatch.context() as within:
-                within.setattr(checkpoint, "_delete", lambda path: (deleting(path), interrupt()))
+                within.setattr(checkpoint_folder, "_delete", lambda path: (deleting(path), interrupt()))
                 returning(place, *args, **options)
         if len(calls) == 2:
             interrupt()
@@ -161,7 +161,7 @@ def test_a_run_that_dies_in_a_roll_back_is_the_same(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as within:
-        within.setattr(checkpoint, "return_to", dying)
+        within.setattr(checkpoint_folder, "return_to", dying)
         with pytest.raises(KeyboardInterrupt):
             train(watched(), tmp_path / "run")
     train(watched(), tmp_path / "run", resume=True)
@@ -203,7 +203,7 @@ def test_a_checkpoint_that_cannot_be_deleted_ends_the_run(tmp_path: Path, monkey
         with pytest.raises(DiskError, match=r"step-00000018: a checkpoint .* can't be deleted"):
             train(watched(), out)
     assert saves(out)[-2:] == ["step-00000012", "step-00000018"]
-    checkpoint.delete_after(out / "saves", 12)
+    checkpoint_folder.delete_after(out / "saves", 12)
     train(watched(), out, resume=True)
     assert info(out)["state"] == "done"
 
@@ -213,11 +213,11 @@ def test_pruning_leaves_a_checkpoint_from_before_the_window(
     window: int, every: int, keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its age is at most twice the window, and there are at most two checkpoints more than `keep`."""
-    monkeypatch.setattr(checkpoint, "verify", lambda path: {"step": checkpoint.step_of(path)})
+    monkeypatch.setattr(checkpoint_folder, "verify", lambda path: {"step": checkpoint.step_of(path)})
     for step in range(every, 101, every):
         (tmp_path / f"step-{step:08d}").mkdir()
-        checkpoint.prune(tmp_path, keep, step - window)
-        left = sorted(checkpoint.valid_steps(tmp_path))
+        checkpoint_folder.prune(tmp_path, keep, step - window)
+        left = sorted(checkpoint_folder.valid_steps(tmp_path))
         assert left[-keep:] == list(range(every, step + 1, every))[-keep:]
         assert len(left) <= keep + 2
         before = [one for one in left if one <= step - window]

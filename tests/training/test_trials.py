@@ -16,7 +16,7 @@ from poise.ladder.run import _resume
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import parse_toml, set_value
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.changes import Change, changed_table, in_force
 from poise.runs.run import Run
 from poise.training.alarms import AlarmHandler
@@ -153,7 +153,7 @@ def test_changes_of_different_detectors_stay_side_by_side(tmp_path: Path, monkey
     )
     config = with_options(advised(20, 3, ("gradient_long", "collapse")), "log.keep=9")
     before: list[dict[str, torch.Tensor]] = []
-    monkeypatch.setattr(checkpoint, "return_to", returning_to(checkpoint.return_to, before))
+    monkeypatch.setattr(checkpoint_folder, "return_to", returning_to(checkpoint_folder.return_to, before))
     taken: list[dict[str, torch.Tensor]] = []
     roll_back = TrainState.roll_back
 
@@ -238,7 +238,7 @@ def test_new_averages_start_from_the_weights_of_the_checkpoint(tmp_path: Path) -
     config = with_options(ring(12), "tricks.averaged_weights=none", "log.saves=6")
     out = tmp_path / "run"
     train(config, out)
-    checkpoint.delete_after(out / "saves", 6)
+    checkpoint_folder.delete_after(out / "saves", 6)
     state = Run(out)
     trainer = TrainState(config, *prepared(config))
     trainer.change((Change(6, "past_its_best", ('tricks+=[{kind="averaged_weights"}]',)),))

@@ -27,7 +27,7 @@ from poise.errors import CheckpointError, RecipeError, Stopped
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
-from poise.runs import checkpoint
+from poise.runs import checkpoint_folder
 from poise.runs.run import Run
 from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
@@ -226,7 +226,7 @@ def trusted(config: Recipe) -> Recipe:
 
 
 def tensors(out: Path) -> dict[str, Tensor]:
-    newest, damaged = checkpoint.newest_valid(out / "saves")
+    newest, damaged = checkpoint_folder.newest_valid(out / "saves")
     assert newest is not None
     assert damaged == []
     return newest.tensors

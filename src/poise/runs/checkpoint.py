@@ -1,16 +1,14 @@
-"""Checkpoints: the state of a run as safetensors and JSON, with a manifest of sizes and SHA-256 sums. No pickle.
+"""A checkpoint: the state of a run as safetensors and JSON, with a manifest of sizes and SHA-256 sums. No pickle.
 
-A checkpoint is written to a temporary folder, synced, renamed to its final name and read back before an older one is
-deleted. The newest *valid* one is loaded; a damaged one is reported and skipped. The manifest contains a checksum of
-itself, so that no change to any file goes unnoticed.
+It is written to a temporary folder, synced, renamed to its final name and read back. The manifest contains a checksum
+of itself, so that no change to any file goes unnoticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,9 @@ import torch
 from torch import Tensor
 
 from poise.core.metrics_log import check_count
-from poise.errors import CheckpointError, DiskError, Diverged
+from poise.errors import CheckpointError, Diverged
 from poise.runs.changes import changes_from_json
-from poise.utils.files import remove_folder, write_folder
-from poise.utils.system import disk_errors
-from poise.utils.temporary import remove_leftovers
+from poise.utils.files import write_folder
 
 FORMAT = 2
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST.json"
@@ -186,146 +182,10 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, manifest["step"], manifest, state, tensors)
 
 
-def valid_checkpoints(
-    saves: Path, skipped: list[str], fetch: Callable[[Path], None] | None = None
-) -> Iterator[Checkpoint]:
-    """The valid checkpoints, newest first; a message for each damaged one is appended to `skipped`.
-
-    `fetch` is called with each one before it is read.
-    """
-    paths = [(step, path) for path in saves.glob("step-*") if (step := step_of(path)) is not None]
-    for _, path in sorted(paths, reverse=True):
-        if fetch is not None:
-            fetch(path)
-        try:
-            checkpoint = read(path)
-        except CheckpointError as error:
-            skipped.append(str(error))
-            continue
-        yield checkpoint
-
-
-def newest_valid(saves: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest valid checkpoint, and a message for each newer one that is damaged."""
-    skipped: list[str] = []
-    return next(valid_checkpoints(saves, skipped), None), skipped
-
-
-def any_step(_: int) -> bool:
-    """Every step is due."""
-    return True
-
-
-def prune(saves: Path, keep: int, horizon: int | None = None, is_due: Callable[[int], bool] = any_step) -> None:
-    """Delete all but the newest `keep` valid checkpoints, and what a killed run left half written.
-
-    Damaged checkpoints stay, as evidence; they are never loaded.
-
-    Args:
-        saves: the folder of the checkpoints.
-        keep: the number of checkpoints that stay.
-        horizon: a step that increases from call to call. More checkpoints that are due stay if need be: the newest
-            `keep`, the newest one that is not later than the horizon, and the oldest one that is, which will take its
-            place. So there is always one from before the horizon, however many are written after it.
-        is_due: whether a checkpoint is due after this number of steps, and was not written because the run was stopped.
-    """
-    remove_leftovers(saves)
-    valid = valid_steps(saves)
-    kept = set(sorted(valid)[-keep:])
-    if horizon is not None:
-        due = sorted(filter(is_due, valid))
-        kept |= {*due[-keep:], *[step for step in due if step <= horizon][-1:]}
-        kept |= {*[step for step in due if step > horizon][:1]}
-    for step in valid.keys() - kept:
-        _delete(valid[step])
-
-
-def valid_steps(saves: Path) -> dict[int, Path]:
-    """The valid checkpoints by step."""
-    valid: dict[int, Path] = {}
-    for path in saves.glob("step-*"):
-        with suppress(CheckpointError):
-            valid[verify(path)["step"]] = path
-    return valid
-
-
-def copy(path: Path, folder: Path) -> None:
-    """Copy a checkpoint to another folder.
-
-    Raises:
-        OSError: it can't be read, or the copy not be written.
-    """
-    write_folder(folder / path.name, {file.name: file.read_bytes() for file in path.iterdir()})
-
-
-def may_have_changes(saves: Path) -> bool:
-    """Whether a checkpoint says that the recipe of its run has been changed; looks at the text alone."""
-    for path in saves.glob(f"step-*/{STATE}"):
-        with suppress(OSError):
-            if b'"changes"' in path.read_bytes():
-                return True
-    return False
-
-
-def return_to(
-    saves: Path,
-    sound: int,
-    best: Path | None = None,
-    is_due: Callable[[int], bool] = any_step,
-    *,
-    knows_beginning: bool = False,
-) -> int:
-    """Make the newest checkpoint that is not later than step `sound` the newest of all, by deleting the later ones.
-
-    If all are later, it is the oldest one. If `sound` is 0, the run was never sound, and all are deleted.
-
-    Args:
-        saves: the folder of the checkpoints.
-        sound: the step.
-        best: a folder of further checkpoints. One of them is copied to `saves` if it is the one.
-        is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
-            stopped, are not chosen, as long as there are any, so that it goes on like one that was never stopped.
-        knows_beginning: whether the run can start again; otherwise it returns to the oldest one if `sound` is 0, too.
-
-    Returns:
-        Its step; 0 for the beginning of the run.
-
-    Raises:
-        DiskError: the copy can't be written, or a later checkpoint not be deleted.
-    """
-    saved = valid_steps(saves)
-    valid = ({} if best is None else valid_steps(best)) | {step: saved[step] for step in saved if is_due(step)} or saved
-    if knows_beginning and sound == 0:
-        valid = {0: saves}
-    if not valid:
-        return 0
-    step = max((step for step in valid if step <= sound), default=min(valid))
-    if step and valid[step].parent != saves:
-        with disk_errors(saves):
-            copy(valid[step], saves)
-    delete_after(saves, step)
-    if later := [path for path in saves.glob("step-*") if (step_of(path) or 0) > step]:
-        cure = f"delete it and continue with --resume: the run goes back to step {step:,}"
-        raise DiskError("a checkpoint from after a sign of failure can't be deleted", where=str(later[0]), cure=cure)
-    return step
-
-
 def step_of(path: Path) -> int | None:
     """The step in the name of a checkpoint's folder; None if it has none."""
     digits = path.name.removeprefix("step-")
     return int(digits) if digits.isdecimal() else None
-
-
-def delete_after(saves: Path, after: int) -> None:
-    """Delete the checkpoints of later steps than `after`."""
-    for path in saves.glob("step-*"):
-        if (step := step_of(path)) is not None and step > after:
-            _delete(path)
-
-
-def _delete(path: Path) -> None:
-    with suppress(OSError):  # a folder that can't be removed does no harm
-        remove_folder(path)
 
 
 def _json(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from poise.errors import CheckpointError, PoiseError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences, with_free_fields
 from poise.recipe.toml import parse_toml
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.changes import Changes, changed_table, changes_from_json
 from poise.runs.folder import RunFolder
 
@@ -84,9 +84,9 @@ def find_stage(folder: RunFolder, given: Recipe) -> Stage:
     recorded: Changes = ()
     with suppress(CheckpointError):
         recorded = changes_from_json(folder.read_info().get("changes", []))
-    if not recorded and not checkpoint.may_have_changes(folder.saves):
+    if not recorded and not checkpoint_folder.may_have_changes(folder.saves):
         return Stage(given)
-    newest, _ = checkpoint.newest_valid(folder.saves)
+    newest, _ = checkpoint_folder.newest_valid(folder.saves)
     if newest is None or "recipe" not in newest.state:
         return Stage(given)
     changes = changes_from_json(newest.state.get("changes", []))
@@ -125,7 +125,7 @@ def choose_checkpoint(
     """
     skipped: list[str] = []
     mismatches: list[PoiseError] = []
-    for candidate in checkpoint.valid_checkpoints(saves, skipped):
+    for candidate in checkpoint_folder.valid_checkpoints(saves, skipped):
         mismatch = _mismatch(candidate, recipe, fingerprint, saves, critics, stages)
         if mismatch is None:
             try:

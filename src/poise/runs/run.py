@@ -28,7 +28,7 @@ from poise.networks.translation import Domain, GeneratedPart, generated_part
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, with_free_fields
 from poise.recipe.toml import parse_toml
-from poise.runs import checkpoint, state_tensors
+from poise.runs import checkpoint, checkpoint_folder, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
@@ -129,7 +129,7 @@ class Run:
         count = self.info["data"]["count"] or 0
         data_spec = DataSpec(self.shape, len(self.classes), num_samples=count, parts=self.parts)
         cpu, game = ComputeSettings(torch.device("cpu"), "fp32"), None
-        for candidate in checkpoint.valid_checkpoints(folder, self.skipped_checkpoints, self._fetch_tensors):
+        for candidate in checkpoint_folder.valid_checkpoints(folder, self.skipped_checkpoints, self._fetch_tensors):
             if game is None or self._may_have_changes(candidate):
                 recipe = self._recipe_of(candidate)
                 game = build_game(recipe, data_spec, cpu, RandomStreams(recipe.seed))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from poise.core.metrics_log import Stat, stats_from_json
 from poise.errors import DiskError
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import JsonLinesFile
 from poise.training.listener import ProgressListener
@@ -189,7 +189,7 @@ class AlarmHandler:
         newest = max(before, key=steps.__getitem__)
         try:
             with disk_errors(self.folder.kept):
-                checkpoint.copy(newest, self.folder.kept)
+                checkpoint_folder.copy(newest, self.folder.kept)
         except DiskError as error:
             message = f"could not keep the checkpoint of step {steps[newest]:,}, training continues: {error}"
         else:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from poise.errors import CheckpointError, DiskError, Diverged
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS, JsonLinesFile
 from poise.training import due
@@ -90,7 +90,7 @@ class CheckpointWriter:
         step = self.state.steps_done
         try:
             self._write(self.folder.best, seconds)
-            checkpoint.prune(self.folder.best, 1)
+            checkpoint_folder.prune(self.folder.best, 1)
         except (OSError, CheckpointError, DiskError) as error:
             self.notify(f"could not keep the best weights, those of step {step}: {error}")
         except Diverged as error:
@@ -99,7 +99,7 @@ class CheckpointWriter:
     def prune(self) -> None:
         """Delete the checkpoints of `saves/` that are neither among the newest nor needed for a roll-back."""
         recipe, horizon = self.state.recipe, self.alarm_handler.horizon
-        checkpoint.prune(self.folder.saves, recipe.log.keep, horizon, partial(due.saves, recipe))
+        checkpoint_folder.prune(self.folder.saves, recipe.log.keep, horizon, partial(due.saves, recipe))
 
     def _write(self, folder: Path, seconds: float) -> None:
         step, state = self.state.steps_done, self.state

@@ -19,7 +19,7 @@ from poise.engine.compute import ComputeSettings
 from poise.errors import DiskError, Diverged, Stopped
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
+from poise.runs import checkpoint_folder
 from poise.runs.changes import in_force
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS
@@ -337,7 +337,7 @@ class Trainer:
         sound = self.alarm_handler.last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
         is_due, knows_beginning = partial(due.saves, self.recipe), self.state.knows_beginning
-        step = checkpoint.return_to(self.folder.saves, sound, best, is_due, knows_beginning=knows_beginning)
+        step = checkpoint_folder.return_to(self.folder.saves, sound, best, is_due, knows_beginning=knows_beginning)
         before = self.recipe
         trial = begin_trial(self.state, alarm, step, self._check) if triggered.advises else None
         self.agreement.on(ROLL_BACK)
@@ -352,7 +352,7 @@ class Trainer:
         self.alarm_handler.roll_back(self.done)
         if self.evaluator is not None:
             self.evaluator.roll_back(self.done)
-            checkpoint.delete_after(self.folder.best, self.done)
+            checkpoint_folder.delete_after(self.folder.best, self.done)
         count = f"roll-back {self.state.num_rollbacks} of {max_rollbacks}"
         place = run_info.describe_return(self.done, alarm, sound)
         rates = f"learning rates are multiplied by {self.state.lr_scale:g}"
@@ -390,7 +390,7 @@ class Trainer:
         if self.data.bad_files:
             self.notes += run_info.write_bad_images(self.data.bad_files, self.folder)
         self.checkpoints.prune()
-        checkpoint.delete_after(
+        checkpoint_folder.delete_after(
             self.folder.best, -1 if self.evaluator is not None and self.evaluator.settings_changed else self.first
         )
         self.recorder.open()
