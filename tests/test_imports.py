@@ -18,7 +18,7 @@ SRC = Path(__file__).parents[1] / "src" / "poise"
 FLOORS = [
     {"version", "retired", "errors", "utils"},
     {"core"},
-    {"watch", "report", "truncation"},
+    {"watch", "report", "truncation", "interpolation"},
     {"data", "latents", "networks", "objectives", "optimizers", "tempo"},
     {"tricks"},
     {"user_code"},

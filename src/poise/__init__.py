@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from poise.errors import PoiseError as PoiseError
     from poise.errors import Stopped as Stopped
     from poise.export.load import load_generator as load_generator
-    from poise.latents import lerp as lerp
-    from poise.latents import slerp as slerp
+    from poise.interpolation import lerp as lerp
+    from poise.interpolation import slerp as slerp
     from poise.recipe.model import Recipe as Recipe
     from poise.runs.run import Run as Run
     from poise.training.critics import train_classifier as train_classifier
@@ -46,9 +46,9 @@ _MODULE_OF = {
     "Stopped": "poise.errors",
     "align": "poise.api",
     "choose_recipe": "poise.training.default_recipe",
-    "lerp": "poise.latents",
+    "lerp": "poise.interpolation",
     "load_generator": "poise.export.load",
-    "slerp": "poise.latents",
+    "slerp": "poise.interpolation",
     "train": "poise.api",
     "train_classifier": "poise.training.critics",
 }

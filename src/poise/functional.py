@@ -16,7 +16,8 @@ from torch import Tensor
 from poise.core.config import did_you_mean, find_components
 from poise.core.types import DiscriminatorOutput, Targets, per_sample
 from poise.errors import RecipeError
-from poise.latents import gaussian, lerp, slerp, sphere, truncated, uniform
+from poise.interpolation import lerp, slerp
+from poise.latents import gaussian, sphere, truncated, uniform
 from poise.measure.classifier_scores import inception_score
 from poise.measure.diversity import diversity, vendi
 from poise.measure.fid import fid

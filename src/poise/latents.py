@@ -1,8 +1,8 @@
-"""Latent distributions, and interpolation between latents.
+"""Latent distributions.
 
 There are four distributions over R^dim (tip T03 recommends a Gaussian or a sphere over a cube), each sampled by a pure
-function of (n, dim, generator); codes beside noise (InfoGAN); the distribution of the data itself, from which
-translation between domains starts; and linear and spherical interpolation (White 2016, arXiv:1609.04468).
+function of (n, dim, generator); codes beside noise (InfoGAN); and the distribution of the data itself, from which
+translation between domains starts.
 """
 
 from __future__ import annotations
@@ -51,32 +51,6 @@ def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2
     bound = math.erf(threshold / math.sqrt(2))
     u = uniform(n, dim, generator).mul_(bound)
     return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)
-
-
-def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
-    """Linear interpolation: (1 - t) a + t b, exact at t = 0 and t = 1."""
-    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
-    return torch.where(t >= 1, b, a + t * (b - a))
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
-    """Spherical linear interpolation between `a` and `b`, along their last dimension.
-
-    sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985; for
-    latents White 2016, arXiv:1609.04468). Exact at t = 0 and t = 1. If the great circle is not unique
-    (parallel or opposite vectors, or one of length zero), the interpolation is linear.
-    """
-    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
-    unit_a, unit_b = (x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (a, b))
-    # atan2 of the chord lengths of the half-angle is accurate at small and wide angles, unlike acos of the dot product
-    angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True))
-    sine = angle.sin()
-    is_zero = (a == 0).all(-1, keepdim=True) | (b == 0).all(-1, keepdim=True)
-    linear = is_zero | (sine.abs() < 1e3 * torch.finfo(a.dtype).eps)
-    safe = torch.where(linear, torch.ones_like(sine), sine)
-    arc = ((1 - t) * angle).sin() / safe * a + (t * angle).sin() / safe * b
-    path = torch.where(linear, lerp(a, b, t), arc)
-    return torch.where(t <= 0, a, torch.where(t >= 1, b, path))
 
 
 def gaussian_norm_range(dim: int, tail: float = 1e-3) -> tuple[float, float]:

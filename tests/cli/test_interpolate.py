@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from contracts.tiny import recipe
-from poise.latents import lerp, slerp
+from poise.interpolation import lerp, slerp
 from poise.runs.encode import EncodedSamples, class_directions, encode_training_samples
 from poise.runs.run import Run
 from poise.training.train import train

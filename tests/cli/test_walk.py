@@ -15,7 +15,7 @@ from PIL import Image
 
 from poise.cli.walk import frame_time
 from poise.errors import DiskError
-from poise.latents import lerp
+from poise.interpolation import lerp
 from poise.runs.run import Run
 from poise.runs.walk import closed_walk, walk_positions
 from poise.utils.images import to_bytes

@@ -97,7 +97,7 @@ def interpolate(
 
     from poise.core.random_streams import RandomStreams
     from poise.data.lookup import data_config
-    from poise.latents import lerp, slerp
+    from poise.interpolation import lerp, slerp
     from poise.runs.generate import generate
     from poise.runs.run import Run
     from poise.utils.animation import write_animation

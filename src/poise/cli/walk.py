@@ -63,7 +63,7 @@ def write_walk(run: Path, out: Path, options: WalkOptions) -> None:
 
     from poise.cli.files import report_skipped_checkpoints
     from poise.cli.results import progress_bar
-    from poise.latents import lerp, slerp
+    from poise.interpolation import lerp, slerp
     from poise.runs.run import Run
     from poise.runs.walk import walk_samples
     from poise.utils.animation import write_animation

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits, SizedSource
-from poise.latents import lerp, slerp
+from poise.interpolation import lerp, slerp
 from poise.measure.catalogue import EvaluationResult, select_measures
 from poise.measure.spectrum import radial_power, spectrum
 from poise.runs.encode import encode_training_samples, make_reconstructor
