@@ -17,7 +17,7 @@ from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.measure.catalogue import select_measures
 from poise.runs.evaluate import measure_run
 from poise.runs.folder import RunFolder
-from poise.runs.generate import BLOCK, generate, proportional_labels, sample_latents
+from poise.runs.generate import BLOCK, generate, sample_latents
 from poise.runs.run import Run
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.train import train
@@ -70,30 +70,6 @@ def test_fewer_samples_are_the_first_of_more(tmp_path: Path, world: str, kind: s
         assert (fewer is None) == (labels is None) == (world != "labelled")
         assert fewer is None or labels is None or torch.equal(fewer, labels[:n])
     assert not torch.equal(run.sample(3, seed=4), whole[:3])
-
-
-@pytest.mark.parametrize(
-    "counts", [(90, 8, 2), (1, 1), (7,), (0, 5, 0), (3, 0, 0), (0, 0, 3), (1, 10**6), tuple(range(1, 101)), (1,) * 10]
-)
-@pytest.mark.parametrize("seed", [0, 1, 17])
-def test_labels_are_proportional_to_the_class_counts(counts: tuple[int, ...], seed: int) -> None:
-    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
-    whole = proportional_labels(5000, counts, seed)
-    assert whole.dtype == torch.int64
-    for n in (1, 10, 64, 1000, 5000):
-        labels = proportional_labels(n, counts, seed)
-        assert torch.equal(labels, whole[:n])
-        found = labels.bincount(minlength=len(counts))
-        assert len(found) == len(counts)
-        assert float((found - n * shares).abs().max()) < 2.5
-        assert not found[shares == 0].any(), "a class without a picture is never asked for"
-
-
-def test_labels_depend_on_the_seed_and_need_an_image() -> None:
-    assert not torch.equal(proportional_labels(50, (5, 3, 2), 0), proportional_labels(50, (5, 3, 2), 1))
-    for none in ((), (0, 0)):
-        with pytest.raises(ValueError, match="at least one class with a sample"):
-            proportional_labels(3, none, 0)
 
 
 # ---- conditional runs on unbalanced classes ------------------------------------------

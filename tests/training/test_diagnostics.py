@@ -25,7 +25,7 @@ from poise.engine.compute import ComputeSettings
 from poise.networks.base import call_network
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs.generate import proportional_labels
+from poise.runs.labels import proportional_labels
 from poise.training import state
 from poise.training.diagnostics import COUNT, Diagnostics
 from poise.training.train import train

@@ -12,7 +12,6 @@ from PIL import Image
 
 from poise.core.random_streams import RandomStreams
 from poise.latents import Gaussian
-from poise.runs.generate import labels_by_class
 from poise.training.recorder import SampleGrids
 from poise.utils.image_grid import (
     BACKGROUND,
@@ -67,16 +66,6 @@ def test_png_contains_the_grid() -> None:
     sheet = image_grid(torch.rand(4, 3, 8, 8) * 2 - 1)
     assert encode_png(sheet) == encode_png(sheet.copy())
     assert np.array_equal(np.asarray(Image.open(BytesIO(encode_png(sheet)))), sheet)
-
-
-@pytest.mark.parametrize(("n", "classes"), [(64, 10), (15, 10), (100, 10), (7, 10), (1, 3), (10, 1)])
-def test_labels_by_class_are_balanced(n: int, classes: int) -> None:
-    """They are sorted, and the counts of two classes differ by at most 1; few samples are of the first classes."""
-    labels = labels_by_class(n, classes)
-    counts = labels.bincount()
-    assert labels.tolist() == sorted(labels.tolist())
-    assert len(counts) == min(n, classes)
-    assert counts.max() - counts.min() <= 1
 
 
 def test_grid_by_class_has_one_row_per_class() -> None:

@@ -24,7 +24,8 @@ from poise.measure.sample_set import samples_to_bytes
 from poise.networks.translation import Domain, GeneratedPart, generated_part, judge_of_domain, split_parts
 from poise.recipe.model import Recipe
 from poise.runs.encode import make_reconstructor
-from poise.runs.generate import BLOCK, generate, no_interrupt, proportional_labels, sample_latents
+from poise.runs.generate import BLOCK, generate, no_interrupt, sample_latents
+from poise.runs.labels import proportional_labels
 from poise.runs.run import Run
 from poise.utils.progress import Progress, no_progress
 

@@ -2,25 +2,22 @@
 
 Latents are drawn and the network is evaluated in blocks of `BLOCK` samples, each with a random stream of its own. The
 last block of latents is drawn completely and then cut, and the network gets it padded to its full size: a kernel may
-sum in another order at another batch size, and then the last bits of a sample would depend on n. Labels follow a
-sequence whose beginning does not depend on its length.
+sum in another order at another batch size, and then the last bits of a sample would depend on n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from poise.core.random_streams import RandomStreams, derive_seed
+from poise.core.random_streams import RandomStreams
 from poise.latents import Latent
 from poise.networks.base import call_network
 
 BLOCK = 32
 """The number of samples in a block: one sample takes only milliseconds, and the kernels are still well used."""
-
-GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def sample_latents(latent: Latent, n: int, streams: RandomStreams, stream: str) -> Tensor:
@@ -82,32 +79,3 @@ def _padded(rows: Tensor, block: int) -> Tensor:
     """Pad to `block` rows by repeating the last one."""
     missing = block - len(rows)
     return torch.cat((rows, rows[-1:].expand(missing, *rows.shape[1:]))) if missing else rows
-
-
-def proportional_labels(n: int, counts: Sequence[int], seed: int) -> Tensor:
-    """n labels, int64, in proportion to `counts`, the number of training samples of each class.
-
-    Label i is the class in which u_i = frac(u_0 + i (sqrt(5) - 1) / 2) falls when [0, 1) is divided among the classes
-    in proportion to their counts; u_0 depends on the seed. So label i depends on (seed, i) alone, and among any n
-    consecutive labels the number of each class differs from n times its proportion by a sample or two (Weyl 1916; the
-    golden ratio distributes such a sequence most evenly). A class without training samples never occurs.
-
-    Raises:
-        ValueError: all counts are 0.
-    """
-    edges = torch.tensor(counts, dtype=torch.float64).cumsum(0)
-    if not len(edges) or edges[-1] <= 0:
-        raise ValueError("labels need at least one class with a sample")
-    first = derive_seed(seed, "sample/labels") / 2**64
-    u = (first + torch.arange(n, dtype=torch.float64) * GOLDEN_RATIO) % 1.0
-    return torch.searchsorted(edges, u * edges[-1], right=True).clamp_max(_last_class(counts))
-
-
-def _last_class(counts: Sequence[int]) -> int:
-    """The last class with a sample, for a product that is rounded up to the total."""
-    return max(label for label, count in enumerate(counts) if count)
-
-
-def labels_by_class(n: int, classes: int) -> Tensor:
-    """n labels in ascending order, with equal counts up to 1; the first n classes if n is smaller than `classes`."""
-    return torch.arange(n) * min(n, classes) // max(n, 1)

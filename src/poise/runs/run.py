@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from contextlib import suppress
 from functools import cached_property
@@ -12,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poise.core.config import did_you_mean
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, Shape
 from poise.data.config import DataConfig, ToyConfig, loading_memory
-from poise.data.listing import display_name
 from poise.data.source import DataSplits
 from poise.engine.batches import sampling_latent
 from poise.engine.build import build_game
@@ -31,7 +28,8 @@ from poise.recipe.toml import parse_toml
 from poise.runs import checkpoint, checkpoint_folder, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
-from poise.runs.generate import generate, labels_by_class, latent_block, proportional_labels, sample_latents
+from poise.runs.generate import generate, latent_block, sample_latents
+from poise.runs.labels import MAX_LISTED, class_number, labels_by_class, proportional_labels
 from poise.runs.reload import reload_data
 from poise.runs.remote_runs import open_remote_run
 from poise.runs.sample_view import SampleView
@@ -39,9 +37,6 @@ from poise.runs.translate import OneDirection, Translator
 from poise.truncation import check_truncation, truncated_layers
 from poise.user_code.loading import allow_user_code
 from poise.utils.image_grid import MAX_CLASS_ROWS, evenly_spaced, grid_capacity
-
-MAX_LISTED = 20
-"""The number of classes that the message about an unknown one lists."""
 
 
 class Run:
@@ -246,22 +241,8 @@ class Run:
         return self.class_number(word, "--label")
 
     def class_number(self, word: str, where: str) -> int:
-        """The label of the class named `word`, or `word` itself as a label if no class has a number for a name.
-
-        Raises:
-            RecipeError: there is no such class; suggests the nearest name.
-        """
-        for name in (word, display_name(word)):  # names with unprintable characters are stored as they are displayed
-            if name in self.classes:
-                return self.classes.index(name)
-        numeric_names = any(_is_number(name) for name in self.classes)
-        if not numeric_names and word.isascii() and word.isdecimal() and int(word) < len(self.classes):
-            return int(word)
-        cure = did_you_mean(word, list(self.classes)) if self.classes else "the data has no classes"
-        if "did you mean" not in cure and len(self.classes) > MAX_LISTED:
-            cure = f"there are {len(self.classes):,}: {', '.join(self.classes[:MAX_LISTED])}, ... (all are in run.json)"
-        cure += "; a number here is a class's name" if numeric_names and _is_number(word) else ""
-        raise RecipeError("no such class", where=where, found=f"'{word}'", cure=cure)
+        """The label of a class of this run, see `labels.class_number`."""
+        return class_number(word, self.classes, where)
 
     @property
     def class_counts(self) -> tuple[int, ...]:
@@ -451,7 +432,3 @@ class Run:
             with suppress(DataError):
                 return self.load().train.preview(n)
         return None
-
-
-def _is_number(word: str) -> bool:
-    return re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", word) is not None

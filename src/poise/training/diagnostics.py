@@ -24,7 +24,8 @@ from poise.engine.game import Game
 from poise.networks.base import call_network
 from poise.networks.translation import GeneratedPart, generated_parts
 from poise.recipe.model import Recipe
-from poise.runs.generate import generate, proportional_labels
+from poise.runs.generate import generate
+from poise.runs.labels import proportional_labels
 from poise.training.memorization import Fraction, MemorizationCheck
 
 COUNT = 64

@@ -1,0 +1,75 @@
+"""Labels for samples: in the proportions of the training data, in the order of the classes, by the name of a class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from poise.core.config import did_you_mean
+from poise.core.random_streams import derive_seed
+from poise.data.listing import display_name
+from poise.errors import RecipeError
+
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+MAX_LISTED = 20
+"""The number of classes that the message about an unknown one lists."""
+
+
+def proportional_labels(n: int, counts: Sequence[int], seed: int) -> Tensor:
+    """n labels, int64, in proportion to `counts`, the number of training samples of each class.
+
+    Label i is the class in which u_i = frac(u_0 + i (sqrt(5) - 1) / 2) falls when [0, 1) is divided among the classes
+    in proportion to their counts; u_0 depends on the seed. So label i depends on (seed, i) alone, and among any n
+    consecutive labels the number of each class differs from n times its proportion by a sample or two (Weyl 1916; the
+    golden ratio distributes such a sequence most evenly). A class without training samples never occurs.
+
+    Raises:
+        ValueError: all counts are 0.
+    """
+    edges = torch.tensor(counts, dtype=torch.float64).cumsum(0)
+    if not len(edges) or edges[-1] <= 0:
+        raise ValueError("labels need at least one class with a sample")
+    first = derive_seed(seed, "sample/labels") / 2**64
+    u = (first + torch.arange(n, dtype=torch.float64) * GOLDEN_RATIO) % 1.0
+    return torch.searchsorted(edges, u * edges[-1], right=True).clamp_max(_last_class(counts))
+
+
+def _last_class(counts: Sequence[int]) -> int:
+    """The last class with a sample, for a product that is rounded up to the total."""
+    return max(label for label, count in enumerate(counts) if count)
+
+
+def labels_by_class(n: int, classes: int) -> Tensor:
+    """n labels in ascending order, with equal counts up to 1; the first n classes if n is smaller than `classes`."""
+    return torch.arange(n) * min(n, classes) // max(n, 1)
+
+
+def class_number(word: str, classes: Sequence[str], where: str) -> int:
+    """The label of the class named `word`, or `word` itself as a label if no class has a number for a name.
+
+    Args:
+        word: what the user wrote.
+        classes: the names of the classes by label.
+        where: the option that it is from, for the message.
+
+    Raises:
+        RecipeError: there is no such class; suggests the nearest name.
+    """
+    for name in (word, display_name(word)):  # names with unprintable characters are stored as they are displayed
+        if name in classes:
+            return classes.index(name)
+    numeric_names = any(_is_number(name) for name in classes)
+    if not numeric_names and word.isascii() and word.isdecimal() and int(word) < len(classes):
+        return int(word)
+    cure = did_you_mean(word, list(classes)) if classes else "the data has no classes"
+    if "did you mean" not in cure and len(classes) > MAX_LISTED:
+        cure = f"there are {len(classes):,}: {', '.join(classes[:MAX_LISTED])}, ... (all are in run.json)"
+    cure += "; a number here is a class's name" if numeric_names and _is_number(word) else ""
+    raise RecipeError("no such class", where=where, found=f"'{word}'", cure=cure)
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", word) is not None
