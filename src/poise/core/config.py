@@ -53,27 +53,28 @@ class ComponentConfig(Config):
         return None if field is None else str(field.default)
 
 
-def find_components(base: type[ComponentConfig], *packages: str) -> dict[str, type[ComponentConfig]]:
-    """All subclasses of `base` that the modules of `packages` define, by kind."""
-    for package in packages:
-        home = importlib.import_module(package)
+def find_components(base: type[ComponentConfig], package: str, *packages: str) -> dict[str, type[ComponentConfig]]:
+    """All subclasses of `base` that the modules of these packages define, by kind."""
+    places = (package, *packages)
+    for place in places:
+        home = importlib.import_module(place)
         for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
-            importlib.import_module(f"{package}.{module.name}")
+            importlib.import_module(f"{place}.{module.name}")
     found: dict[str, type[ComponentConfig]] = {}
     pending = [base]
     while pending:
         config = pending.pop()
         pending += config.__subclasses__()
         kind = config.tag()
-        if kind is not None and config.__module__.startswith(packages):
+        if kind is not None and config.__module__.startswith(places):
             found[kind] = config
     return dict(sorted(found.items()))
 
 
-def component_union(base: type[ComponentConfig], *packages: str) -> Any:
+def component_union(base: type[ComponentConfig], package: str, *packages: str) -> Any:
     """The field type "any component of this family", discriminated by its `kind`."""
     union: Any = None
-    members = find_components(base, *packages).values()
+    members = find_components(base, package, *packages).values()
     for member in members:
         union = member if union is None else union | member
     return Annotated[union, Field(discriminator="kind")] if len(members) > 1 else union
