@@ -114,7 +114,7 @@ def test_the_reference_reaches_both_clamps() -> None:
 
 
 @pytest.mark.parametrize("k", [0.0, 0.25, 1.0])
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5])
 def test_next_k_and_convergence_on_a_grid(k: float, gamma: float) -> None:
     for real in (0.0, 0.1, 2.0, 1e4):
         for fake in (0.0, 0.05, 3.0, 1e4):

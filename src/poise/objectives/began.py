@@ -35,12 +35,12 @@ def convergence(real: Tensor, fake: Tensor, gamma: float) -> Tensor:
 
 
 class Began(Objective):
-    """`gamma` in [0, 1]; `lambda_k` is the controller's gain; `k` is its initial value."""
+    """`gamma`, at most 1 in the paper; `lambda_k`, the controller's gain; `k`, its initial value."""
 
     kind: Literal["began"] = "began"
     output_kinds: ClassVar[frozenset[OutputKind]] = frozenset({"energy"})
     is_separable: ClassVar[bool] = False
-    gamma: float = Field(default=0.5, ge=0, le=1)
+    gamma: float = Field(default=0.5, ge=0)
     lambda_k: float = Field(default=1e-3, ge=0)
     k: float = Field(default=0.0, ge=0, le=1)
 
