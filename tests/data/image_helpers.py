@@ -54,10 +54,12 @@ def _s15(values: Iterable[float]) -> bytes:
     return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
 
-def profile(space: bytes, gamma: float, primaries: Iterable[Iterable[float]] = ()) -> bytes:
+def profile(
+    space: bytes, gamma: float, primaries: Iterable[Iterable[float]] = (), called: bytes = b"a test profile"
+) -> bytes:
     """An ICC version 2 profile: grey with a gamma, or RGB with a gamma and three D50 primaries."""
     curve = b"curv" + struct.pack(">IIH", 0, 1, round(gamma * 256)) + b"\0\0"
-    name = b"a test profile\0"
+    name = called + b"\0"
     title = b"desc" + struct.pack(">II", 0, len(name)) + name + b"\0" * (78 + (-len(name) - 90) % 4)
     tags = [
         (b"desc", title),

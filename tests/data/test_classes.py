@@ -285,6 +285,7 @@ INVALID = {
     "vectors": json.dumps({"labels": pairs([[0.25, 0.75]] * 12)}).encode(),
     "no text": b"\xff\xfe\x00",
     "deep": b"[" * 100_000,
+    "other lists": json.dumps({"labels": pairs([["cat", 0]] * 12)}).encode(),
     "a null": json.dumps({"labels": pairs([None] * 12)}).encode(),
 }
 

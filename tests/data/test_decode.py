@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from image_helpers import chunk, png, profile, tiff
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from poise.data.decode import Header, Trait, decode_image, read_header, strict_pillow
 from poise.data.fit import TargetFormat, convert_array, fit_image
@@ -63,6 +65,30 @@ def test_16_bit_transparency_is_alpha() -> None:
     assert Trait.ALPHA in traits
 
 
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "transparent", "opaque"),
+    [
+        (1, 0, b"\x50", b"\0\1", [255, 0, 255, 0]),
+        (2, 0, b"\x1b", b"\0\3", [255, 255, 255, 0]),
+        (4, 0, b"\x05\xaf", b"\0\5", [255, 0, 255, 255]),
+        (8, 0, bytes([0, 85, 170, 255]), b"\0\xaa", [255, 255, 0, 255]),
+        (16, 0, bytes([0, 0, 1, 0, 2, 0, 3, 0]), b"\2\0", [255, 255, 0, 255]),
+        (8, 2, bytes(range(12)), bytes([0, 3, 0, 4, 0, 5]), [255, 0, 255, 255]),
+        (16, 2, bytes(range(24)), bytes(range(6, 12)), [255, 0, 255, 255]),
+    ],
+)
+def test_the_transparent_value_of_a_png(
+    depth: int, colour: int, row: bytes, transparent: bytes, opaque: list[int]
+) -> None:
+    """Four pixels, of which the one with this value is transparent."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, depth, colour, 0, 0, 0))
+    data = chunk(b"tRNS", transparent) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    raw = b"\x89PNG\r\n\x1a\n" + header + data
+    with strict_pillow():
+        pixels, _ = decode_image(io.BytesIO(raw), TargetFormat((1, 4), 4, "white"))
+    assert pixels[0, :, 3].tolist() == opaque
+
+
 COLOURS = ((0, 0, 0, 0), (255, 0, 0, 0), (0, 200, 100, 0), (10, 20, 30, 128), (0, 0, 0, 255))
 
 
@@ -100,6 +126,16 @@ def test_a_colour_profile_is_converted_to_srgb(colour: tuple[int, int, int], mod
     assert np.abs(pixels[..., :3] - expected).max() <= 3
     assert Trait.BAD_PROFILE not in traits
     assert mode == "RGB" or (pixels[..., 3] == 77).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_profile_is_judged_by_its_colours_and_not_by_its_name(mode: str) -> None:
+    im = Image.new("RGB", (8, 8), (128, 64, 20)).convert(mode)
+    linear = profile(b"RGB ", 1.0, SRGB.T, b"Linear sRGB")
+    pixels, _ = decode(encode(im, icc_profile=linear), 8, len(mode))
+    assert np.abs(pixels[..., :3] - srgb_curve(np.array([128, 64, 20]) / 255)).max() <= 3
+    other_name = profile(b"RGB ", 1.0, SRGB.T, b"of a scanner")
+    assert np.array_equal(decode(encode(im, icc_profile=other_name), 8, len(mode))[0], pixels)
 
 
 @pytest.mark.parametrize("mode", [pytest.param("L", id="I11-icc-grey"), pytest.param("LA", id="I11-icc-grey-alpha")])
@@ -244,6 +280,24 @@ def test_exif_orientations_are_applied(orientation: int, kind: str) -> None:
     assert np.array_equal(pixels, upright[:, 2:11])
 
 
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_orientation_may_be_in_xmp_data(orientation: int, kind: str) -> None:
+    xmp = f'<x:xmpmeta><rdf:Description tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+    stored = Image.fromarray(np.arange(9 * 14, dtype=np.uint8).reshape(9, 14))
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        raw = encode(stored, kind, pnginfo=info)
+    else:
+        raw = encode(stored, kind, xmp=xmp)
+    with strict_pillow():
+        header = read_header(io.BytesIO(raw))
+        whole = decode_image(io.BytesIO(raw), TargetFormat((header.height, header.width), 1, "white"))[0]
+    with Image.open(io.BytesIO(raw)) as im:
+        assert np.array_equal(whole[..., 0], np.asarray(ImageOps.exif_transpose(im)))
+
+
 def test_broken_exif_is_ignored_and_reported() -> None:
     im = Image.fromarray(np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8))
     raw = encode(im, exif=b"Exif\0\0nonsense that is no TIFF header")
@@ -280,6 +334,7 @@ def test_headers() -> None:
         raw = encode(Image.new("RGB", (8, 5)), "JPEG")
         assert read_header(io.BytesIO(raw)) == Header("JPEG", "RGB", 8, 5, False)
         assert not read_header(io.BytesIO(raw)).grey
+        assert read_header(io.BytesIO(png(4, 4, depth=16, colour=4))).grey
 
 
 def test_arrays_are_converted_like_files() -> None:

@@ -16,7 +16,7 @@ from poise.data import parquet_shards
 from poise.data.facts import native_size
 from poise.data.lookup import data_config
 from poise.data.parquet_shards import ParquetConfig
-from poise.data.source import DataSplits
+from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError, RecipeError
 
 PNGS = [noise_png(seed) for seed in range(12)]
@@ -85,6 +85,32 @@ def test_folders_of_hugging_face_are_recognised_and_their_splits_kept_apart(tmp_
     assert "the split train is used, and not test (data.split)" in loaded.notes
     assert len(config.listing()[0].items) == 8
     assert len(pixels(load_parquet(tmp_path, split="test"))) == 4
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "b.arrow"])
+def test_each_shard_has_its_own_names_of_classes(tmp_path: Path, name: str) -> None:
+    suffix = name[1:]
+    WRITERS[name](tmp_path / f"s-0{suffix}", ROWS[:6], FEATURES)
+    turned = FEATURES | {"label": {"names": ["puma", "tabby", "serval"], "_type": "ClassLabel"}}
+    WRITERS[name](tmp_path / f"s-1{suffix}", [row | {"label": 2 - row["label"]} for row in ROWS[6:]], turned)
+    loaded = load_parquet(tmp_path)
+    assert isinstance(loaded.train, ImageDataset)
+    assert loaded.train.labels is not None
+    words = [loaded.train.classes[label] for label in loaded.train.labels]
+    assert words == ["tabby", "lynx"] * 3 + ["serval", "tabby"] * 3
+    assert loaded.train.classes == ("tabby", "lynx", "serval")
+
+
+def test_words_in_a_column_with_names_are_labels_too(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [row | {"label": ["lynx", "tabby"][row["label"]]} for row in ROWS], FEATURES)
+    assert load_parquet(tmp_path).train.classes == ("tabby", "lynx")
+
+
+def test_labels_outside_of_the_names_are_told(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [row | {"label": -1} for row in ROWS], FEATURES)
+    loaded = load_parquet(tmp_path)
+    assert loaded.train.classes == ()
+    assert "the column label has no label that can be used" in loaded.notes[0]
 
 
 def test_columns_may_be_named(tmp_path: Path) -> None:

@@ -104,6 +104,47 @@ def test_images_without_label_and_labels_without_image_are_bad_files(tmp_path: P
         load_tar(tmp_path / "a.tar", max_bad=0.1)
 
 
+@pytest.mark.parametrize("suffix", ["cls", "json"])
+def test_contradictory_labels_of_a_sample_are_not_guessed(tmp_path: Path, suffix: str) -> None:
+    """The sample of run_0.1.png is run_0, which the labels of run_0.0 to run_0.3 all belong to."""
+    files = {f"{i}.png": PNGS[i] for i in range(8)} | {f"run_0.{i}.png": PNGS[8 + i] for i in range(4)}
+    for name in list(files):
+        word = name[-5] if name.startswith("run") else "9"
+        files[name.replace("png", suffix)] = (word if suffix == "cls" else json.dumps({"label": word})).encode()
+    write_tar(tmp_path / "a.tar", files)
+    loaded = load_tar(tmp_path / "a.tar")
+    assert labels_of(loaded) == ["9"] * 8
+    assert {bad.name for bad in loaded.bad_files} == {f"run_0.{i}.png" for i in range(4)}
+    assert all("several labels for the sample run_0" in bad.reason for bad in loaded.bad_files)
+    with pytest.raises(DataError, match="several labels for the sample run_0"):
+        load_tar(tmp_path / "a.tar", max_bad=0.1)
+
+
+@pytest.mark.parametrize("value", [3, 3.0, "3", [0, 0, 0, 1]], ids=str)
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["", "bom"])
+def test_labels_in_json_are_read_like_those_of_dataset_json(tmp_path: Path, value: object, bom: bytes) -> None:
+    files = {f"{i}.png": PNGS[i] for i in range(4)}
+    files |= {f"{i}.json": bom + json.dumps({"label": value}).encode() for i in range(4)}
+    write_tar(tmp_path / "a.tar", files)
+    assert labels_of(load_tar(tmp_path / "a.tar")) == ["3"] * 4
+    write_tar(
+        tmp_path / "b.tar",
+        {f"{i}.{suffix}": PNGS[i] if suffix == "png" else bom + b"3" for i in range(4) for suffix in ("png", "cls")},
+    )
+    assert labels_of(load_tar(tmp_path / "b.tar")) == ["3"] * 4
+
+
+def test_json_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    files = {f"{i}.png": PNGS[i] for i in range(4)}
+    write_tar(
+        tmp_path / "a.tar",
+        files | {"0.json": b"{", "1.json": b'{"label": 1}', "2.json": b"{}", "3.json": b'{"label": 1}'},
+    )
+    assert "1 .json file can't be read" in load_tar(tmp_path / "a.tar").notes
+    write_tar(tmp_path / "b.tar", files | {"0.json": b"{"})
+    assert "1 .json file can't be read" in load_tar(tmp_path / "b.tar").notes
+
+
 def test_facts_are_remembered(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(decode_cache, "MIN_AGE", 0.0)
@@ -124,6 +165,10 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut within an image": (lambda data: data[:700], "unexpected end of data, after 1 file;"),
     "cut between images": (lambda data: data[:3072], "no header and no end at byte 3,072, after 3 files"),
     "a damaged header": (lambda data: data[:2048] + b"x" * 99 + data[2147:], "no header and no end at byte 2,048"),
+    "another archive after it": (
+        lambda data: data + data,
+        "something follows the end of the archive at byte 4,096, after 4 files; if archives were appended",
+    ),
     "no archive": (lambda _: b"text", "truncated header"),
     "empty": (lambda _: b"", "empty file"),
     "compressed": (lambda data: b"\x1f\x8b" + data, "this archive is compressed; decompress it: gunzip bad.tar"),

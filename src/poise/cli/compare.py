@@ -70,7 +70,8 @@ def compare(
         else:
             print_comparison(comparison)
         return
-    from poise.data.facts import native_size
+    from poise.data.facts import image_facts, native_size
+    from poise.data.notes import notes_for_comparison
     from poise.measure.catalogue import select_measures
     from poise.measure.compare import compare as compare_data
     from poise.runs.run import Run
@@ -96,7 +97,14 @@ def compare(
         if original is not None and original != final:
             resized = f"was resized from {_pixels(original)} to {_pixels(final)} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}, which affects the results")
-        notes += [f"{name} is {note}" for note in data.notes if isinstance(source, Run)]
+        if isinstance(source, Run):
+            notes += [f"{name} is {note}" for note in data.notes]
+        else:
+            notes += [f"{name}: {note}" for note in notes_for_comparison(data.notes)]
+            facts, grey = image_facts(source), data.train.shape[0] < 3
+            if facts is not None and facts.grey != grey:
+                converted = "colour images are converted to grey" if grey else "grey images get three equal channels"
+                notes.append(f"{name}: {converted}")
         notes += [f"{name}: {warning.message}; {warning.cure}" for warning in data.warnings]
     print_result(result._replace(notes=tuple(notes)), as_json=as_json, brief=measures in (None, "all"))
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import posixpath
+import zlib
 from collections.abc import Sequence
 from typing import Any
+from zipfile import BadZipFile
 
 from poise.data.classes import Classes, Container, classes_by_folder, classes_by_label, classes_by_table
 from poise.data.listing import Item, Listing
@@ -56,7 +58,7 @@ def read_table(item: Item) -> dict[str, str] | None:
         if len(raw) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         content = json.loads(raw)
-    except (OSError, RecursionError) as error:
+    except (OSError, RecursionError, RuntimeError, BadZipFile, zlib.error) as error:  # the last ones in an archive
         raise ValueError(str(error) or type(error).__name__) from None
     except ValueError as error:
         raise ValueError(f"invalid JSON: {error}") from None
@@ -68,12 +70,16 @@ def read_table(item: Item) -> dict[str, str] | None:
     pairs = list(labels.items()) if isinstance(labels, dict) else labels
     if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         raise ValueError("its 'labels' are not pairs of a file name and a label")
-    return {str(name).replace("\\", "/"): _class_name(label) for name, label in pairs}
+    return {str(name).replace("\\", "/"): class_name(label) for name, label in pairs}
 
 
-def _class_name(label: Any) -> str:
-    """The name of a label's class: a number, a word, or the index of the 1 in a one-hot list."""
-    if isinstance(label, list) and sorted(label) == [0] * (len(label) - 1) + [1]:
+def class_name(label: Any) -> str:
+    """The name of a label's class: a number, a word, or the index of the 1 in a one-hot list.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(label, list) and label.count(1) == 1 and label.count(0) == len(label) - 1:
         return str(label.index(1))
     if isinstance(label, float) and label.is_integer():
         return str(int(label))

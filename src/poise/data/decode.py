@@ -5,10 +5,12 @@ A file that can't be used raises an exception, which `describe_error` turns into
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import lru_cache
 from io import BytesIO
 from typing import IO, NamedTuple
 
@@ -43,6 +45,15 @@ MAX_ASPECT_RATIO = 20
 
 ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)
 """The EXIF tag of the orientation, and its values for images that are stored with rows as columns."""
+
+XMP_KEYS, XMP_ORIENTATION = ("xmp", "XML:com.adobe.xmp"), re.compile(rb'tiff:Orientation(="|>)([0-9])')
+"""Where Pillow keeps XMP data, which may have the orientation instead, and how it finds that there."""
+
+KEY_SCALES = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
+"""What the transparent value of a PNG with these raw modes is multiplied by, as Pillow scales the pixels only."""
+
+MAX_SRGB_ERROR = 2
+"""The largest difference, in levels of 255, between the colours of a profile and those of sRGB that is neglected."""
 
 MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 GREY_MODES = ("1", "L", "LA", "La", "I", *MODES_16_BIT)
@@ -115,7 +126,8 @@ def read_header(stream: IO[bytes]) -> Header:
         _check_usable(im)
         multi_frame = bool(getattr(im, "is_animated", False))
         width, height = im.size[::-1] if _is_transposed(im) else im.size
-        return Header(str(im.format), im.mode, width, height, multi_frame)
+        mode = "LA" if _raw_mode(im) == "LA;16B" else im.mode  # Pillow decodes it to RGBA
+        return Header(str(im.format), mode, width, height, multi_frame)
 
 
 def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Trait]]:
@@ -125,6 +137,7 @@ def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Tr
         _check_usable(im)
         if target.halves is not None:
             _check_halves(*(im.size[::-1] if _is_transposed(im) else im.size))
+        _scale_transparent_value(im)
         im.load()
         try:
             ImageOps.exif_transpose(im, in_place=True)
@@ -158,16 +171,40 @@ def describe_error(error: Exception) -> str:
 
 
 def _is_transposed(im: Image.Image) -> bool:
-    """Whether the EXIF orientation exchanges width and height; Pillow itself does so for TIFF.
+    """Whether the orientation in EXIF or XMP data exchanges width and height; Pillow itself does so for TIFF.
 
     Without EXIF data in the header Pillow would decode a PNG to look for some behind the pixels.
     """
-    if "exif" not in im.info:
-        return False
-    try:
-        return im.getexif().get(ORIENTATION) in TRANSPOSED
-    except Exception:  # a broken EXIF block can raise anything, and is ignored when the image is decoded
-        return False
+    if "exif" in im.info:
+        try:
+            orientation = im.getexif().get(ORIENTATION)
+        except Exception:  # a broken EXIF block can raise anything, and is ignored when the image is decoded
+            return False
+        if orientation is not None:
+            return orientation in TRANSPOSED
+    for key in XMP_KEYS:
+        data = im.info.get(key, b"")
+        if found := XMP_ORIENTATION.search(data.encode("utf-8", "replace") if isinstance(data, str) else data):
+            return int(found[2]) in TRANSPOSED
+    return False
+
+
+def _raw_mode(im: Image.Image) -> str:
+    """How the pixels of a PNG that is not decoded yet are stored; empty for other formats."""
+    tiles = getattr(im, "tile", [])
+    return str(tiles[0][3]) if im.format == "PNG" and tiles else ""
+
+
+def _scale_transparent_value(im: Image.Image) -> None:
+    """Scale the value of transparent pixels like the pixels.
+
+    Of 16 bits for each colour, Pillow keeps the upper 8, so all colours with these are transparent.
+    """
+    value, scale = im.info.get("transparency"), KEY_SCALES.get(_raw_mode(im))
+    if scale is not None and isinstance(value, int):
+        im.info["transparency"] = int(value * scale)
+    elif scale is not None and isinstance(value, tuple):
+        im.info["transparency"] = tuple(int(part * scale) for part in value)
 
 
 def _check_usable(im: Image.Image) -> None:
@@ -227,9 +264,9 @@ def _convert_to_srgb(im: Image.Image, converted: Image.Image, traits: set[Trait]
 
 
 def _apply_profile(im: Image.Image, profile: bytes) -> Image.Image:
-    source = ImageCms.ImageCmsProfile(BytesIO(profile))
-    if "sRGB" in (source.profile.profile_description or "") and im.mode != "CMYK":
+    if im.mode != "CMYK" and _is_srgb(profile):
         return im
+    source = ImageCms.ImageCmsProfile(BytesIO(profile))
     alpha = im.getchannel("A") if im.mode in ("LA", "RGBA") else None
     colours = im.convert(im.mode.removesuffix("A")) if alpha else im
     converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
@@ -238,3 +275,20 @@ def _apply_profile(im: Image.Image, profile: bytes) -> Image.Image:
     if alpha:
         converted.putalpha(alpha)
     return converted
+
+
+@lru_cache(maxsize=64)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether a colour profile leaves a grid of colours as they are: that of sRGB, whatever its name says."""
+    source = ImageCms.ImageCmsProfile(BytesIO(profile))
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    if source.profile.xcolor_space.strip() == "GRAY":
+        colours = np.repeat(np.arange(256, dtype=np.uint8)[None], 3, 0).T[None]
+        grid = Image.fromarray(colours[:, :, 0])
+    elif source.profile.xcolor_space.strip() == "RGB":
+        colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+        grid = Image.fromarray(colours)
+    else:
+        return False
+    converted = ImageCms.profileToProfile(grid, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return bool(np.abs(np.asarray(converted).astype(int) - colours).max() <= MAX_SRGB_ERROR)

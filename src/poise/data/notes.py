@@ -25,7 +25,19 @@ MIN_RANGE = 128
 OUTLIERS = 0.05
 """The fraction of the images that may exceed the range of the others."""
 
+RESIZED = "and are resized to"
+WILL_OVERFIT = "D will soon overfit; DiffAugment (M02) helps"
+"""Parts of notes that a comparison leaves out, see `notes_for_comparison`."""
+
 NamedHeader = tuple[str, Header]
+
+
+def notes_for_comparison(notes: Sequence[str]) -> list[str]:
+    """The notes on a data set that matter if it is only compared: no advice on training, and not that it is resized.
+
+    The comparison has a note of its own on the size.
+    """
+    return [note for note in notes if RESIZED not in note and not note.endswith(WILL_OVERFIT)]
 
 
 def file_notes(listing: Listing, bad: Sequence[BadFile], good: Sequence[NamedHeader]) -> list[str]:
@@ -82,7 +94,7 @@ def resize_note(width: int, height: int, target: TargetFormat) -> list[str]:
     """Notes on images that are all width x height; none if no pixel is changed."""
     if (height, width) == target.size:
         return []
-    notes = [f"all images are {width} x {height} and are resized to {_size(target)}"]
+    notes = [f"all images are {width} x {height} {RESIZED} {_size(target)}"]
     if has_other_aspect(width, height, target):
         notes.append(f"the images are {_other_aspect(target)}: {_fitting(target)}")
     return notes
@@ -102,7 +114,7 @@ def pixel_notes(statistics: PixelStatistics) -> list[str]:
     if uniform:
         notes.append(f"{uniform:,} of {n:,} images {agree(uniform, 'has', 'have')} a single colour")
     if n < MIN_IMAGES:
-        notes.append(f"only {n} images: D will soon overfit; DiffAugment (M02) helps")
+        notes.append(f"only {n} images: {WILL_OVERFIT}")
     return notes
 
 

@@ -56,22 +56,26 @@ class ParquetConfig(ShardsConfig):
         first = open_table(shards[0])
         image = _image_column(first.schema, self.image, shards[0])
         label = _label_column(first.schema, self.label, shards[0])
-        names = _class_names(first.schema).get(label or "", [])
-        listing = Listing(labels={}, class_order=names)
-        labels: list[str | None] = []
+        names, order = list[str](), dict[str, None]()
+        listing, labels = Listing(labels={}), list[str | None]()
         for shard in shards:
             table = first if shard is shards[0] else open_table(shard)
             if shard is not shards[0]:
                 _image_column(table.schema, image, shard)
                 _label_column(table.schema, label, shard)
             table.column = image
+            names = _class_names(table.schema).get(label or "", names)  # each shard may have them in another order
+            order |= dict.fromkeys(names)
             for row in range(table.count):
                 name = f"{shard.prefix}{row:06d}"
                 listing.items.append(Item(name, partial(_read, table, row)))
             labels += table.words(label, names) if label else [None] * table.count
+        listing.class_order = list(order)
         _attach(listing, labels)
         unused = [name for name in first.schema.names if name not in (image, label)]
-        of_labels = f", the labels the column {label}" if listing.labels else ""
+        of_labels = f", the labels the column {display_name(label)}" if label and listing.labels else ""
+        if label and not listing.labels:
+            of_labels = f"; the column {display_name(label)} has no label that can be used"
         others = f"; not used: {', '.join(map(display_name, unused[:8]))}" if unused else ""
         return listing, [f"the images are the column {display_name(image)}{of_labels}{others}"]
 
@@ -98,11 +102,14 @@ class Table(ABC):
         """A column, all rows."""
 
     def words(self, column: str, names: Sequence[str]) -> list[str | None]:
-        """The labels in a column; None for a label that is missing, or is no index of `names` if there are any."""
-        values = self.whole(column).to_pylist()
-        if not names:
-            return [None if value is None else sys.intern(str(value)) for value in values]
-        return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
+        """The labels in a column; None for a label that is missing, or is a number but no index of `names`, if any."""
+
+        def word(value: Any) -> str | None:
+            if value is None or (names and not isinstance(value, str) and not 0 <= value < len(names)):
+                return None
+            return sys.intern(str(value)) if isinstance(value, str) or not names else names[value]
+
+        return [word(value) for value in self.whole(column).to_pylist()]
 
 
 class ArrowTable(Table):

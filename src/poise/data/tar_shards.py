@@ -12,13 +12,16 @@ import posixpath
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import IO, ClassVar, Literal
 
+from poise.data.dataset_json import class_name
 from poise.data.listing import HIDDEN, Item, Listing, display_name, ignored_reason
+from poise.data.paths import access_error
 from poise.data.shards import Shard, ShardsConfig
 from poise.data.source import BadFile
 from poise.errors import DataError
@@ -33,6 +36,9 @@ LABEL_KEYS = ("label", "cls", "class", "class_name", "class_id")
 MAX_LABEL = 2**20
 MAX_IMAGE = 2**29
 """The largest files that are read, in bytes."""
+
+CHUNK = 2**20
+"""The number of bytes that are looked at together behind the end of an archive."""
 
 COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 """How compressed archives start, and what decompresses them."""
@@ -63,9 +69,11 @@ class TarConfig(ShardsConfig):
         source = next((one for one in wanted if one in content.labels), None)
         if source is None:
             listing.folders = sorted({folder for item in listing.items for folder in _folders(item.name)})
-            return listing, [f"the .json files have no label, unless data.label names one of {keys}"] if keys else []
+            notes = [f"the .json files have no label, unless data.label names one of {keys}"] if keys else []
+            return listing, notes + content.notes()
         content.attach(source)
-        return listing, [f"the labels are {'the .cls files' if source == CLS else f'the values of {source} in .json'}"]
+        note = f"the labels are {'the .cls files' if source == CLS else f'the values of {source} in .json'}"
+        return listing, [note, *content.notes()]
 
 
 @dataclass
@@ -77,12 +85,16 @@ class Content:
         samples: the sample of each image.
         labels: the label of each sample, by where it is: `CLS`, or the key of a .json.
         keys: all keys of the .json files.
+        contradictory: the samples with more than one label, by where these are.
+        unreadable: the number of .json files that are not JSON.
     """
 
     listing: Listing = field(default_factory=Listing)
     samples: list[str] = field(default_factory=list)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
+    contradictory: dict[str, set[str]] = field(default_factory=dict)
+    unreadable: int = 0
 
     def add(self, shard: Shard, member: tarfile.TarInfo, label: bytes) -> None:
         """Add a member of an archive: an image, a label with its content, or a file that is ignored."""
@@ -93,7 +105,7 @@ class Content:
         suffix, name = posixpath.splitext(base)[1].lower(), posixpath.join(folder, shard.prefix + base)
         ignored = HIDDEN if any(ignored_reason(part) == HIDDEN for part in parts) else ignored_reason(base)
         if ignored != HIDDEN and suffix in (CLS, JSON):
-            self._add_label(sample, suffix, label.decode("utf-8", "replace").strip())
+            self._add_labels(sample, suffix, label.decode("utf-8-sig", "replace").strip())
         elif ignored is not None:
             self.listing.ignored[ignored] += 1
         elif reason := _unusable_reason(member):
@@ -103,27 +115,43 @@ class Content:
             self.listing.items.append(Item(name, read))
             self.samples.append(sample)
 
-    def _add_label(self, sample: str, suffix: str, text: str) -> None:
+    def _add_labels(self, sample: str, suffix: str, text: str) -> None:
         """Add the text of a .cls or a .json; one without a label is left out."""
         if suffix == CLS:
             if text:
-                self.labels.setdefault(CLS, {})[sample] = sys.intern(text)
+                self._add_label(CLS, sample, text)
             return
         try:
             values = json.loads(text)
         except (ValueError, RecursionError):
+            self.unreadable += 1
             return
         for key, value in values.items() if isinstance(values, dict) else ():
             self.keys.add(key)
-            if isinstance(value, str | int) and not isinstance(value, bool):
-                self.labels.setdefault(key, {})[sample] = sys.intern(str(value))
+            with suppress(ValueError):  # no class
+                self._add_label(key, sample, class_name(value))
+
+    def _add_label(self, source: str, sample: str, word: str) -> None:
+        if self.labels.setdefault(source, {}).setdefault(sample, sys.intern(word)) != word:
+            self.contradictory.setdefault(source, set()).add(sample)
+
+    def notes(self) -> list[str]:
+        """A note on .json files that can't be read."""
+        return [f"{count_noun(self.unreadable, '.json file')} can't be read"] if self.unreadable else []
 
     def attach(self, source: str) -> None:
-        """Give each image the label of its sample; images without a label are bad, and labels without an image too."""
+        """Give each image the label of its sample.
+
+        Images without a label or with several ones are bad files, and so are labels without an image.
+        """
         labels, items = self.labels[source], self.listing.items
+        several = self.contradictory.get(source, set())
         self.listing.labels, self.listing.items = {}, []
         for item, sample in zip(items, self.samples, strict=True):
-            if sample in labels:
+            if sample in several:
+                reason = f"several labels for the sample {display_name(sample)}, which is the name up to the first dot"
+                self.listing.bad_files.append(BadFile(display_name(item.name), reason))
+            elif sample in labels:
                 self.listing.items.append(item)
                 self.listing.labels[item.name] = labels[sample]
             else:
@@ -157,15 +185,33 @@ def _read(shard: Shard) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
                     archive.members.clear()  # type: ignore[missing-attribute]  # they would take more memory than everything else
                     count += 1
                     yield member, _label_content(stream, member)
-                # `next` ends at a damaged header too
-                stream.seek(archive.offset)
-                end = stream.read(tarfile.BLOCKSIZE)
-                if len(end) < tarfile.BLOCKSIZE or any(end):
-                    raise shard.damaged(
-                        f"no header and no end at byte {archive.offset:,}, after {count_noun(count, 'file')}"
-                    )
+                _check_end(shard, stream, archive.offset, count)
+    except PermissionError as error:
+        raise access_error(str(shard.path), error) from None
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise shard.damaged(f"{error}, after {count_noun(count, 'file')}") from None
+
+
+def _check_end(shard: Shard, stream: IO[bytes], offset: int, count: int) -> None:
+    """Check that only zeros follow the last member, as `TarFile.next` ends at a damaged header too.
+
+    Args:
+        shard: the archive.
+        stream: its file.
+        offset: where its members end.
+        count: the number of its members.
+
+    Raises:
+        DataError: it is cut off, or something else follows, such as another archive.
+    """
+    stream.seek(offset)
+    end = stream.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE or any(end):
+        raise shard.damaged(f"no header and no end at byte {offset:,}, after {count_noun(count, 'file')}")
+    while more := stream.read(CHUNK):
+        if more.count(0) < len(more):
+            reason = f"something follows the end of the archive at byte {offset:,}, after {count_noun(count, 'file')}"
+            raise shard.damaged(reason, "if archives were appended to each other, put them into a folder one by one")
 
 
 def _label_content(stream: IO[bytes], member: tarfile.TarInfo) -> bytes:

@@ -1,4 +1,4 @@
-"""`poise compare` matches classes by name: their order, and classes that one side lacks, do not matter."""
+"""`poise compare` matches classes by name, whatever their order, and tells what was done to the images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from poise.data.npz import NpzConfig
 from poise.measure.catalogue import select_measures
@@ -61,3 +62,22 @@ def test_warnings_about_either_side_are_printed(poise: Callable[..., Any], tmp_p
         "compare", tmp_path / "fake.npz", tmp_path / "real.npz", "--measures", "fid", "--features", "pixels", "--json"
     )
     assert any("FAKE: all images are nearly black" in note for note in json.loads(result.out)["notes"])
+
+
+def test_what_was_skipped_or_converted_is_told(poise: Callable[..., Any], tmp_path: Path) -> None:
+    colours = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
+    for name, images in (("colour", colours), ("grey", colours[..., 0])):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "grey" / "3.png").write_bytes(b"junk")
+    options = "--measures", "fid", "--features", "pixels", "--json"
+    notes = json.loads(poise("compare", tmp_path / "colour", tmp_path / "grey", *options).out)["notes"]
+    assert "REAL: skipped 1 of 20 image files as invalid" in notes
+    assert "FAKE: colour images are converted to grey" in notes
+    assert not any("overfit" in note for note in notes)
+    notes = json.loads(poise("compare", tmp_path / "grey", tmp_path / "colour", *options).out)["notes"]
+    assert "FAKE: skipped 1 of 20 image files as invalid" in notes
+    assert "FAKE: grey images get three equal channels" in notes
+    notes = json.loads(poise("compare", tmp_path / "grey", tmp_path / "grey", *options).out)["notes"]
+    assert not any("grey images" in note for note in notes)
