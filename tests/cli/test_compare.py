@@ -81,3 +81,12 @@ def test_what_was_skipped_or_converted_is_told(poise: Callable[..., Any], tmp_pa
     assert "FAKE: grey images get three equal channels" in notes
     notes = json.loads(poise("compare", tmp_path / "grey", tmp_path / "grey", *options).out)["notes"]
     assert not any("grey images" in note for note in notes)
+
+
+def test_an_error_names_the_argument(poise: Callable[..., Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", images=IMAGES[:1])
+    np.savez(tmp_path / "many.npz", images=IMAGES)
+    options = "--measures", "fid", "--features", "pixels"
+    for argument, pair in (("FAKE", ("one", "many")), ("REAL", ("many", "one"))):
+        result = poise("compare", *(tmp_path / f"{name}.npz" for name in pair), *options)
+        result.assert_error(3, f"{argument}: a single image is not enough")

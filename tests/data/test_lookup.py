@@ -242,3 +242,58 @@ def test_a_stated_kind_needs_an_existing_path_and_a_path_may_contain_a_colon(tmp
         data_table("digits:5")
     (tmp_path / "pairs:x").mkdir()
     assert data_table(str(tmp_path / "pairs:x"))["kind"] == "folder"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("", "--data: the name of the data is empty; .* for the current folder, give ."),
+        ("x" * 300, "--data: can't be read: File name too long"),
+        ("vectors", "--data: no such data, found 'vectors'; known: cifar10, "),
+        ("link", "--data: this link leads nowhere, found 'link', a link to gone"),
+        ("~nobody-has-this-name/x", "--data: no such data, found '~nobody-has-this-name/x'"),
+    ],
+    ids=["empty", "long", "vectors", "link", "user"],
+)
+def test_what_refers_to_no_data_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("gone")
+    with pytest.raises(DataError, match=message):
+        data_config(value)
+
+
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    """A shell does not expand it in `--data=~/folder`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_table("~/folder") == data_table(values["folder"])
+    assert data_table("pairs:~/new.npz") == data_table(values["pairs"])
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("x.npy", r"save .*np.savez\(path, images=images\)"),
+        ("x.tar.gz", r"decompress it first \(gunzip\)"),
+        ("x.csv", "give the folder .* or a file that ends in .zip .npz .tar .parquet .arrow"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_with_the_remedy(tmp_path: Path, name: str, cure: str) -> None:
+    (tmp_path / name).write_bytes(b"unread")
+    with pytest.raises(DataError, match=f"this is a file, not a folder, found .*; {cure}"):
+        data_config(str(tmp_path / name)).load()
+
+
+@pytest.mark.parametrize("damage", ["scalars", "text", "encrypted"])
+def test_an_npz_that_may_have_two_domains_and_is_damaged(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.array(1), b=np.array(2))
+    if damage == "text":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a", "x")
+            archive.writestr("b", "y")
+    if damage == "encrypted":
+        path.write_bytes(path.read_bytes().replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"))
+    with pytest.raises(DataError, match=r"data\.path: "):
+        data_config(str(path)).load()

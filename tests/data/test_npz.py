@@ -101,6 +101,10 @@ INVALID = {
         {"images": IMAGES, "labels": np.zeros((60, 2), int)},
         "one label for each of .* found int64, 60 x 2",
     ),
+    "labels-words": (
+        {"images": IMAGES, "labels": np.array(["a", "b"] * 30)},
+        r"labels: must be integers, found <U1, 60; classes, labels = np.unique\(labels, return_inverse=True\)",
+    ),
     "classes-short": (
         {"images": IMAGES, "labels": np.arange(60) % 3, "classes": ["a", "b"]},
         "classes: must name every label, but has 2 names, found labels from 0 to 2; use labels from 0 to 1",

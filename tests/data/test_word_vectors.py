@@ -80,6 +80,15 @@ def test_the_binary_format_with_and_without_line_breaks(tmp_path: Path) -> None:
         assert np.array_equal(read.vectors, vectors)
 
 
+def test_more_words_than_announced_are_read_and_told(tmp_path: Path) -> None:
+    for name, one in (("w.vec", b"%s 1 2\n"), ("w.bin", b"%s " + VECTORS[0, :2].tobytes() + b"\n")):
+        path = text(tmp_path, b"2 2\n" + b"".join(one % word for word in (b"a", b"b", b"c")), name)
+        read = read_word_vectors(path)
+        assert read.words == ("a", "b", "c")
+        assert read.notes == (f"{path} announces 2 words in its first line and has 3 words",)
+        assert read_word_vectors(path, limit=2).notes == ()
+
+
 def test_compressed_files(tmp_path: Path) -> None:
     path = text(tmp_path, gzip.compress(b"1 2\na 1 2\n"), "w.vec.gz")
     assert is_word_vectors(path)
@@ -124,11 +133,15 @@ def test_notes_say_what_was_changed(tmp_path: Path) -> None:
         ("w.vec", b"hello world\n", "w.vec:1: no word vectors, found hello world; each line must be a word"),
         ("w.vec", b"2 3\na 1 2 3\nb 1 2\n", "w.vec:3: must be a word and 3 numbers, as the first line announces, "),
         ("w.vec", b"a 1 2\nb 1 x\n", "w.vec:2: must be a word and 2 numbers, as the first line has, found 0 numbers"),
+        ("w.vec", b"2 1\na 1 2\nb 3 4\n", "w.vec:2: must be a word and 1 number, as the first line announces, found 2"),
+        ("w.vec", b"# 2 3\na 1 2 3\nb 4 5 6\n", "in 'a 1 2 3'; correct the first line, or download the file again"),
         ("w.vec", b"1 2\na 1 nan\n", "w.vec:2: must be finite numbers, found nan; remove the word"),
         ("w.vec", b"1 2\na 1 1e39\n", "w.vec:2: must be finite numbers, found 1e+39"),
         ("w.bin", b"2 2\na 1234567", "w.bin: the file ends before word 1 of the 2 that it announces"),
         ("w.bin", b"2 2\na 12345678\nb", "w.bin: the file ends before word 2 of the 2 that it announces"),
-        ("w.bin", b"a 1 2\n", "w.bin: not a binary file of word2vec: its first line must be two whole numbers"),
+        ("w.bin", b"a 1 2\n", "w.bin: not a binary file of word2vec: its first line must be the number of words"),
+        ("w.bin", b"1 999999999999999999\na 1234", "w.bin: not a binary file of word2vec: its first line"),
+        ("w.bin", b"1 1\na 1234b 12", "w.bin: the file goes on after the 1 words that it announces, but not with"),
         ("w.bin", bytes.fromhex("ba164f2f0c000000"), "w.bin: a model of fastText, which is not a list of word vectors"),
         ("w.bin", b"1 1\n" + b"x" * 10_001, "w.bin: word 1: no space within 10,000 bytes"),
         ("w.npz", b"PK", "w.npz: not an archive or array of NumPy"),
@@ -144,6 +157,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: bytes, messa
     ("arrays", "message"),
     [
         ({"words": np.array(["a"])}, "'vectors' must be numbers, N x d, found no such array"),
+        ({"vectors": np.array(3.0)}, "'vectors' must be numbers, N x d, found float64, 1"),
+        ({"vectors": np.ones((2, 1)), "words": np.array("a")}, "'words' must be one text for each of 2 vectors"),
         ({"vectors": np.ones(3)}, "'vectors' must be numbers, N x d, found float64, 3"),
         ({"vectors": np.array([[1.0], [np.inf]])}, "row 1: must be finite numbers"),
         ({"vectors": np.ones((2, 1)), "words": np.array(["a"])}, "'words' must be one text for each of 2 vectors"),

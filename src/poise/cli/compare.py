@@ -63,8 +63,9 @@ def compare(
         from poise.cli.compare_view import print_comparison
         from poise.runs.compare_runs import compare_runs
         from poise.runs.remote_runs import local_run
+        from poise.utils.paths import expand_home
 
-        comparison = compare_runs(*(local_run(Path(run).expanduser()) for run in (fake, real)))
+        comparison = compare_runs(*(local_run(expand_home(run)) for run in (fake, real)))
         if as_json:
             print_json(comparison.as_json())
         else:
@@ -118,10 +119,10 @@ def _pixels(size: Sequence[int]) -> str:
 def _are_runs(*values: str) -> bool:
     """Whether all arguments are run folders."""
     from poise.runs.folder import is_run_folder
-    from poise.utils.paths import url_of
+    from poise.utils.paths import expand_home, url_of
 
     try:
-        return all(url_of(value) is not None or is_run_folder(Path(value).expanduser()) for value in values)
+        return all(url_of(value) is not None or is_run_folder(expand_home(value)) for value in values)
     except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, no home
         return False
 
@@ -161,7 +162,7 @@ def _load_both(
         if isinstance(fake, Run):
             return run_samples(fake, n or num_samples, pixels, shape[0])
         config = match_fit(fake, real.recipe.data) if isinstance(real, Run) else fake
-        return match_channels(at_native_size(without_held_out(config), pixels), shape[0]).load(data_root)
+        return _load(match_channels(at_native_size(without_held_out(config), pixels), shape[0]), "FAKE", data_root)
 
     square = None if size is None else (size, size)
     if isinstance(real, Run):
@@ -176,8 +177,19 @@ def _load_both(
         run_size = None  # a square run is resized to REAL, and one that is not square keeps what it has learned
     config = match_fit(real, fake.recipe.data) if isinstance(fake, Run) else real
     config = at_native_size(without_held_out(config), square or run_size)
-    real_data = config.load(data_root)
+    real_data = _load(config, "REAL", data_root)
     return load_fake(real_data.train.shape, default_num_samples(real_data)), real_data, config
+
+
+def _load(config: DataConfig, argument: str, data_root: Path | None) -> DataSplits:
+    """The data; an error names the argument."""
+    from poise.data.paths import located
+    from poise.errors import DataError
+
+    try:
+        return config.load(data_root)
+    except DataError as error:
+        raise located(error, argument) from None
 
 
 def _image_size(shape: Shape) -> tuple[int, int] | None:

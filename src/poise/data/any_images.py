@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from poise.data.decode import SUFFIXES, Header, decode_image, describe_error, strict_pillow
@@ -22,6 +21,7 @@ from poise.data.source import BadFile
 from poise.data.two_domains import listing_at, ordinary_kind
 from poise.errors import DataError
 from poise.utils.images import Bytes
+from poise.utils.paths import expand_home
 from poise.utils.progress import DelayedProgress
 
 
@@ -74,7 +74,7 @@ def stored_images(path: str, target: TargetFormat) -> Iterator[StoredImages]:
 @contextmanager
 def _listing(path: str) -> Iterator[Listing]:
     """The files at a path, which may be that of one file."""
-    location = Path(path).expanduser()
+    location = expand_home(path)
     if location.is_file() and location.suffix.lower() != ".zip":
         if location.suffix.lower() not in SUFFIXES:
             cure = f"give a folder, a .zip or .npz archive, or an image file: {' '.join(SUFFIXES)}"

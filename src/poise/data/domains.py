@@ -24,7 +24,7 @@ from poise.data.image_array import MIN_COUNT
 from poise.data.listing import Listing
 from poise.data.notes import file_notes
 from poise.data.npz import ArrayNames, NpzConfig, load_arrays, load_set
-from poise.data.paths import WHERE, PathText
+from poise.data.paths import PathText, located
 from poise.data.scan import scan
 from poise.data.source import BadFile, DataSplits, ImageDataset, SizedSource
 from poise.data.two_domains import (
@@ -193,7 +193,7 @@ class DomainsConfig(TwoDomainsConfig):
             splits.bad_files = [BadFile(f"{DOMAINS[domain]}: {file.name}", file.reason) for file in splits.bad_files]
             return splits
         except DataError as error:
-            raise _at(error, f"data.{DOMAINS[domain]}") from None
+            raise located(error, f"data.{DOMAINS[domain]}") from None
 
     def _load_npz(self, path: str) -> DataSplits:
         arrays = load_arrays(path, (name for names in ARRAYS for name in names))
@@ -242,9 +242,3 @@ def _counts(splits: DataSplits) -> str:
     """The numbers of images of a domain."""
     train, held_out = ([s] if isinstance(s, ImageDataset) else [] for s in (splits.train, splits.held_out))
     return " and ".join([*(count_noun(len(s), "image") for s in train), *(f"{len(s):,} held out" for s in held_out)])
-
-
-def _at(error: DataError, where: str) -> DataError:
-    """The error with the field of the recipe that it belongs to."""
-    place = (error.where or WHERE).replace(WHERE, where)
-    return DataError(error.what, where=place, found=error.found, cure=error.cure)

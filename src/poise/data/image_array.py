@@ -123,5 +123,5 @@ def split_dataset(
 def check_enough(n: int, found: str = "", least: int = MIN_COUNT) -> None:
     """Raise a DataError if n usable images are too few."""
     if n < least:
-        what = "none of the images can be used" if n == 0 else "a single image is not enough for training"
+        what = "none of the images can be used" if n == 0 else "a single image is not enough"
         raise DataError(what, where="data.path", found=found, cure="use at least two, preferably thousands")

@@ -15,11 +15,13 @@ from poise.data.config import DataConfig, ImageDataConfig
 from poise.data.decode import SUFFIXES
 from poise.data.listing import display_name
 from poise.data.parquet_shards import ParquetConfig
+from poise.data.paths import exists
 from poise.data.shards import BRACES, ShardsConfig, holds_shards
 from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
 from poise.data.two_domains import split_and_domain
-from poise.errors import DataError
+from poise.errors import DataError, Stopped
+from poise.utils.paths import expand_home
 from poise.utils.printing import count_noun, print_line
 
 SHARD_KINDS: dict[str, type[ShardsConfig]] = {"tar": TarConfig, "parquet": ParquetConfig}
@@ -54,20 +56,30 @@ def data_table(
     """
     configs = find_components(DataConfig, "poise.data")
     torchvision_names = {name.lower(): name for name in DATASETS}
-    own_names = [kind for kind, cls in configs.items() if "path" not in cls.model_fields and kind != "torchvision"]
+    own_names = [
+        kind
+        for kind, config in configs.items()
+        if "path" not in (fields := config.model_fields) and not any(one.is_required() for one in fields.values())
+    ]
     kind, _, rest = value.partition(":")
     stated = kind if rest and "path" in getattr(configs.get(kind), "model_fields", ()) else ""
-    path = Path(rest if stated and not Path(value).exists() else value)
+    path = expand_home(rest if stated and not exists(expand_home(value), option) else value)
+    if not value:
+        cure = "give a data set, a folder, a .zip or a .npz; for the current folder, give ."
+        raise DataError("the name of the data is empty", where=option, cure=cure)
     if value in own_names:
         table: dict[str, Any] = {"kind": value}
     elif value.lower() in torchvision_names:
         table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
-    elif path.exists() or BRACES.search(path.name):
-        stated = stated if str(path) != value else ""
+    elif exists(path, option) or BRACES.search(path.name):
+        stated = stated if path != expand_home(value) else ""
         table = {
             "kind": stated or _kind_of(path, previous, option, two_domains),
             "path": path_text(path.resolve(), option),
         }
+    elif path.is_symlink():
+        what, found = "this link leads nowhere", f"'{value}', a link to {display_name(str(path.readlink()))}"
+        raise DataError(what, where=option, found=found, cure="correct the link")
     elif "/" in value or stated:
         raise DataError("no such data", where=option, found=f"'{value}'", cure="give a folder, a .zip or a .npz")
     else:
@@ -136,7 +148,9 @@ def two_domain_kind(path: Path) -> TwoDomainKind | None:
     """
     try:
         return _kind_of_folder(path) if path.is_dir() else _kind_of_npz(path)
-    except (OSError, ValueError, zipfile.BadZipFile):  # whoever loads it says what is wrong
+    except Stopped:
+        raise
+    except Exception:  # a damaged archive can raise anything; whoever loads it says what is wrong
         return None
 
 

@@ -198,7 +198,10 @@ def _check_labels(array: npt.NDArray[Any], name: str, n: int) -> npt.NDArray[Any
     """
     where, found = f"{WHERE}: {name}", _describe(array)
     if array.dtype.kind not in "iu":
-        raise DataError("must be integers", where=where, found=found, cure=f"{name}.astype('int64')")
+        cure = f"{name}.astype('int64')"
+        if array.dtype.kind in "US":
+            cure = f"classes, {name} = np.unique({name}, return_inverse=True), and save both"
+        raise DataError("must be integers", where=where, found=found, cure=cure)
     if array.shape != (n,):
         raise DataError(f"must have one label for each of {count_noun(n, 'image')}", where=where, found=found)
     return array

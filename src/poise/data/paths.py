@@ -12,6 +12,7 @@ from poise.data.listing import display_name
 from poise.errors import DataError
 
 WHERE = "data.path"
+COMPRESSED = {".gz": "gunzip", ".tgz": "gunzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
 KINDS = {".zip": "zip", ".npz": "npz", ".tar": "tar", ".parquet": "parquet", ".arrow": "parquet"}
 
 
@@ -33,8 +34,14 @@ def folder_at(path: str) -> Path:
     """
     location = existing(path)
     if not location.is_dir():
-        kind = KINDS.get(location.suffix.lower())
-        cure = f'set data.kind = "{kind}"' if kind else "give the folder that contains the images"
+        suffix = location.suffix.lower()
+        cure = f"give the folder that contains the images, or a file that ends in {' '.join(KINDS)}"
+        if suffix in KINDS:
+            cure = f'set data.kind = "{KINDS[suffix]}"'
+        elif suffix == ".npy":
+            cure = "save the images in a .npz file: np.savez(path, images=images)"
+        elif suffix in COMPRESSED:
+            cure = f"decompress it first ({COMPRESSED[suffix]})"
         raise DataError("this is a file, not a folder", where=WHERE, found=display_name(path), cure=cure)
     return location
 
@@ -54,13 +61,34 @@ def file_at(path: str) -> Path:
     return location
 
 
-def access_error(path: str, error: OSError) -> DataError:
+def access_error(path: str, error: OSError, where: str = WHERE) -> DataError:
     """The error to raise if the operating system denies access to an existing path."""
     if isinstance(error, PermissionError):
         return DataError(
-            "no permission to read this", where=WHERE, found=display_name(path), cure="change its permissions"
+            "no permission to read this", where=where, found=display_name(path), cure="change its permissions"
         )
-    return DataError(f"can't be read: {error.strerror or error}", where=WHERE, found=display_name(path))
+    return DataError(f"can't be read: {error.strerror or error}", where=where, found=display_name(path))
+
+
+def exists(path: Path, where: str) -> bool:
+    """Whether something is at `path`.
+
+    Raises:
+        DataError: the operating system does not tell.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise access_error(str(path), error, where) from None
+    return True
+
+
+def located(error: DataError, where: str) -> DataError:
+    """The error with the field of the recipe, or the argument, that the path is from."""
+    place = (error.where or WHERE).replace(WHERE, where)
+    return DataError(error.what, where=place, found=error.found, cure=error.cure)
 
 
 def existing(path: str) -> Path:

@@ -24,6 +24,7 @@ from poise.data.paths import WHERE, access_error, existing, file_at
 from poise.data.scan import Scanned, ScannedConfig, decode_files, describe, sorted_items
 from poise.data.source import DataSplits
 from poise.errors import DataError
+from poise.utils.paths import expand_home
 from poise.utils.printing import count_noun
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -188,7 +189,7 @@ def expand(path: str) -> Iterator[Path]:
     numbers = ([f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)] for first, last in ranges)
     for chosen in itertools.product(*numbers):
         parts = itertools.zip_longest(texts[::3], chosen, fillvalue="")
-        yield Path("".join(itertools.chain(*parts))).expanduser()
+        yield expand_home("".join(itertools.chain(*parts)))
 
 
 def holds_shards(folder: Path, suffixes: Collection[str]) -> bool:

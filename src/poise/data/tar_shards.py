@@ -103,12 +103,13 @@ class Content:
             return
         folder, base, sample = "/".join(parts[:-1]), parts[-1], shard.prefix + sample_of("/".join(parts))
         suffix, name = posixpath.splitext(base)[1].lower(), posixpath.join(folder, shard.prefix + base)
-        ignored = HIDDEN if any(ignored_reason(part) == HIDDEN for part in parts) else ignored_reason(base)
+        hidden = any(ignored_reason(part) == HIDDEN for part in parts if part != "..")
+        ignored = HIDDEN if hidden else ignored_reason(base)
         if ignored != HIDDEN and suffix in (CLS, JSON):
             self._add_labels(sample, suffix, label.decode("utf-8-sig", "replace").strip())
         elif ignored is not None:
             self.listing.ignored[ignored] += 1
-        elif reason := _unusable_reason(member):
+        elif reason := "its path leads out of the archive" if ".." in parts else _unusable_reason(member):
             self.listing.bad_files.append(BadFile(display_name(name), reason))
         else:
             read = partial(_read_member, shard.path, member.offset_data, member.size)

@@ -11,7 +11,6 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ from poise.data.source import DataWarning
 from poise.data.zip_archive import ZipConfig, listing_of, open_archive
 from poise.errors import DataError
 from poise.utils.images import Bytes
+from poise.utils.paths import expand_home
 from poise.utils.printing import count_noun
 
 DOMAINS = ("a", "b")
@@ -90,7 +90,7 @@ class TwoDomainsConfig(ImageDataConfig):
 
 def ordinary_kind(path: str) -> type[FolderConfig | ZipConfig | NpzConfig]:
     """The config of the ordinary kind of data that a path is."""
-    location = Path(path).expanduser()
+    location = expand_home(path)
     if location.is_dir():
         return FolderConfig
     return {"zip": ZipConfig, "npz": NpzConfig}.get(KINDS.get(location.suffix.lower(), ""), FolderConfig)

@@ -25,6 +25,7 @@ from poise.data.paths import PathText
 from poise.data.source import DataSplits, DataWarning, Source
 from poise.data.word_vectors import Normalisation, WordVectors, normalise, read_word_vectors
 from poise.errors import DataError
+from poise.utils.paths import expand_home
 from poise.utils.printing import agree, count_noun
 
 MIN_VECTORS = 10
@@ -199,7 +200,7 @@ def _read(path: str, where: str, limit: int) -> WordVectors:
     Raises:
         DataError: see `VectorSetsConfig.read`.
     """
-    location = Path(path).expanduser()
+    location = expand_home(path)
     try:
         stat = location.stat()
         stamp = stat.st_mtime_ns, stat.st_size

@@ -8,6 +8,7 @@ Unicode: it may contain no-break spaces or a character that is not valid UTF-8, 
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import IO, NamedTuple
@@ -22,6 +23,12 @@ Vector = npt.NDArray[np.float32]
 
 LONGEST_WORD = 10_000
 """The length in bytes beyond which what looks like a word is taken for the sign of another format."""
+
+NUM_CHECKED = 100
+"""The number of lines of which not most may have more numbers than the first line announces."""
+
+MAX_DIM = 100_000
+"""The largest number of dimensions that is believed of a binary file."""
 
 FASTTEXT_MODEL = (793712314).to_bytes(4, "little")
 """The first bytes of a model that fastText saves as `.bin`, which contains parts of words and not words alone."""
@@ -94,8 +101,13 @@ def _numbers_at_the_end(line: bytes) -> int:
 
 
 def _lines(lines: Iterable[bytes], announced: Announced, path: str, number: int) -> Iterator[Entry]:
-    dim = announced.dim
-    for at, full in enumerate(lines, number):
+    dim, lines = announced.dim, iter(lines)
+    start = [line.rstrip(b"\r\n \t") for line in islice(lines, NUM_CHECKED)]
+    longer = [(at, line) for at, line in enumerate(start, number) if _numbers_at_the_end(line) > dim]
+    if 2 * len(longer) > len(start):  # not a few words that end in a number
+        cure = "correct the first line, or download the file again"
+        raise _wrong_count(longer[0][1], dim, f"{path}:{longer[0][0]}", announced, cure)
+    for at, full in enumerate(chain(start, lines), number):
         line = full.rstrip(b"\r\n \t")
         if not line:
             continue
@@ -112,10 +124,15 @@ def _lines(lines: Iterable[bytes], announced: Announced, path: str, number: int)
         yield Entry(word, _as_float32(vector, where), where)
 
 
-def _wrong_count(line: bytes, dim: int, where: str, announced: Announced) -> DataError:
+def _wrong_count(
+    line: bytes,
+    dim: int,
+    where: str,
+    announced: Announced,
+    cure: str = "remove the line, or download the file again if it is the last one",
+) -> DataError:
     origin = "the first line announces" if announced.words is not None else "the first line has"
     found = f"{count_noun(_numbers_at_the_end(line), 'number')} in '{_shown(line)}'"
-    cure = "remove the line, or download the file again if it is the last one"
     what = f"must be a word and {count_noun(dim, 'number')}, as {origin}"
     return DataError(what, where=where, found=found, cure=cure)
 
@@ -154,19 +171,23 @@ def binary_entries(stream: IO[bytes], path: str) -> Entries:
         cure = "use the .vec file that belongs to it"
         raise DataError("a model of fastText, which is not a list of word vectors", where=path, cure=cure)
     announced = _header(first)
-    if announced is None or announced.words is None or announced.dim < 1:
-        what = "not a binary file of word2vec: its first line must be two whole numbers"
+    if announced is None or announced.words is None or not 1 <= announced.dim <= MAX_DIM:
+        what = "not a binary file of word2vec: its first line must be the number of words and of dimensions"
         raise DataError(what, where=path, cure="rename a text file to .vec")
     return Entries(announced, _records(stream, announced.words, announced.dim, path))
 
 
 def _records(stream: IO[bytes], count: int, dim: int, path: str) -> Iterator[Entry]:
-    for number in range(1, count + 1):
+    for number in itertools.count(1):
         where = f"{path}: word {number:,}"
         word = _word_of_record(stream, where)
+        if word is None and number > count:
+            return
         data = stream.read(4 * dim)
         if word is None or len(data) < 4 * dim:
             what = f"the file ends before word {number:,} of the {count:,} that it announces"
+            if number > count:
+                what = f"the file goes on after the {count:,} words that it announces, but not with a whole word"
             raise DataError(what, where=path, cure="download it again")
         yield Entry(word, _as_float32(np.frombuffer(data, "<f4"), where), where)
 

@@ -183,7 +183,7 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], limit: int | None, path
     Raises:
         DataError: they have another type or shape, or a number is not finite.
     """
-    vectors = arrays.get("vectors", np.empty(0))[:limit]
+    vectors = np.atleast_1d(arrays.get("vectors", np.empty(0)))[:limit]
     if vectors.ndim != 2 or vectors.size == 0 or vectors.dtype.kind not in "fiu":
         found = f"{vectors.dtype}, {' x '.join(map(str, vectors.shape))}" if "vectors" in arrays else "no such array"
         raise DataError("'vectors' must be numbers, N x d", where=path, found=found, cure=f"use {FORMATS}")
@@ -194,7 +194,7 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], limit: int | None, path
         raise DataError("must be finite numbers", where=f"{path}: row {bad[0]}", cure="remove the row")
     if "words" not in arrays:
         return WordVectors(tuple(map(str, range(len(converted)))), converted)
-    words = arrays["words"][:limit]
+    words = np.atleast_1d(arrays["words"])[:limit]
     if words.shape != converted.shape[:1] or words.dtype.kind not in "US":
         found = f"{words.dtype}, {' x '.join(map(str, words.shape))}"
         what = f"'words' must be one text for each of {count_noun(len(converted), 'vector')}"

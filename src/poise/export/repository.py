@@ -17,6 +17,7 @@ from poise.runs.run import Run
 from poise.runs.translate import OneDirection
 from poise.utils.files import write_folder
 from poise.utils.image_grid import encode_png, grid_by_class, sample_grid
+from poise.utils.paths import expand_home
 from poise.utils.system import disk_errors
 
 FILES = {
@@ -125,7 +126,7 @@ def local_folder(target: str) -> Path | None:
     """
     if target.startswith(HUB):
         return None
-    path = Path(target).expanduser()
+    path = expand_home(target)
     if path.is_absolute() or path.exists() or re.match(r"\.{1,2}([/\\]|$)|.*[/\\]$", target):
         return path
     if path.parent != Path() and Path(path.parts[0]).exists():

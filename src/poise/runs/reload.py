@@ -7,6 +7,7 @@ from pathlib import Path
 from poise.data.config import DataConfig
 from poise.data.source import DataSplits
 from poise.errors import DataError
+from poise.utils.paths import expand_home
 
 
 def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root: Path | None = None) -> DataSplits:
@@ -27,7 +28,7 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     try:
         splits = data.load(data_root)
     except DataError as error:
-        if all(Path(path).expanduser().exists() for path in data.paths):
+        if all(expand_home(path).exists() for path in data.paths):
             raise
         raise DataError(error.what, where=error.where, found=error.found, cure=cure) from None
     loaded, place = splits.train.fingerprint, " and ".join(data.paths)

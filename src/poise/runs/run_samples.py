@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from poise.data.fit import TargetFormat, convert_array
+from poise.data.paths import access_error
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
 from poise.runs.folder import is_run_folder
@@ -39,12 +40,15 @@ def open_run(folder: str | Path, where: str, *, trust_code: bool) -> Run | None:
 
 def _is_local_run(path: Path, where: str, folder: str) -> bool:
     """Whether a folder is a run folder; one that is a part of a run is refused, see `open_run`."""
-    for parent in path.parents:
-        if is_run_folder(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
-            what = f"{path.relative_to(parent)} is part of a run and contains no single samples"
-            cure = f"give the run {parent} itself, from which samples are generated"
-            raise DataError(what, where=where, found=folder, cure=cure)
-    return is_run_folder(path)
+    try:
+        for parent in path.parents:
+            if is_run_folder(parent) and path.relative_to(parent).parts[0] in RUN_FOLDERS:
+                what = f"{path.relative_to(parent)} is part of a run and contains no single samples"
+                cure = f"give the run {parent} itself, from which samples are generated"
+                raise DataError(what, where=where, found=folder, cure=cure)
+        return is_run_folder(path)
+    except OSError as error:
+        raise access_error(folder, error, where) from None
 
 
 def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels: int | None = None) -> DataSplits:

@@ -32,6 +32,7 @@ from poise.utils.files import make_folder, remove_file, write_json
 from poise.utils.image_grid import encode_png, in_colour
 from poise.utils.images import Bytes, to_bytes, to_float
 from poise.utils.locks import claimed_folder
+from poise.utils.paths import expand_home
 from poise.utils.progress import Progress, no_progress
 from poise.utils.system import disk_errors
 from poise.utils.temporary import remove_orphans
@@ -266,7 +267,7 @@ def _record(run: Run, translator: Translator, data: str, settings: Settings) -> 
     return {
         **origin_of(run, raw=settings.raw),
         "direction": translator.direction,
-        "data": str(Path(data).expanduser().resolve()),
+        "data": str(expand_home(data).resolve()),
         "seed": settings.seed,
         "copies": settings.copies,
         "label": None if settings.label is None else run.classes[settings.label],

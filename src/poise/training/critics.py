@@ -26,6 +26,7 @@ from poise.recipe.model import Recipe
 from poise.user_code.components import UserCritic
 from poise.user_code.loading import short_error
 from poise.utils.files import make_folder
+from poise.utils.paths import expand_home
 from poise.utils.progress import report
 from poise.utils.system import disk_errors
 
@@ -149,7 +150,7 @@ def _classifier(
             found = f"{error.what} ({error.found})" if error.found else error.what
             raise CheckpointError("a frozen critic can't be read", where=str(copy), found=found, cure=cure) from None
     if isinstance(config, CriticFile):
-        return read_classifier(Path(config.path).expanduser()), f"the classifier {config.path}"
+        return read_classifier(expand_home(config.path)), f"the classifier {config.path}"
     assert isinstance(config, TrainedCritic)
     splits = data if config.labels is None else _relabelled(recipe_data, config.labels, where)
     return _train(splits, where), "a classifier, trained on this data,"

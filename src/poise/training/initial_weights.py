@@ -9,7 +9,6 @@ optimisers and of other tricks is not.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ from poise.engine.initial_weights import (
 from poise.errors import RecipeError
 from poise.recipe.init import InitConfig
 from poise.runs.run import Run
+from poise.utils.paths import expand_home
 
 
 class InitialWeights(NamedTuple):
@@ -66,7 +66,7 @@ def read_initial_weights(init: InitConfig, *, trust_code: bool = False) -> Initi
         CheckpointError: this is not a run folder, or it has no valid checkpoint.
         RecipeError: the weights do not have the checksum of the table.
     """
-    run = Run(Path(init.run).expanduser(), trust_code=trust_code, best=init.weights == "best")
+    run = Run(expand_home(init.run), trust_code=trust_code, best=init.weights == "best")
     game, networks = run.game, dict[str, torch.nn.Module]()
     if "g" in init.players:
         networks["g"] = run.generator()

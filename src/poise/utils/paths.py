@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from poise.errors import RecipeError
@@ -15,10 +16,17 @@ URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 LOCAL_PROTOCOLS = ("file", "local")
 
 
+def expand_home(path: str | Path) -> Path:
+    """The path with the home folder in place of a `~` at its start; as it is if there is no such user."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def folder_around(paths: Iterable[str], location: Path) -> Path | None:
     """The first of the paths that is a folder in which `location` is, resolved; None if there is none."""
     for path in paths:
-        folder = Path(path).expanduser().resolve()
+        folder = expand_home(path).resolve()
         if folder.is_dir() and location.resolve().is_relative_to(folder):
             return folder
     return None
