@@ -187,6 +187,7 @@ FILES = [
     in_file("C14-51-tables", "[" + ".".join(["a"] * 51) + "]\n", "nested more than 50 levels deep"),
     in_file("C14-more-than-1-MB", RING + "#" * 1_000_000, "at most 1 MB", "found 1,00"),
     in_file("C14-binary", bytes(range(256)) * 20, "UTF-8 text", "save it as UTF-8"),
+    in_file("long-number", RING + f"\nseed = {10**4000}{10**4000}", "not valid TOML: a number has thousands of digits"),
     in_file("C14-zeros", bytes(500), "not valid TOML", "line 1"),
     in_file("C14-UTF-16", RING.encode("utf-16"), "UTF-16", "save it as UTF-8"),
     in_file("C14-UTF-16-without-mark", RING.encode("utf-16-le"), "not valid TOML"),

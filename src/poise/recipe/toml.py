@@ -36,6 +36,8 @@ def parse_toml(text: str, where: str) -> Table:
         raise RecipeError(
             f"not valid TOML: {str(error).rstrip('.')}", where=where, found=line and ascii(line)
         ) from None
+    except ValueError:  # Python's limit of the digits of an integer
+        raise RecipeError("not valid TOML: a number has thousands of digits", where=where, cure="correct it") from None
     except RecursionError:
         raise RecipeError(f"nested more than {MAX_DEPTH} levels deep", where=where, cure="remove levels") from None
     if _depth(table) > MAX_DEPTH:
