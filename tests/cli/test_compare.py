@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ def test_what_was_skipped_or_converted_is_told(poise: Callable[..., Any], tmp_pa
     assert "FAKE: grey images get three equal channels" in notes
     notes = json.loads(poise("compare", tmp_path / "grey", tmp_path / "grey", *options).out)["notes"]
     assert not any("grey images" in note for note in notes)
+    for name in ("a", "b"):
+        shutil.copytree(tmp_path / "colour", tmp_path / "classes" / name)
+    assert json.loads(poise("compare", tmp_path / "classes", tmp_path / "classes", *options).out)["notes"] == [
+        f"{side}: 20 of 40 images are exact copies of others" for side in ("FAKE", "REAL")
+    ]
 
 
 def test_an_error_names_the_argument(poise: Callable[..., Any], tmp_path: Path) -> None:

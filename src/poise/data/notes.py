@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -27,17 +28,22 @@ OUTLIERS = 0.05
 
 RESIZED = "and are resized to"
 WILL_OVERFIT = "D will soon overfit; DiffAugment (M02) helps"
+CLASSES = re.compile(r"(from dataset\.json: )?[0-9,]+ class(es)?[:,]")
 """Parts of notes that a comparison leaves out, see `notes_for_comparison`."""
 
 NamedHeader = tuple[str, Header]
 
 
 def notes_for_comparison(notes: Sequence[str]) -> list[str]:
-    """The notes on a data set that matter if it is only compared: no advice on training, and not that it is resized.
+    """The notes on a data set that matter if it is only compared: not its classes, and no advice on training.
 
-    The comparison has a note of its own on the size.
+    That all images are resized is left out, too, as the comparison has a note of its own on it.
     """
-    return [note for note in notes if RESIZED not in note and not note.endswith(WILL_OVERFIT)]
+    return [
+        note
+        for note in notes
+        if not (RESIZED in note or note.endswith(WILL_OVERFIT) or CLASSES.match(note) is not None)
+    ]
 
 
 def file_notes(listing: Listing, bad: Sequence[BadFile], good: Sequence[NamedHeader]) -> list[str]:
