@@ -226,6 +226,50 @@ def test_an_interrupted_folder_is_continued(
     assert not list(broken.glob(".*"))
 
 
+@pytest.mark.parametrize("kind", ["pairs", "random"])
+def test_images_that_have_changed_are_translated_again(
+    poise: Any, runs: dict[str, Path], photos: Path, tmp_path: Path, kind: str
+) -> None:
+    """The folder is then as a new one would be; also if images were added before others and layers are random."""
+    out, words = tmp_path / "out", ("translate", runs[kind], "--data", photos, "--out")
+    assert poise(*words, out).code == 0
+    save(photos / "sub" / "two.tif", noise(seed=7))
+    result = poise(*words, out)
+    assert "2 of them were there already, 1 of them anew, as their images have changed" in result.err
+    assert "anew" not in poise(*words, out).err
+    save(photos / "a.png", noise(seed=8))
+    result = poise(*words, out)
+    assert ("3 of them anew" if kind == "random" else "3 of them were there already") in result.err
+    assert poise(*words, tmp_path / "new").code == 0
+    for path in (tmp_path / "new").rglob("*.png"):
+        assert path.read_bytes() == (out / path.relative_to(tmp_path / "new")).read_bytes(), path.name
+    (photos / "a.png").unlink()
+    poise(*words, out).assert_error(2, "translations of images that are no longer there", "'a.png'")
+    assert (out / "a.png").is_file()
+
+
+def test_a_folder_of_an_older_version_is_continued(
+    poise: Any, runs: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    words = ("translate", runs["random"], "--data", photos, "--out", tmp_path / "out")
+    assert poise(*words).code == 0
+    record = json.loads((tmp_path / "out" / "translations.json").read_text())
+    del record["sources"]
+    (tmp_path / "out" / "translations.json").write_text(json.dumps(record))
+    (tmp_path / "out" / "one.png").unlink()
+    assert "2 of them were there already" in poise(*words).err
+    assert "sources" in json.loads((tmp_path / "out" / "translations.json").read_text())
+
+
+def test_no_images_and_other_numbers(runs: dict[str, Path]) -> None:
+    run = Run(runs["pairs"])
+    image = torch.rand(1, 1, SIDE, SIDE) * 2 - 1
+    assert run.translate(image[:0]).shape == (0, *run.translate(image).shape[1:])
+    assert torch.equal(run.translate(image.double()), run.translate(image))
+    with pytest.raises(RecipeError, match=r"images must be numbers in \[-1, 1\], found torch.uint8"):
+        run.translate(image.to(torch.uint8))
+
+
 def test_other_translations_are_not_mixed(poise: Any, runs: dict[str, Path], photos: Path, tmp_path: Path) -> None:
     out, moved = tmp_path / "out", tmp_path / "moved"
     words = ("translate", runs["cycle"], "--out", out)

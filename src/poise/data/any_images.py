@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from poise.data.decode import SUFFIXES, Header, decode_image, describe_error, strict_pillow
 from poise.data.fit import TargetFormat, convert_array
-from poise.data.listing import Item, Listing, display_name, sort_key
+from poise.data.listing import Item, Listing, display_name, sort_key, stamp_of
 from poise.data.npz import SAVE, NpzConfig, check_images, load_arrays
 from poise.data.paths import WHERE, file_at
 from poise.data.scan import THREADS, ThreadedWork, read_headers
@@ -32,6 +32,7 @@ class StoredImage(NamedTuple):
         name: its path relative to the folder or archive, separated by "/", or its number in an npz file.
         size: height and width.
         read: decodes it to H x W x C, uint8.
+        stamp: identifies this version of the file that it is in, see `Item.stamp`.
 
     Raises:
         UnreadableImage: by `read`, if it can't be decoded; the message is the reason.
@@ -40,6 +41,7 @@ class StoredImage(NamedTuple):
     name: str
     size: tuple[int, int]
     read: Callable[[], Bytes]
+    stamp: tuple[int, ...] = ()
 
 
 class UnreadableImage(Exception):
@@ -79,7 +81,7 @@ def _listing(path: str) -> Iterator[Listing]:
         if location.suffix.lower() not in SUFFIXES:
             cure = f"give a folder, a .zip or .npz archive, or an image file: {' '.join(SUFFIXES)}"
             raise DataError("not a file of images", where=WHERE, found=display_name(path), cure=cure)
-        yield Listing([Item(location.name, partial(file_at(path).open, "rb"))])
+        yield Listing([Item(location.name, partial(file_at(path).open, "rb"), stamp_of(location.stat()))])
         return
     with listing_at(path, follow=False) as listing:
         yield listing
@@ -94,7 +96,8 @@ def _from_files(listing: Listing, target: TargetFormat) -> StoredImages:
     for item, header in zip(items, headers, strict=True):
         if isinstance(header, Header):
             size = header.height, header.width
-            images.append(StoredImage(item.name, size, partial(_read_file, item, target._replace(size=size))))
+            read = partial(_read_file, item, target._replace(size=size))
+            images.append(StoredImage(item.name, size, read, item.stamp))
         else:
             bad.append(BadFile(display_name(item.name), header))
     if not images and not bad:
@@ -127,4 +130,5 @@ def _from_array(path: str, target: TargetFormat) -> StoredImages:
 
     if not len(images):
         raise DataError("there are no images", where=WHERE, found=display_name(path))
-    return StoredImages([StoredImage(f"{row:08d}", size, partial(read, row)) for row in range(len(images))], [])
+    stamp = stamp_of(file_at(path).stat())
+    return StoredImages([StoredImage(f"{row:08d}", size, partial(read, row), stamp) for row in range(len(images))], [])

@@ -104,8 +104,12 @@ class Translator:
             number: the number of the batch, for the same.
 
         Raises:
-            RecipeError: the images have another number of channels, or a size that the network can't translate.
+            RecipeError: the images are integers, or have another number of channels, or a size that the network can't
+                translate.
         """
+        if not images.is_floating_point():
+            cure = "convert uint8 from 0 to 255: images.float() / 127.5 - 1"
+            raise RecipeError("images must be numbers in [-1, 1]", where="images", found=str(images.dtype), cure=cure)
         _, *size = images.shape[1:]
         if images.dim() != 4 or images.shape[1] != self.in_shape[0] or not self.keeps_size((size[0], size[1])):
             found = " x ".join(map(str, images.shape))
@@ -114,7 +118,8 @@ class Translator:
             raise RecipeError(what, where="images", found=found, cure=f"use B x {wanted}, like the data")
         labels = None if self.label is None else torch.full((len(images),), self.label)
         streams = RandomStreams(seed)
-        return generate(self.net, images, labels, streams=streams, block=len(images), first_block=number)
+        block = max(1, len(images))
+        return generate(self.net, images.float(), labels, streams=streams, block=block, first_block=number)
 
 
 def part_of(direction: AnyDirection, parts: Parts) -> GeneratedPart:

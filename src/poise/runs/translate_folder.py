@@ -3,11 +3,13 @@
 Images are read, translated and written in batches of consecutive images of one size, so that memory does not grow with
 their number. An image keeps its size if the network can translate it, otherwise it is fitted to the size of the data.
 Which images share a batch, and so the random numbers of layers that draw some (dropout), depends on the sources alone:
-a folder that was interrupted is continued with the same result.
+a folder that was interrupted is continued with the same result. The record of a folder says which version of each image
+was translated, so that one that has changed since is translated again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -24,7 +26,7 @@ from poise.data.paths import WHERE
 from poise.data.source import BadFile
 from poise.errors import DataError, RecipeError
 from poise.runs.generate import BLOCK
-from poise.runs.image_folder import check_place, check_record, origin_of, refuse_entry
+from poise.runs.image_folder import OTHER_FOLDER, check_place, check_record, origin_of, refuse_entry
 from poise.runs.run import Run
 from poise.runs.translate import OneDirection, Translator
 from poise.utils.batch_files import write_files
@@ -38,6 +40,9 @@ from poise.utils.system import disk_errors
 from poise.utils.temporary import remove_orphans
 
 RECORD, LOCK, OPTION = "translations.json", ".translations.lock", "--out"
+SOURCES = "sources"
+"""The key of the record with the version of each image."""
+
 NAMED = ("data", "direction", "step", "seed", "copies", "label", "weights")
 """The differences between two origins that an error names."""
 
@@ -84,6 +89,7 @@ class Result(NamedTuple):
         images: the number of images that are in the folder as translations.
         written: the number of files that were written now.
         present: the number of files that were there before.
+        renewed: the number of files that were there, but of images that have changed since, and were written again.
         fitted: the number of images that were fitted to the size of the data.
         bad: the files that can't be used.
         shown: the first images with their translations, for a grid.
@@ -92,6 +98,7 @@ class Result(NamedTuple):
     images: int
     written: int
     present: int
+    renewed: int
     fitted: int
     bad: list[BadFile]
     shown: list[Translated]
@@ -111,8 +118,8 @@ def translate_folder(
         progress: called with the progress of the work.
 
     Raises:
-        RecipeError: G does not translate images, or not in this way; or the folder has other files in it, or is inside
-            that of the images or of the training images.
+        RecipeError: G does not translate images, or not in this way; or the folder has other files in it, such as
+            translations of images that are gone, or is inside that of the images or of the training images.
         DataError: there are no images that can be used, or two would be written to one file.
         DiskError: a file can't be written; those that exist are complete.
     """
@@ -124,10 +131,15 @@ def translate_folder(
     with stored_images(data, translator.format) as sources:
         planned = _plan(translator, sources, settings)
         record = _record(run, translator, data, settings)
-        present = _present(out, record, planned)  # before anything is written
+        found = _found(out, record, planned)  # before anything is written
+        stale = _stale(out, translator, planned, found)
+        present = found - stale
         with claimed_folder(out, out / LOCK, f"{OPTION} {out}"):
+            with disk_errors(out):
+                for file in stale:
+                    remove_file(out / file)
             work = _Work(run, translator, out, settings, present)
-            shown, bad = work.all(planned, record, show, progress)
+            shown, bad = work.all(planned, record | {SOURCES: _stamps(planned)}, show, progress)
             with disk_errors(out):
                 remove_file(out / LOCK)
     bad = [*sources.bad, *bad]
@@ -137,7 +149,7 @@ def translate_folder(
         examples = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3])
         raise DataError("none of the images can be used", where=WHERE, found=examples)
     fitted = sum(one.size != one.image.size for one in done)
-    return Result(len(done), work.written, len(present), fitted, bad, shown)
+    return Result(len(done), work.written, len(present), len(stale), fitted, bad, shown)
 
 
 def _plan(translator: Translator, sources: StoredImages, settings: Settings) -> list[Planned]:
@@ -274,8 +286,22 @@ def _record(run: Run, translator: Translator, data: str, settings: Settings) -> 
     }
 
 
-def _present(out: Path, record: Mapping[str, Any], planned: Sequence[Planned]) -> set[str]:
-    """The files that are in the folder already.
+def _stamps(planned: Sequence[Planned]) -> dict[str, list[int]]:
+    """Which version of each image is translated."""
+    return {one.image.name: list(one.image.stamp) for one in planned}
+
+
+def _recorded(out: Path) -> dict[str, list[int]] | None:
+    """The versions of the images that were translated; None if there is no record of them, as of older versions."""
+    try:
+        recorded = json.loads((out / RECORD).read_bytes())[SOURCES]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return recorded if isinstance(recorded, dict) else None
+
+
+def _found(out: Path, record: Mapping[str, Any], planned: Sequence[Planned]) -> set[str]:
+    """The translations that are in the folder already.
 
     Raises:
         RecipeError: there is something else in it, or they have another origin.
@@ -286,11 +312,26 @@ def _present(out: Path, record: Mapping[str, Any], planned: Sequence[Planned]) -
         check_record(out, RECORD, OPTION, record, NAMED)
         found.remove(RECORD)
         strange = found - expected
+        before = {file for name in _recorded(out) or () for file in file_names(name, record["copies"])}
+        if gone := strange & before:
+            what = "has translations of images that are no longer there, or can't be used"
+            raise RecipeError(what, where=f"{OPTION} {out}", found=f"'{min(gone)}'", cure=OTHER_FOLDER)
     else:
         strange = found
     if strange:
         raise refuse_entry(out, OPTION, min(strange))
     return found
+
+
+def _stale(out: Path, translator: Translator, planned: Sequence[Planned], found: set[str]) -> set[str]:
+    """The translations of images that have changed since; all, if others share their batches and layers are random."""
+    recorded, stamps = _recorded(out), _stamps(planned)
+    if recorded is None:
+        return set()
+    if recorded.keys() != stamps.keys() and translator.is_random:
+        return found
+    changed = {name for name, stamp in stamps.items() if recorded.get(name, stamp) != stamp}
+    return found & {file for one in planned if one.image.name in changed for file in one.files}
 
 
 def _files(folder: Path) -> Iterator[str]:
