@@ -232,6 +232,20 @@ def test_an_own_folder_is_replaced_and_a_foreign_one_refused(built: Repository, 
     check_folder(tmp_path / "empty")
 
 
+def test_an_edited_card_is_not_replaced(built: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_repository(built, folder)
+    card = folder / "README.md"
+    written = card.read_text()
+    for edited in (written + "Trained on my own photos.\n", written.replace("poise", "Poise", 1) + " ", written[:-40]):
+        card.write_text(edited)
+        with pytest.raises(RecipeError, match=r"its README\.md is not as poise push wrote it|did not write"):
+            write_repository(built, folder)
+        assert card.read_text() == edited
+    card.write_text(written)
+    write_repository(built, folder)
+
+
 def test_the_current_folder_is_refused(built: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")

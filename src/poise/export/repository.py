@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def build_repository(
     noise_dim = max((export.description.noise_dim for export in exports.values()), default=0)
     card = model_card(description, card_facts(run, description, notes, files, inputs, noise_dim))
     contents = {
-        "README.md": card.encode(),
+        "README.md": sign_card(card).encode(),
         "recipe.toml": description.recipe.to_toml().encode(),
         "samples.png": _sample_png(run, raw=raw),
         **{name: export.data for name, export in exports.items()},
@@ -113,6 +114,16 @@ def _sample_png(run: Run, *, raw: bool) -> bytes:
     if labels is not None:
         samples, columns = grid_by_class(samples, labels)
     return encode_png(sample_grid(samples, run.real(2000), columns, alpha=run.alpha))
+
+
+def sign_card(card: str) -> str:
+    """A card with a comment at its end that has the SHA-256 of the rest, by which a later edit is noticed."""
+    return f"{card.rstrip()}\n\n<!-- poise: {hashlib.sha256(card.rstrip().encode()).hexdigest()} -->\n"
+
+
+def is_edited(card: str) -> bool:
+    """Whether a card is not as `sign_card` returned it."""
+    return sign_card(card.rpartition("\n\n<!-- poise: ")[0]) != card
 
 
 def local_folder(target: str) -> Path | None:
@@ -145,7 +156,7 @@ def check_folder(folder: Path, code: Collection[str] | None = None) -> None:
         code: the names of the Python files that will be written; None if they are not known yet.
 
     Raises:
-        RecipeError: it may not.
+        RecipeError: it may not, or its README.md was edited.
     """
     where, found = "REPO_OR_DIR", f"'{folder}'"
     if not folder.exists():
@@ -164,6 +175,10 @@ def check_folder(folder: Path, code: Collection[str] | None = None) -> None:
     if not ours:
         what = "the folder has files that poise push did not write"
         cure = "name a new or an empty folder"
+        raise RecipeError(what, where=where, found=found, cure=cure)
+    if card.is_file() and is_edited(card.read_text("utf-8", "replace")):
+        what = "its README.md is not as poise push wrote it, and would be replaced"
+        cure = "move the file away first, or name a new folder"
         raise RecipeError(what, where=where, found=found, cure=cure)
 
 
