@@ -199,6 +199,87 @@ def test_losses_accept_targets_and_options() -> None:
         F.d_loss("hinge", real, fake, margin=2)
 
 
+SCORED = [
+    kind
+    for kind, config in find_components(Objective, "poise.objectives").items()
+    if config.output_kinds and config.build is Objective.build  # type: ignore[attr-defined]
+]
+"""The objectives that are functions of scores."""
+
+
+@pytest.mark.parametrize("kind", SCORED)
+def test_targets_count_or_are_refused(kind: str) -> None:
+    real, fake = scores()
+    targets = torch.full((9,), 0.9), torch.full((9,), 0.3)
+    if find_components(Objective, "poise.objectives")[kind].accepts_targets:  # type: ignore[attr-defined]
+        assert not torch.isclose(F.d_loss(kind, real, fake, targets=targets), F.d_loss(kind, real, fake))
+    else:
+        with pytest.raises(RecipeError, match=f"{kind}: this objective has no targets"):
+            F.d_loss(kind, real, fake, targets=targets)
+
+
+@pytest.mark.parametrize("kind", SCORED)
+def test_scores_may_be_a_column_and_do_not_broadcast(kind: str) -> None:
+    """B x 1 with B would be B x B; the values are those of B scores."""
+    real, fake = scores()
+    d, g = F.d_loss(kind, real, fake), F.g_loss(kind, fake, real)
+    for one, other in ((real[:, None], fake), (real, fake[:, None]), (real[:, None], fake[:, None])):
+        assert torch.equal(F.d_loss(kind, one, other), d)
+        assert torch.equal(F.g_loss(kind, other, one), g)
+    patches = real.expand(4, 9).T, fake.expand(4, 9).T
+    assert torch.allclose(F.d_loss(kind, *patches), d)
+    for empty in (real[:0], torch.tensor(1.0)):
+        with pytest.raises(RecipeError, match=f"{kind}: needs the scores of real samples, B"):
+            F.d_loss(kind, empty, fake)
+        with pytest.raises(RecipeError, match=f"{kind}: needs the scores of fake samples, B"):
+            F.g_loss(kind, empty, real)
+
+
+@pytest.mark.parametrize("kind", ["non_saturating", "minimax", "least_squares"])
+def test_targets_fit_the_scores(kind: str) -> None:
+    real, fake = scores()
+    soft = torch.linspace(0.7, 1.2, 9), torch.linspace(0, 0.3, 9)
+    expected = F.d_loss(kind, real, fake, targets=soft)
+    column = soft[0][:, None], soft[1][:, None]
+    assert torch.equal(F.d_loss(kind, real, fake, targets=column), expected)
+    assert torch.equal(F.d_loss(kind, real[:, None], fake[:, None], targets=soft), expected)
+    patches = real.expand(4, 9).T, fake.expand(4, 9).T
+    assert torch.allclose(F.d_loss(kind, *patches, targets=soft), expected)
+    with pytest.raises(RecipeError, match="needs one target for each sample, found 4 for scores 9"):
+        F.d_loss(kind, real, fake, targets=(soft[0][:4], soft[1]))
+
+
+def test_pairs_need_as_many_real_as_fake_samples() -> None:
+    real, fake = scores()
+    for few in (fake[:1], fake[:4]):
+        with pytest.raises(RecipeError, match="compares each real with one fake sample, found 9 and"):
+            F.d_loss("relativistic", real, few)
+        with pytest.raises(RecipeError, match="compares each real with one fake sample"):
+            F.g_loss("relativistic", few, real)
+        assert torch.isfinite(F.d_loss("relativistic_average", real, few))
+
+
+def test_values_that_would_be_nonsense_are_refused() -> None:
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(5, 2)
+    with pytest.raises(ValueError, match=r"sides must be .* found 'three'"):
+        F.wgan_gp(lambda x: x.sum(1), real, real, generator, sides="three")  # type: ignore[arg-type]
+    whole = torch.tensor([[1, 3, -5]])
+    for cut in (
+        lambda: F.truncate_gaussian(whole, 0.5),
+        lambda: F.lerp(whole, whole, 0.5),
+        lambda: F.slerp(whole, whole, 0.5),
+    ):
+        with pytest.raises(ValueError, match=r"must be floating-point numbers, found torch\.int64"):
+            cut()
+    with pytest.raises(ValueError, match="the threshold must be above 0, found -1"):
+        F.truncated(2, 2, generator, -1.0)
+    for values, message in ((real[:0], "a matrix of at least 1 row"), (real * float("nan"), "must be finite")):
+        for measure in (F.vendi, F.inception_score):
+            with pytest.raises(ValueError, match=message):
+                measure(values)
+
+
 def test_penalties_of_a_linear_discriminator() -> None:
     """The gradient norm is the norm of the weight everywhere."""
     weight = torch.tensor([3.0, 4.0])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from poise.core.config import did_you_mean, find_components
-from poise.core.types import DiscriminatorOutput, Targets, per_sample
+from poise.core.types import DiscriminatorOutput, Targets, for_patches, per_sample
 from poise.errors import RecipeError
 from poise.interpolation import lerp, slerp
 from poise.latents import gaussian, sphere, truncated, uniform
@@ -77,15 +77,24 @@ def d_loss(
 
     Args:
         kind: the name of an objective in recipes: "non_saturating", "hinge", "least_squares", "wasserstein", ...
-        real: D's scores of real samples, B.
-        fake: D's scores of generated samples, B.
-        targets: the targets of the real and of the fake samples, B each, in place of 1 and 0 (soft or flipped labels).
+        real: D's scores of real samples: B, B x 1, or B x P for P patches.
+        fake: D's scores of generated samples, in the same form.
+        targets: the targets of the real and of the fake samples in place of 1 and 0 (soft or flipped labels): one for
+            each sample or for each score. Only objectives whose D classifies have targets.
         options: options of the objective, as in the table `objective` of a recipe.
 
     Raises:
-        RecipeError: there is no such objective, or it has no such option.
+        RecipeError: there is no such objective, it has no such option or no targets, or the shapes do not fit.
     """
-    losses = _make_objective(kind, options).d_losses(real, fake, None if targets is None else Targets(*targets))
+    objective = _make_objective(kind, options)
+    if targets is not None and not objective.accepts_targets:
+        raise RecipeError("this objective has no targets", where=kind, cure='leave them out, or use "non_saturating"')
+    scores = _scores(real, kind, "real"), _scores(fake, kind, "fake")
+    _check_pairs(objective, kind, *scores)
+    aligned = None
+    if targets is not None:
+        aligned = Targets(*(_targets_of(*one, kind) for one in zip(targets, scores, strict=True)))
+    losses = objective.d_losses(*scores, aligned)
     return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
 
@@ -94,8 +103,8 @@ def g_loss(kind: str, fake: Tensor, real: Tensor | None = None, **options: Any) 
 
     Args:
         kind: see `d_loss`.
-        fake: D's scores of generated samples, B.
-        real: D's scores of real samples, B; required by relativistic objectives only.
+        fake: D's scores of generated samples: B, B x 1, or B x P for P patches.
+        real: D's scores of real samples, in the same form; required by relativistic objectives only.
         options: see `d_loss`.
 
     Raises:
@@ -104,8 +113,46 @@ def g_loss(kind: str, fake: Tensor, real: Tensor | None = None, **options: Any) 
     objective = _make_objective(kind, options)
     if objective.is_relativistic and real is None:
         raise RecipeError("is relativistic", where=kind, cure="pass the scores of real samples to g_loss, too")
+    fake = _scores(fake, kind, "fake")
+    if real is not None:
+        real = _scores(real, kind, "real")
+        _check_pairs(objective, kind, real, fake)
     losses = objective.g_losses(fake, real)
     return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
+
+
+def _scores(scores: Tensor, kind: str, name: str) -> Tensor:
+    """Scores as B, or B x P if a sample has several, so that they do not broadcast with each other by accident.
+
+    Raises:
+        RecipeError: there are none.
+    """
+    if not scores.numel() or not scores.dim():
+        found = " x ".join(map(str, scores.shape)) or "a scalar"
+        raise RecipeError(f"needs the scores of {name} samples, B", where=kind, found=found)
+    flat = scores.reshape(len(scores), -1)
+    return flat[:, 0] if flat.shape[1] == 1 else flat
+
+
+def _check_pairs(objective: Objective, kind: str, real: Tensor, fake: Tensor) -> None:
+    """Refuse different numbers of scores if the objective compares pairs."""
+    if objective.is_relativistic and objective.has_per_sample_g_loss and real.shape != fake.shape:
+        found = " and ".join(" x ".join(map(str, scores.shape)) for scores in (real, fake))
+        raise RecipeError("compares each real with one fake sample", where=kind, found=found)
+
+
+def _targets_of(targets: Tensor, scores: Tensor, kind: str) -> Tensor:
+    """Targets in a shape that fits the scores.
+
+    Raises:
+        RecipeError: they are neither one for each score nor one for each sample.
+    """
+    if targets.numel() == scores.numel():
+        return targets.reshape(scores.shape)
+    if targets.numel() == len(scores):
+        return for_patches(targets.reshape(-1), scores)
+    found = f"{' x '.join(map(str, targets.shape))} for scores {' x '.join(map(str, scores.shape))}"
+    raise RecipeError("needs one target for each sample", where=kind, found=found)
 
 
 def _make_objective(kind: str, options: dict[str, Any]) -> Objective:

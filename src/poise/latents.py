@@ -47,7 +47,12 @@ def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2
 
     Sampled without rejection, by the inverse of the distribution function: z = sqrt(2) erfinv(u erf(t / sqrt 2)) with
     t the threshold and u uniform in [-1, 1].
+
+    Raises:
+        ValueError: the threshold is not above 0.
     """
+    if not threshold > 0:
+        raise ValueError(f"the threshold must be above 0, found {threshold:g}")
     bound = math.erf(threshold / math.sqrt(2))
     u = uniform(n, dim, generator).mul_(bound)
     return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)

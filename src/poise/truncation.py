@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poise.core.types import to_float64
+from poise.core.types import check_floating_point, to_float64
 from poise.errors import RecipeError
 
 
@@ -36,8 +36,10 @@ def truncate_gaussian(latents: Tensor, truncation: float, threshold: float = 2.0
 
     Raises:
         RecipeError: F is out of range.
+        ValueError: the latents are integers.
     """
     check_truncation(truncation)
+    check_floating_point(latents)
     if truncation == 1:
         return latents
     inside = torch.erf(to_float64(latents) / math.sqrt(2)) * math.erf(threshold / math.sqrt(2))

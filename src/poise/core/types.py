@@ -247,6 +247,12 @@ def to_float64(values: Tensor) -> Tensor:
     return values.float() if values.device.type == "mps" else values.double()
 
 
+def check_floating_point(latents: Tensor) -> None:
+    """Raise a ValueError if latents are integers, as a computation with them would be cut to integers."""
+    if not latents.is_floating_point():
+        raise ValueError(f"latents must be floating-point numbers, found {latents.dtype}")
+
+
 def per_sample(values: Tensor) -> Tensor:
     """One value per sample, B, of scores or losses, B or B x P: those of a sample's patches are averaged."""
     return values if values.dim() == 1 else values.flatten(1).mean(1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from poise.measure.context import EvalContext
+from poise.utils.printing import count_noun
 
 Better = Literal["less", "more", "floor"]
 FloorSource = Literal["other", "real", "halves", "none"]
@@ -95,21 +96,28 @@ class Measure(NamedTuple):
     has_baseline: bool = False
 
 
+def validate_matrix(values: Tensor, name: str, min_rows: int = 1) -> Tensor:
+    """Values as float64 on the CPU.
+
+    Raises:
+        ValueError: they are not a finite matrix with at least `min_rows` rows; names them.
+    """
+    if values.dim() != 2 or len(values) < min_rows:
+        found = list(values.shape)
+        raise ValueError(f"{name} must be a matrix of at least {count_noun(min_rows, 'row')}, found shape {found}")
+    values = values.detach().to("cpu", torch.float64)
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name} must be finite")
+    return values
+
+
 def validate_features(fake: Tensor, real: Tensor, min_rows: int = 2) -> tuple[Tensor, Tensor]:
     """The features of fake and real samples as float64 on the CPU.
 
     Raises:
         ValueError: they are not two finite matrices of the same width with at least `min_rows` rows.
     """
-    matrices = []
-    for name, features in (("fake", fake), ("real", real)):
-        if features.dim() != 2 or len(features) < min_rows:
-            found = list(features.shape)
-            raise ValueError(f"{name} features must be a matrix of at least {min_rows} rows, found shape {found}")
-        features = features.detach().to("cpu", torch.float64)
-        if not bool(torch.isfinite(features).all()):
-            raise ValueError(f"{name} features must be finite")
-        matrices.append(features)
+    matrices = [validate_matrix(fake, "fake features", min_rows), validate_matrix(real, "real features", min_rows)]
     if matrices[0].shape[1] != matrices[1].shape[1]:
         found = " and ".join(str(features.shape[1]) for features in matrices)
         raise ValueError(f"fake and real features must have the same width, found {found}")

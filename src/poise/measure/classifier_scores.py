@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poise.measure.base import Measure, MeasuredValue
+from poise.measure.base import Measure, MeasuredValue, validate_matrix
 
 SPLITS = 10
 MIN_LOG_PROB = -700.0
@@ -18,11 +18,14 @@ def inception_score(logits: Tensor, splits: int = SPLITS) -> MeasuredValue:
     The value is the mean over `splits` parts of the samples, as published, with the standard error of that mean. The
     name refers to the Inception network; the values of other classifiers are not comparable. Variety within a class is
     not measured.
+
+    Raises:
+        ValueError: see `poise.measure.base.validate_matrix`.
     """
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
     splits = min(splits, len(logits))
-    log_probs = logits.detach().cpu().double().log_softmax(1).clamp_min(MIN_LOG_PROB)
+    log_probs = validate_matrix(logits, "logits").log_softmax(1).clamp_min(MIN_LOG_PROB)
     scores = isc_features_to_metric(log_probs, splits)
     return MeasuredValue(scores[KEY_METRIC_ISC_MEAN], scores[KEY_METRIC_ISC_STD] / splits**0.5)
 

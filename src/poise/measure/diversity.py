@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from poise.measure.base import BLOCK_SIZE, Measure, MeasuredValue, validate_features
+from poise.measure.base import BLOCK_SIZE, Measure, MeasuredValue, validate_features, validate_matrix
 from poise.measure.prdc import pairwise_distances
 
 MAX_SAMPLES = 512
@@ -23,8 +23,11 @@ def vendi(features: Tensor) -> float:
     N x d. The eigenvalues are computed from K / N or from the d x d matrix with the same eigenvalues, whichever is
     smaller. For class probabilities p, features sqrt(p) give the kernel sum_y sqrt(p_y q_y). A row of zeros has
     similarity 0 to all rows, including itself.
+
+    Raises:
+        ValueError: see `poise.measure.base.validate_matrix`.
     """
-    rows = normalize(features.detach().to("cpu", torch.float64), dim=1)
+    rows = normalize(validate_matrix(features, "features"), dim=1)
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
     eigenvalues = torch.linalg.eigvalsh(gram / len(rows)).clamp_min(0)
     return float(torch.exp(-torch.xlogy(eigenvalues, eigenvalues).sum()))

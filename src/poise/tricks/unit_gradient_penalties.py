@@ -10,7 +10,7 @@ line towards it. Each costs D another forward and backward pass; the gradient is
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -31,7 +31,12 @@ def unit_norm_penalty(gradient: Tensor, sides: Sides = "two") -> Tensor:
     """(||gradient|| - 1)^2 per sample, B, from B x shape; one-sided: 0 if the norm is below one.
 
     The norm is computed as sqrt(sum + 1e-12), which keeps its derivative finite if the gradient is zero.
+
+    Raises:
+        ValueError: `sides` is neither "two" nor "one".
     """
+    if sides not in get_args(Sides):
+        raise ValueError(f'sides must be "two" or "one", found {sides!r}')
     norm = to_float32(gradient).flatten(1).square().sum(1).add(1e-12).sqrt()
     return (norm - 1 if sides == "two" else relu(norm - 1)).square()
 
