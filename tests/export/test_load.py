@@ -45,6 +45,24 @@ def test_it_generates_the_samples_of_the_run(exported: tuple[Any, bytes], tmp_pa
     assert description == Description.of(run, license="cc0-1.0")
 
 
+def test_inputs_that_the_network_does_not_use_are_refused(exported: tuple[Any, bytes], tmp_path: Path) -> None:
+    _, data = exported
+    (tmp_path / "g.safetensors").write_bytes(data)
+    labelled = poise.load_generator(tmp_path / "g.safetensors")
+    assert len(labelled.latents(0)) == 0
+    with pytest.raises(RecipeError, match="needs labels; give int64 labels, B, from 0 to 9"):
+        labelled(labelled.latents(2))
+    plain = untrained(thin("dcgan"), tmp_path / "dcgan")
+    (tmp_path / "p.safetensors").write_bytes(export_generator(plain, "safetensors").data)
+    generator = poise.load_generator(tmp_path / "p.safetensors")
+    with pytest.raises(RecipeError, match="takes no labels"):
+        generator(generator.latents(2), torch.tensor([0, 1]))
+    with pytest.raises(RecipeError, match="no layer of this generator truncates; truncate Gaussian latents instead"):
+        generator(generator.latents(2), truncation=0.5)
+    with pytest.raises(RecipeError, match="must be above 0 and at most 1"):
+        generator(generator.latents(2), truncation=0.0)
+
+
 def test_the_file_is_readable_without_poise(exported: tuple[Any, bytes], tmp_path: Path) -> None:
     run, data = exported
     (tmp_path / "g.safetensors").write_bytes(data)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from contracts.tiny import recipe, session
 from poise.core.random_streams import RandomStreams
 from poise.data.source import ImageDataset
+from poise.errors import RecipeError
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.measure.catalogue import select_measures
 from poise.runs.evaluate import measure_run
@@ -70,6 +71,30 @@ def test_fewer_samples_are_the_first_of_more(tmp_path: Path, world: str, kind: s
         assert (fewer is None) == (labels is None) == (world != "labelled")
         assert fewer is None or labels is None or torch.equal(fewer, labels[:n])
     assert not torch.equal(run.sample(3, seed=4), whole[:3])
+
+
+@pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
+def test_what_cannot_be_sampled(tmp_path: Path, world: str) -> None:
+    """No samples are an empty tensor; fewer than none, and labels that do not fit, are refused."""
+    run = train(recipe(world, steps=2), tmp_path / "run")
+    assert run.sample(0).shape == (0, *run.shape)
+    assert all(len(images) == 0 for images in run.sample_images(0).values())
+    labels = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(RecipeError, match="the number of samples can't be negative"):
+        run.sample(-1)
+    if world == "labelled":
+        assert torch.equal(run.sample(3, labels=labels), run.sample(3, label=0))
+        wrong = {"labels: must be 3 integers": {"labels": labels[:2]}, "labels: must be from 0 to": {"label": 99}}
+        wrong |= {"labels: must be integers": {"label": "one"}, "labels: must be from 0": {"labels": labels - 1}}
+    else:
+        wrong = {"takes no labels": {"label": 0}, "this run's generator takes no labels": {"labels": labels}}
+    for message, given in wrong.items():
+        with pytest.raises(RecipeError, match=message):
+            run.sample(3, **given)
+        with pytest.raises(RecipeError, match=message):
+            run.sample_images(3, **given)
+    with pytest.raises(RecipeError, match="there is no such domain, found 'z'"):
+        run.sample(3, domain="z")  # type: ignore[arg-type]
 
 
 # ---- conditional runs on unbalanced classes ------------------------------------------

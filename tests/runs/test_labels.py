@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from poise.errors import RecipeError
-from poise.runs.labels import class_number, labels_by_class, proportional_labels
+from poise.runs.labels import check_labels, class_number, labels_by_class, proportional_labels
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,24 @@ def test_labels_by_class_are_balanced(n: int, classes: int) -> None:
     assert labels.tolist() == sorted(labels.tolist())
     assert len(counts) == min(n, classes)
     assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("labels", [[2, 0, 1], torch.tensor([2, 0, 1]), torch.tensor([2, 0, 1], dtype=torch.uint8)])
+def test_labels_of_samples_are_checked(labels: torch.Tensor | list[int]) -> None:
+    assert check_labels(labels, 3, 3).tolist() == [2, 0, 1]
+    assert check_labels(labels, 3, 3).dtype == torch.int64
+    with pytest.raises(RecipeError, match=r"labels: must be from 0 to 1, found 2"):
+        check_labels(labels, 3, 2)
+    for n in (0, 2, 5):
+        with pytest.raises(RecipeError, match=rf"labels: must be {n} integers, found u?int\d+, 3"):
+            check_labels(labels, n, 3)
+    assert check_labels([], 0, 3).tolist() == []
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [0.5, 1.0], [True, False], torch.zeros(2), torch.zeros(2, 1).long()])
+def test_other_labels_are_refused(labels: list[int]) -> None:
+    with pytest.raises(RecipeError, match=r"labels: must be (2 )?integers"):
+        check_labels(labels, 2, 3)
 
 
 @pytest.mark.parametrize(("word", "label"), [("cat", 0), ("dog", 1), ("0", 0), ("1", 1), ("a\tb", 2)])

@@ -14,13 +14,14 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
-from poise.errors import CheckpointError
+from poise.errors import CheckpointError, RecipeError
 from poise.export.description import Description
 from poise.export.network import ExportedGenerator, plain_copy, replace_by_means
 from poise.networks.translation import translator_to
 from poise.runs.code_copies import use_copies
 from poise.runs.generate import sample_latents
 from poise.runs.translate import part_of
+from poise.truncation import check_truncation
 from poise.user_code.loading import allow_user_code
 
 
@@ -36,6 +37,35 @@ class LoadedGenerator(ExportedGenerator):
     def __init__(self, net: nn.Module, description: Description) -> None:
         super().__init__(net)
         self.description = description
+
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Tensor | None = None,
+        truncation: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """See `ExportedGenerator.forward`.
+
+        Raises:
+            RecipeError: labels are missing or not taken, the truncation is out of range, or no layer truncates.
+        """
+        if (labels is None) is self.takes_labels:
+            what, cure = "this generator takes no labels", "leave them out"
+            if self.takes_labels:
+                what, cure = "this generator needs labels", f"give int64 labels, B, from 0 to {self.num_classes - 1}"
+            raise RecipeError(what, where="labels", cure=cure)
+        if truncation is not None:
+            check_truncation(float(truncation))
+            if not self.takes_truncation:
+                cure = "truncate Gaussian latents instead: poise.functional.truncate_gaussian(latents, F)"
+                raise RecipeError("no layer of this generator truncates", where="truncation", cure=cure)
+        return super().forward(latents, labels, truncation, noise)
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes of its training data."""
+        return self.description.num_classes
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
         """n latents, n x dim; latent i is a function of (seed, i), the same as that of `poise sample`."""

@@ -113,8 +113,10 @@ def generated_part(
         where: what an error names.
 
     Raises:
-        RecipeError: G generates no images of that domain.
+        RecipeError: there is no such domain, or G generates no images of it.
     """
+    if domain is not None and domain not in DOMAINS:
+        raise RecipeError("there is no such domain", where=where, found=f"'{domain}'", cure="a or b")
     if direction is None or direction == "same":
         if domain is not None:
             what = "samples of this generator are of one domain"

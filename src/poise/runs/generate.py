@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
+from poise.errors import RecipeError
 from poise.latents import Latent
 from poise.networks.base import call_network
 
@@ -21,8 +22,14 @@ BLOCK = 32
 
 
 def sample_latents(latent: Latent, n: int, streams: RandomStreams, stream: str) -> Tensor:
-    """n latents, n x dim; latent i depends on the seed of the streams, the stream's name and i alone."""
-    blocks = [latent_block(latent, block, streams, stream) for block in range(-(-n // BLOCK))]
+    """n latents, n x dim; latent i depends on the seed of the streams, the stream's name and i alone.
+
+    Raises:
+        RecipeError: n is negative.
+    """
+    if n < 0:
+        raise RecipeError("the number of samples can't be negative", where="n", found=str(n))
+    blocks = [latent_block(latent, block, streams, stream) for block in range(max(1, -(-n // BLOCK)))]
     return torch.cat(blocks)[:n]
 
 
@@ -53,7 +60,7 @@ def generate(
 
     Args:
         net: the generator.
-        latents: float, n x dim.
+        latents: float, n x dim; n may be 0.
         labels: int64, n; None if G takes none.
         streams: the random streams of random layers.
         block: the number of samples per forward pass; callers that always generate the same number may change it.
@@ -64,7 +71,7 @@ def generate(
     net.eval()
     try:
         with streams.seeded_global("sample/layers"):
-            for number, start in enumerate(range(0, len(latents), block), first_block):
+            for number, start in enumerate(range(0, max(1, len(latents)), block), first_block):
                 interrupt()
                 streams.seed_global("sample/layers", number)
                 z = latents[start : start + block]
@@ -77,5 +84,5 @@ def generate(
 
 def _padded(rows: Tensor, block: int) -> Tensor:
     """Pad to `block` rows by repeating the last one."""
-    missing = block - len(rows)
+    missing = block - len(rows) if len(rows) else 0
     return torch.cat((rows, rows[-1:].expand(missing, *rows.shape[1:]))) if missing else rows

@@ -12,8 +12,10 @@ from poise.core.config import did_you_mean
 from poise.core.random_streams import derive_seed
 from poise.data.listing import display_name
 from poise.errors import RecipeError
+from poise.utils.printing import count_noun
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_LISTED = 20
 """The number of classes that the message about an unknown one lists."""
 
@@ -45,6 +47,27 @@ def _last_class(counts: Sequence[int]) -> int:
 def labels_by_class(n: int, classes: int) -> Tensor:
     """n labels in ascending order, with equal counts up to 1; the first n classes if n is smaller than `classes`."""
     return torch.arange(n) * min(n, classes) // max(n, 1)
+
+
+def check_labels(labels: Tensor | list[int], n: int, num_classes: int) -> Tensor:
+    """The labels of n samples, int64.
+
+    Raises:
+        RecipeError: they are not n integers from 0 to `num_classes` - 1.
+    """
+    try:
+        labels = labels if isinstance(labels, Tensor) else torch.tensor(labels, dtype=None if labels else torch.int64)
+    except (TypeError, ValueError):
+        cure = "Run.label gives the number of a class by its name"
+        raise RecipeError("must be integers", where="labels", found=str(labels)[:60], cure=cure) from None
+    found = f"{str(labels.dtype).removeprefix('torch.')}, {' x '.join(map(str, labels.shape)) or 'a scalar'}"
+    if labels.dtype not in INTEGERS or labels.shape != (n,):
+        raise RecipeError(f"must be {count_noun(n, 'integer')}", where="labels", found=found)
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        what = f"must be from 0 to {num_classes - 1}"
+        raise RecipeError(what, where="labels", found=str(int(outside[0])))
+    return labels.long()
 
 
 def class_number(word: str, classes: Sequence[str], where: str) -> int:

@@ -29,7 +29,7 @@ from poise.runs import checkpoint, checkpoint_folder, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, latent_block, sample_latents
-from poise.runs.labels import MAX_LISTED, class_number, labels_by_class, proportional_labels
+from poise.runs.labels import MAX_LISTED, check_labels, class_number, labels_by_class, proportional_labels
 from poise.runs.reload import reload_data
 from poise.runs.remote_runs import open_remote_run
 from poise.runs.sample_view import SampleView
@@ -250,10 +250,28 @@ class Run:
         return tuple(self.info["data"].get("class_counts") or [1] * len(self.classes))
 
     def labels(self, n: int, label: int | None = None, seed: int = 0) -> Tensor | None:
-        """n labels, B: all `label`, or in the proportions of the training samples; None if G takes none."""
+        """n labels, B: all `label`, or in the proportions of the training samples; None if G takes none.
+
+        Raises:
+            RecipeError: G takes no labels and there is a `label`, or there is no class of this number.
+        """
+        if label is not None:
+            return self._checked([label] * n, n)
+        return None if self.recipe.labels.g is None else proportional_labels(n, self.class_counts, seed)
+
+    def _checked(self, labels: Tensor | list[int], n: int) -> Tensor:
+        """The labels of n samples that a caller chose.
+
+        Raises:
+            RecipeError: G takes none, or they are not n labels of classes.
+        """
         if self.recipe.labels.g is None:
-            return None
-        return proportional_labels(n, self.class_counts, seed) if label is None else torch.full((n,), label)
+            raise RecipeError("this run's generator takes no labels", where="labels", cure="leave them out")
+        return check_labels(labels, n, len(self.classes))
+
+    def _labels_of(self, n: int, seed: int, label: int | None, labels: Tensor | None) -> Tensor | None:
+        """The labels of n samples: those that the caller chose, or all `label`, or see `labels`."""
+        return self.labels(n, label, seed) if labels is None else self._checked(labels, n)
 
     def labels_by_row(self, n: int) -> Tensor | None:
         """n labels for a grid with one row per class (see `labels_by_class`); None if G takes none."""
@@ -305,11 +323,13 @@ class Run:
             domain: the domain of the samples of a G that translates both ways, a or b; b by default.
 
         Raises:
-            RecipeError: the latents of this run can't be truncated, or it generates no images of the domain.
+            RecipeError: the latents of this run can't be truncated, it generates no images of the domain, n is
+                negative, G takes no labels, or the labels are not those of n samples.
             DataError: G translates, and the data is missing or has changed.
         """
-        part, labels = self.generated_part(domain), self.labels(n, label, seed) if labels is None else labels
-        samples = self._generate(self.latents(n, seed), labels, RandomStreams(seed), raw=raw, truncation=truncation)
+        part, latents = self.generated_part(domain), self.latents(n, seed)
+        labels = self._labels_of(n, seed, label, labels)
+        samples = self._generate(latents, labels, RandomStreams(seed), raw=raw, truncation=truncation)
         return part.of(samples)
 
     def sample_images(
@@ -329,8 +349,8 @@ class Run:
         if self.view.direction is None:
             samples = self.sample(n, seed, label=label, labels=labels, raw=raw, truncation=truncation)
             return self.view.split(samples)
-        labels = self.labels(n, label, seed) if labels is None else labels
         latents = self.latent.truncate(self.latents(n, seed), truncation)
+        labels = self._labels_of(n, seed, label, labels)
         return self.view.generate(self.generator(raw=raw), latents, labels, RandomStreams(seed))
 
     def translator(
