@@ -124,10 +124,10 @@ def test_grid_shows_all_classes_if_they_fit(labelled_run: Path, n: int) -> None:
 
 
 def called(run: Path, place: Path, *classes: str) -> Path:
-    """The same run with other names for its ten classes."""
+    """The same run with other names for its ten classes, or with other classes."""
     named = Path(shutil.copytree(run, place))
     info = json.loads((named / "run.json").read_text())
-    info["data"]["classes"] = list(classes)
+    info["data"] |= {"classes": list(classes), "class_counts": [1] * len(classes)}
     (named / "run.json").write_text(json.dumps(info))
     return named
 

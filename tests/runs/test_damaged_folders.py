@@ -20,6 +20,7 @@ from poise.errors import DiskError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, checkpoint_folder, jsonl
+from poise.runs.folder import INFO_CHECKS
 from poise.training import train as training
 from poise.training import trainer
 from poise.training.listener import NullListener, StartInfo
@@ -329,6 +330,42 @@ def test_wrong_types_in_run_json_are_an_error(poise: Poise, run: Path, key: str)
         info["data"][key] = wrong
         (run / "run.json").write_text(json.dumps(info))
         poise("sample", run).assert_error(4, "run.json", f"data.{key}")
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("shape", []),
+        ("shape", [32, 32]),
+        ("shape", [1, 0, 8]),
+        ("shape", [-1, 8, 8]),
+        ("shape", [1, 8, 8, 1]),
+        ("class_counts", [1]),
+        ("class_counts", "one"),
+    ],
+)
+def test_values_in_run_json_that_no_data_has_are_an_error(poise: Poise, run: Path, key: str, wrong: object) -> None:
+    """One such run doesn't keep the others from being listed."""
+    info = json.loads((run / "run.json").read_text())
+    info["data"][key] = wrong
+    (run / "run.json").write_text(json.dumps(info))
+    poise("sample", run).assert_error(4, "run.json", f"data.{key}")
+    listed = poise("runs", run.parent)
+    assert listed.code == 0
+    assert "damaged" in listed.out
+
+
+@pytest.mark.parametrize(
+    "counts", [[0, 0], [1, -2], [1, "a"], [3], [1, 2, 3], None], ids=["none", "negative", "word", "few", "many", "old"]
+)
+def test_counts_of_classes(counts: list[object] | None) -> None:
+    data = {"classes": ["a", "b"]} | ({} if counts is None else {"class_counts": counts})
+    check = INFO_CHECKS["data.class_counts"]
+    if counts is None:
+        check({"data": data})
+        return
+    with pytest.raises((ValueError, TypeError)):
+        check({"data": data})
 
 
 @pytest.mark.parametrize("text", ["steps = ", "steps = 'many'", "unknown = 1", "\x00", ""])

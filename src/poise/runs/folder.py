@@ -232,6 +232,20 @@ def _check_list(value: Any, kind: type = str) -> None:
         raise ValueError
 
 
+def _check_shape(value: Any) -> None:
+    """The shape of a point, or channels, height and width."""
+    _check_list(value, int)
+    if len(value) not in (1, 3) or min(value) < 1:
+        raise ValueError
+
+
+def _check_class_counts(data: Mapping[str, Any]) -> None:
+    """One count for each class, not all 0; older versions wrote none."""
+    counts = data.get("class_counts") or [1] * len(data["classes"])
+    if len(counts) != len(data["classes"]) or (counts and not sum(map(check_count, counts))):
+        raise ValueError
+
+
 def _check_text(value: Any) -> None:
     if not isinstance(value, str):
         raise ValueError
@@ -246,8 +260,9 @@ INFO_CHECKS: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "changes": lambda info: changes_from_json(info.get("changes", [])),
     "data.kind": lambda info: _check_text(info["data"]["kind"]),
     "data.fingerprint": lambda info: _check_text(info["data"]["fingerprint"]),
-    "data.shape": lambda info: _check_list(info["data"]["shape"], int),
+    "data.shape": lambda info: _check_shape(info["data"]["shape"]),
     "data.classes": lambda info: _check_list(info["data"]["classes"]),
+    "data.class_counts": lambda info: _check_class_counts(info["data"]),
     "data.parts": lambda info: _check_list(info["data"].get("parts", []), int),
     "data.count": lambda info: info["data"]["count"] is None or check_count(info["data"]["count"]),
     "parameters": lambda info: [check_count(count) for count in dict(info["parameters"]).values()],
