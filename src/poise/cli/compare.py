@@ -123,7 +123,7 @@ def _are_runs(*values: str) -> bool:
 
     try:
         return all(url_of(value) is not None or is_run_folder(expand_home(value)) for value in values)
-    except (OSError, ValueError, RuntimeError):  # too long for a name, a null byte, no home
+    except (OSError, ValueError):  # too long for a name, a null byte
         return False
 
 
