@@ -27,10 +27,18 @@ class PoiseError(Exception):
 
     def __init__(self, what: str, *, where: str = "", found: str = "", cure: str = "") -> None:
         self.what, self.where, self.found, self.cure = what, where, found, cure
-        message = f"{where}: {what}" if where else what
-        message += f", found {found}" if found else ""
-        message += f"; {cure}" if cure else ""
-        super().__init__(one_line(message))
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        message = f"{self.where}: {self.what}" if self.where else self.what
+        message += f", found {self.found}" if self.found else ""
+        message += f"; {self.cure}" if self.cure else ""
+        return one_line(message)
+
+    def put_in_front(self, place: str) -> None:
+        """Let the error name a larger place first: the file of a key, say."""
+        self.where = f"{place}: {self.where}" if self.where else place
+        self.args = (self._message(),)
 
 
 class RecipeError(PoiseError):
@@ -94,6 +102,20 @@ class OutOfMemory(PoiseError):
     """The device has too little memory for this recipe."""
 
     exit_code = 7
+
+
+@contextmanager
+def errors_in(place: str) -> Iterator[None]:
+    """Let every error that is raised in the block name a place first, such as a file.
+
+    Args:
+        place: the file, or the part of it.
+    """
+    try:
+        yield
+    except PoiseError as error:
+        error.put_in_front(place)
+        raise
 
 
 @contextmanager

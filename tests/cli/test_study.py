@@ -135,14 +135,19 @@ def test_dry_run_says_what_is_new(poise: Any, trained: tuple[Path, Path, str], t
         (("packing", "pcking"), ["ring, arm 'pcking'", "'pcking'"]),
         (("seeds = 1", "seeds = 1\nlimit = 1"), ["more than 1 run, found 2, which would take about", "core-hours"]),
         (("samples=2", "samples=3"), ["ring, arm 'packing'"]),
+        (
+            ("[[tip]]", '[[tip]]\nname = "packing"\nset = ["steps=9"]\n\n[[tip]]'),
+            ["ring", "two arms have the same name", "'packing'"],
+        ),
+        (("T16", "T99"), ["ring, arm 'packing': id", "T99"]),
     ],
     ids=str,
 )
 def test_refused(poise: Any, tmp_path: Path, change: tuple[str, str], parts: list[str]) -> None:
     plan = write_plan(tmp_path / "plan.toml", seeds=1)
     plan.write_text(plan.read_text().replace(*change))
-    poise("study", plan, "--out", tmp_path / "out").assert_error(2, *parts)
-    poise("study", plan, "--out", tmp_path / "out", "--dry-run").assert_error(2, *parts)
+    for option in ([], ["--dry-run"]):
+        poise("study", plan, "--out", tmp_path / "out", *option).assert_error(2, f"{plan}: ", *parts)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.toml"]
 
 

@@ -210,6 +210,6 @@ def test_an_arm_that_cant_be_trained_is_named(study: Study, monkeypatch: pytest.
         raise RecipeError("is not allowed", where="tricks")
 
     monkeypatch.setattr(prepare, "check_compatibility", refuse)
-    with pytest.raises(RecipeError, match=r"^ring, arm 'base': tricks: is not allowed"):
+    with pytest.raises(RecipeError, match=r"plan.toml: ring, arm 'base': tricks: is not allowed"):
         study.run()
     assert not study.out.exists()

@@ -91,7 +91,7 @@ def test_what_is_not_refused_is_measured(tmp_path: Path) -> None:
 
 def prepared(tmp_path: Path, *tips: dict[str, Any], **keys: Any) -> None:
     plan = plan_of(*tips, **keys)
-    prepare(plan, tmp_path, timing_file(plan, tmp_path / "timing.json", Options()), Options())
+    prepare(plan, tmp_path / "plan.toml", timing_file(plan, tmp_path / "timing.json", Options()), Options())
 
 
 def test_a_study_is_refused_before_it_is_trained(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_study_is_refused_before_it_is_trained(tmp_path: Path) -> None:
 
 
 def test_missing_data_names_the_arm(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^ring, arm 'photos': data.path: no such file or folder"):
+    with pytest.raises(DataError, match=r"plan.toml: ring, arm 'photos': data.path: no such file or folder"):
         prepared(tmp_path, tip("photos", 'data={kind="folder", path="/no/such"}'))
 
 

@@ -22,6 +22,8 @@ from poise.study.timing import TIMED_STEPS, Timing, TimingFile, measure_timing
 from study.test_expand import plan_of, tip
 from study.tiny_studies import DirectExecutor, QuietView, write_plan
 
+PLAN = Path("plan.toml")
+
 
 def recipe(**fields: Any) -> Recipe:
     return decode(load_recipe("ring") | {"steps": 100} | fields)
@@ -109,28 +111,28 @@ def seconds_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 def test_budget_in_seconds(seconds_plan: Plan, tmp_path: Path) -> None:
     times = timing_file(seconds_plan, tmp_path / "timing.json", Options())
-    expansion = prepare(seconds_plan, Path(), times, Options())
+    expansion = prepare(seconds_plan, PLAN, times, Options())
     assert [arm.steps for arm in expansion.study.arms] == [100, round(10 / (0.2 * 1.01))]
     times.save()
     assert len(json.loads((tmp_path / "timing.json").read_text())) == 2
     resumed = timing_file(seconds_plan, tmp_path / "timing.json", Options())
-    assert prepare(seconds_plan, Path(), resumed, Options()) == expansion
+    assert prepare(seconds_plan, PLAN, resumed, Options()) == expansion
     anew = timing_file(seconds_plan, tmp_path / "other.json", Options())
-    assert prepare(seconds_plan, Path(), anew, Options()) != expansion
+    assert prepare(seconds_plan, PLAN, anew, Options()) != expansion
 
 
 def test_nothing_is_timed_before_the_plan_is_valid(seconds_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "time_recipe", lambda *given: pytest.fail("timed"))
     plan = seconds_plan.model_copy(update={"limit": 3})
     with pytest.raises(TooManyRuns, match=r"found 4, which would take about 0.011 core-hours;"):
-        prepare(plan, Path(), timing_file(plan, Path("none.json"), Options()), Options())
+        prepare(plan, PLAN, timing_file(plan, Path("none.json"), Options()), Options())
 
 
 def test_a_refusal_says_how_long_it_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "time_recipe", lambda *given: Timing(1.0, 0.5, 2.0))
     plan = plan_of(tip(), limit=3, seeds=1000, evaluations=2, budget={"images": 10_000})
     with pytest.raises(TooManyRuns, match=r"more than 3 runs, found 2,000, which would take about 31 core-hours;"):
-        prepare(plan, Path(), timing_file(plan, Path("none.json"), Options()), Options())
+        prepare(plan, PLAN, timing_file(plan, Path("none.json"), Options()), Options())
 
 
 def test_estimate() -> None:

@@ -199,7 +199,7 @@ def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: 
     from poise.study.prepare import prepare, time_recipe, timing_file
 
     plan = read_plan(plan_file)
-    expansion = prepare(plan, plan_file.parent, timing_file(plan, folder.timing, options), options)
+    expansion = prepare(plan, plan_file, timing_file(plan, folder.timing, options), options)
     folder.check_outside(expansion.recipes.values())
     results = folder.read_results() if folder.results.is_file() else []
     done = {result.run for result in results if result.state != "crashed"}

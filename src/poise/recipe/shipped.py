@@ -45,8 +45,12 @@ def list_recipes() -> list[ShippedRecipe]:
     return [ShippedRecipe(t["name"], t["about"], t["data"]["kind"]) for t in tables]
 
 
-def load_recipe(recipe: str) -> Table:
+def load_recipe(recipe: str, where: str = "RECIPE") -> Table:
     """The shipped recipe named `recipe`, or the recipe in the file with that path, which ends in `.toml`.
+
+    Args:
+        recipe: the name or the path.
+        where: the argument or the key that names it, for messages.
 
     Raises:
         RecipeError: there is no such recipe or file; suggests the nearest shipped one.
@@ -58,7 +62,7 @@ def load_recipe(recipe: str) -> Table:
     cure = did_you_mean(recipe, recipe_names())
     raise RecipeError(
         "no shipped recipe of that name",
-        where="RECIPE",
+        where=where,
         found=f"'{recipe}'",
         cure=f"{cure} (or give the path of a .toml file)",
     )

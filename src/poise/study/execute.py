@@ -81,7 +81,7 @@ def run_study(
     unsaved = f"; continue with: {again}" if resume else " before the first run; there is nothing to save yet"
     with Signals(unsaved) as signals:
         times = timing_file(plan, folder.timing, options)
-        expansion = prepare(plan, plan_file.parent, times, options)
+        expansion = prepare(plan, plan_file, times, options)
         folder.check_outside(expansion.recipes.values())
         with folder.claim() as note:
             times.save()

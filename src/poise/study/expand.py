@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from copy import deepcopy
 from math import prod
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 from poise.core.config import ComponentConfig, did_you_mean
 from poise.data.config import ImageDataConfig
-from poise.errors import RecipeError
+from poise.errors import RecipeError, errors_in
 from poise.measure.catalogue import MEASURES
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -170,22 +169,11 @@ def base_tables(plan: Plan, name: str, folder: Path) -> dict[str, Table]:
         RecipeError: there is no such recipe, or a change can't be made.
     """
     base = plan.base[name]
-    with _in_base(name):
-        table = load_recipe(str(folder / base.recipe) if base.recipe.endswith(".toml") else base.recipe)
+    with errors_in(name):
+        table = load_recipe(str(folder / base.recipe) if base.recipe.endswith(".toml") else base.recipe, "recipe")
         for change in base.set:
             set_value(table, change)
     return {data: deepcopy(table) | {"data": entry} for data, entry in plan.data.items()} or {"": table}
-
-
-@contextmanager
-def _in_base(where: str) -> Iterator[None]:
-    """Name the base, and the arm, in an error."""
-    try:
-        yield
-    except RecipeError as error:
-        inner = "recipe" if error.where == "RECIPE" else error.where  # the argument of `poise train` is a key here
-        where = f"{where}: {inner}" if inner else where
-        raise RecipeError(error.what, where=where, found=error.found, cure=error.cure) from None
 
 
 def _merge_equal(label: str, made: dict[str, Recipe], notes: list[str]) -> dict[str, str]:
@@ -207,7 +195,7 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
     """
     table = deepcopy(table)
     where = label if draft.name == BASE else f"{label}, arm '{draft.name}'"
-    with _in_base(where):
+    with errors_in(where):
         for change in draft.changes:
             _refuse_overridden(change, plan)
             set_value(table, change)

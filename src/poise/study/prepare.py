@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from poise.data.source import DataSplits
 from poise.engine.compute import choose_compute
-from poise.errors import DataError, PoiseError, RecipeError
+from poise.errors import PoiseError, RecipeError, errors_in
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.model import Recipe
 from poise.study.budget import TooManyRuns, estimate_seconds
@@ -59,12 +59,12 @@ def timing_file(plan: Plan, path: Path, options: Options) -> TimingFile:
     return TimingFile(path, lambda recipe: time_recipe(recipe, plan, options).step)
 
 
-def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Expansion:
+def prepare(plan: Plan, file: Path, times: TimingFile, options: Options) -> Expansion:
     """Expand a plan and check every recipe with its data.
 
     Args:
         plan: the plan.
-        folder: the folder of its file.
+        file: its file, which errors name, and in whose folder recipe files are looked for.
         times: the times per step, which a budget in seconds needs.
         options: see `Options`.
 
@@ -72,6 +72,11 @@ def prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Ex
         RecipeError, DataError: an arm can't be trained or measured; names it. Or nothing is left of the comparisons.
         TooManyRuns: the plan has more runs than its limit; says how long they would take.
     """
+    with errors_in(str(file)):
+        return _prepare(plan, file.parent, times, options)
+
+
+def _prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Expansion:
     seconds = plan.budget.seconds if plan.budget is not None else None
     try:
         expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: 1)
@@ -109,7 +114,7 @@ def check(expansion: Expansion, plan: Plan, options: Options) -> dict[tuple[str,
     origins: dict[tuple[str, str], dict[str, str]] = {}
     for arm in expansion.study.arms:
         recipe = expansion.recipes[next(iter(arm.runs.values()))]
-        try:
+        with errors_in(f"{arm.base}, arm '{arm.name}'"):
             allow_user_code(recipe, options.trust_code)
             compute = choose_compute(options.device, plan.precision, recipe)
             data = recipe.data.model_dump_json()
@@ -119,7 +124,4 @@ def check(expansion: Expansion, plan: Plan, options: Options) -> dict[tuple[str,
             check_compatibility(recipe, source.shape, len(source.classes), source.parts).raise_first()
             check_measures(recipe, loaded[data])
             origins[arm.base, arm.name] = origin_of(recipe, source, compute)
-        except (RecipeError, DataError) as error:
-            where = f"{arm.base}, arm '{arm.name}': {error.where}"
-            raise type(error)(error.what, where=where, found=error.found, cure=error.cure) from None
     return origins
