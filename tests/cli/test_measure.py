@@ -284,7 +284,25 @@ def test_data_that_changed(poise: Any, moved: tuple[Path, Path]) -> None:
 def test_data_that_is_gone(poise: Any, moved: tuple[Path, Path]) -> None:
     out, data = moved
     data.unlink()
-    poise("measure", out).assert_error(3, "p.npz")
+    result = poise("measure", out)
+    result.assert_error(3, "p.npz", "give its new path with --data")
+    assert "relative" not in result.err
+
+
+def test_relative_data_in_another_folder(
+    poise: Any, moved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message tells where relative paths start, as the file has not moved."""
+    out, data = moved
+    recipe = out / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace(str(data), data.name))
+    monkeypatch.chdir(tmp_path)
+    words = ["measure", out, "--measures", "fid", "--features", "pixels"]
+    assert poise(*words).code == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    poise(*words).assert_error(3, "p.npz", f"relative paths start at {elsewhere}: run the command where", "--data")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--neighbours", "x.png"], ["--best"]], ids=str)

@@ -9,6 +9,9 @@ from poise.data.source import DataSplits
 from poise.errors import DataError
 from poise.utils.paths import expand_home
 
+RELATIVE = "relative paths start at {}: run the command where the run was started; "
+"""The cure for a relative path that is not found, for example because a run is resumed from another folder."""
+
 
 def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root: Path | None = None) -> DataSplits:
     """Load the data of a run.
@@ -30,7 +33,8 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     except DataError as error:
         if all(expand_home(path).exists() for path in data.paths):
             raise
-        raise DataError(error.what, where=error.where, found=error.found, cure=cure) from None
+        start = "" if all(expand_home(path).is_absolute() for path in data.paths) else RELATIVE.format(Path.cwd())
+        raise DataError(error.what, where=error.where, found=error.found, cure=start + cure) from None
     loaded, place = splits.train.fingerprint, " and ".join(data.paths)
     if fingerprint is not None and loaded != fingerprint:
         found = f"{data.tag()}{f' {place}' if place else ''} with fingerprint {loaded}, but the run has {fingerprint}"
