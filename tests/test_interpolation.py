@@ -76,6 +76,17 @@ def test_lerp_is_linear() -> None:
         assert torch.allclose(lerp(a, b, float(t)), (1 - t) * a + t * b, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_slerp_in_16_bits_is_that_of_float32_rounded(dtype: torch.dtype) -> None:
+    a, b = vectors(50, 100, 1).to(dtype), vectors(50, 100, 2).to(dtype)
+    for t in (0.0, 0.3, 0.5, 1.0):
+        assert torch.equal(slerp(a, b, t), slerp(a.float(), b.float(), t).to(dtype))
+    assert torch.equal(slerp(a, b, 0.0), a)
+    assert torch.equal(slerp(a, b, 1.0), b)
+    middle = slerp(torch.tensor([1.0, 0.0], dtype=dtype), torch.tensor([0.5, 0.75**0.5], dtype=dtype), 0.5)
+    assert float(middle.float().norm()) == pytest.approx(1, abs=0.01)
+
+
 E1 = torch.tensor([1.0, 0.0, 0.0])
 
 

@@ -24,12 +24,15 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
 
     sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985; for
     latents White 2016, arXiv:1609.04468). Exact at t = 0 and t = 1. If the great circle is not unique
-    (parallel or opposite vectors, or one of length zero), the interpolation is linear.
+    (parallel or opposite vectors, or one of length zero), the interpolation is linear. Types of 16 bits are computed in
+    float32.
 
     Raises:
         ValueError: the latents are integers.
     """
     check_floating_point(a)
+    if torch.finfo(a.dtype).bits < 32:
+        return slerp(a.float(), b.float(), t).to(a.dtype)
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
     unit_a, unit_b = (x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (a, b))
     # atan2 of the chord lengths of the half-angle is accurate at small and wide angles, unlike acos of the dot product
