@@ -169,6 +169,40 @@ def test_folder_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.M
     assert names(tmp_path / "there" / "save") == ["a", "b"]
 
 
+@pytest.mark.parametrize("method", ["mkdir", "open", "write", "fsync", "rename"])
+def test_a_folder_that_can_not_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    folder = tmp_path / "there" / "model"
+    write_folder(folder, {"a": b"old"})
+    with monkeypatch.context() as patch:
+        failing(patch, method, errno.ENOSPC)
+        with pytest.raises(OSError, match="No space left"):
+            write_folder(folder, {"a": b"new", "b": b"new"})
+    assert (names(folder.parent), names(folder), (folder / "a").read_bytes()) == (["model"], ["a"], b"old")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=repr)
+def test_the_old_folder_is_back_if_the_new_one_can_not_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    write_folder(tmp_path / "model", {"a": b"old"})
+    rename, calls = system.rename, list[Path]()
+
+    def second_fails(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise error
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "rename", second_fails)
+        with pytest.raises(type(error)):
+            write_folder(tmp_path / "model", {"a": b"new"})
+    assert len(calls) == 3
+    assert (names(tmp_path), (tmp_path / "model" / "a").read_bytes()) == (["model"], b"old")
+    write_folder(tmp_path / "model", {"a": b"new"})
+    assert (names(tmp_path), (tmp_path / "model" / "a").read_bytes()) == (["model"], b"new")
+
+
 def test_deleted_folder_disappears_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is renamed before its contents are deleted, so that a kill in between leaves a temporary folder."""
     write_folder(tmp_path / "save", {"a": b"1", "b": b"2"})

@@ -119,14 +119,17 @@ def synced_stream(path: Path, flags: int, *, durable: bool = True) -> Iterator[i
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of files atomically, replacing a folder of this name.
+    """Write a folder of files, which appears at once and complete, replacing a folder of this name.
+
+    A folder can't be replaced in a single operation: one that is there is renamed, and deleted when the new one is in
+    its place. If the process is killed between the two, the old folder is left beside it under a temporary name.
 
     Args:
         path: the folder.
         contents: the content of each file by its name.
 
     Raises:
-        OSError: the folder can't be written; no part of it is left at `path`.
+        OSError: the folder can't be written; what was at `path` before is still there.
     """
     make_folder(path.parent)
     remove_leftovers(path.parent, path.name)
@@ -139,14 +142,29 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
             with synced_stream(temporary / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as stream:
                 stream.write(data)
         sync_folder(temporary)
-        if path.exists():
-            remove_folder(path)
-        retry_interrupted(lambda: system.rename(temporary, path))
-        sync_folder(path.parent)
+        _replace_folder(path, temporary)
     finally:
         if temporary.exists():
             with suppress(OSError):
                 remove(temporary)
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    """Rename the folder `new` to `path`, and delete the one that was there."""
+    old = path.with_name(temporary_name(f"{path.name}.old")) if path.exists() else None
+    if old is not None:
+        if old.exists():
+            remove(old)
+        retry_interrupted(lambda: system.rename(path, old))
+    try:
+        retry_interrupted(lambda: system.rename(new, path))
+    except BaseException:
+        if old is not None:
+            retry_interrupted(lambda: system.rename(old, path))
+        raise
+    sync_folder(path.parent)
+    if old is not None:
+        remove(old)
 
 
 def make_folder(path: Path) -> None:
