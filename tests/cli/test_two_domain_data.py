@@ -65,13 +65,41 @@ def test_a_run_resumes_where_its_data_was_moved_and_not_with_other_data(
     poise(*resume[:-1], 6).assert_error(3, "the data is not what this run was trained on")
 
 
+@pytest.mark.parametrize(
+    "words", [("sample", "run", "--npz", "x.npz"), ("push", "run", "./model", "--no-onnx")], ids=str
+)
+def test_a_generator_that_starts_from_data_finds_it_where_it_was_moved(
+    poise: Callable, place: Path, words: tuple[str, ...]
+) -> None:
+    assert poise("train", "pairs.toml", "--data", "set", "--out", "run").code == 0
+    (place / "set").rename(place / "moved")
+    poise(*words).assert_error(3, "no such file or folder", "give its new path with --data")
+    result = poise(*words, "--data", "moved")
+    assert result.code == 0, result.err
+
+
+def test_two_images_are_not_interpolated_or_searched_for_as_one(poise: Callable, place: Path) -> None:
+    """A G of latents may generate images of both domains at once; `poise sample` shows both."""
+    changes = ('data={kind="domains", path="set", size=8}', "batch=4", "network.g.width=4", "network.d.width=4")
+    options = [word for change in changes for word in ("--set", change)]
+    result = poise("train", "dcgan", *options, "--steps", 1, "--out", "run")
+    assert result.code == 0, result.err
+    for words in (("interpolate", "run"), ("interpolate", "run", "--through", 2, "--out", "a.gif")):
+        poise(*words).assert_error(2, "run: a sample of this generator is two images", "poise sample run")
+    poise("project", "run", "set/a/0.png").assert_error(2, "run: a sample of this generator is two images")
+    assert poise("sample", "run", "--n", 4).code == 0
+
+
 def test_two_paths_can_move_too(poise: Callable, place: Path) -> None:
     paths = ("--set", 'data={kind="domains", a="set/a", b="set/b", size=8}')
     result = poise("train", "domains.toml", *paths, "--out", "run")
     assert result.code == 0, result.err
     (place / "set").rename(place / "moved")
     resume = ("train", "--resume", "--out", "run", "--steps", 4)
-    poise(*resume).assert_error(3, "data.a: no such", "give its new paths with --set data.a=PATH --set data.b=PATH")
+    poise(*resume).assert_error(3, "data.a: no such", "new paths with --set data.a=PATH --set data.b=PATH")
+    poise("sample", "run").assert_error(3, "data.a: no such", "give the new folder of both with --data")
+    result = poise("sample", "run", "--data", "moved", "--npz", "x.npz")
+    assert result.code == 0, result.err
     result = poise(*resume, "--set", 'data.a="moved/a"', "--set", 'data.b="moved/b"')
     assert result.code == 0, result.err
     poise("train", "domains.toml", "--data", "moved", "--out", "moved/a/run").assert_error(2, "training images")

@@ -70,6 +70,17 @@ def check_license(identifier: str | None) -> None:
         raise RecipeError("not an identifier of a licence", where="--license", found=f"'{identifier}'", cure=cure)
 
 
+def read_moved_data(run: Run, data: str | None, data_root: Path | None) -> None:
+    """Let a run read its data from where `--data` and `--data-root` say.
+
+    Raises:
+        DataError: there is nothing of this name.
+    """
+    from poise.data.lookup import data_config
+
+    run.read_data_from(None if data is None else data_config(data, run.recipe.data), data_root)
+
+
 def report_skipped_checkpoints(run: Run) -> None:
     """Print which damaged checkpoints were skipped in favour of older ones."""
     for description in run.skipped_checkpoints:

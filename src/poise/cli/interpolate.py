@@ -71,7 +71,7 @@ def interpolate(
 
     --between and --towards start from real images and their latent codes, which requires a run with an encoder.
     """
-    from poise.cli.files import check_run, check_writable, output_in_run, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, output_in_run, read_moved_data, report_skipped_checkpoints
     from poise.errors import RecipeError
 
     check_run(run)
@@ -96,7 +96,6 @@ def interpolate(
     import torch
 
     from poise.core.random_streams import RandomStreams
-    from poise.data.lookup import data_config
     from poise.interpolation import lerp, slerp
     from poise.runs.generate import generate
     from poise.runs.run import Run
@@ -104,8 +103,7 @@ def interpolate(
     from poise.utils.image_grid import evenly_spaced, grid_capacity, sample_grid, write_png
 
     opened = Run(run, trust_code=trust_code, best=best)
-    if data is not None:
-        opened.read_data_from(data_config(data, opened.recipe.data))
+    read_moved_data(opened, data, data_root)
     real_ends: tuple[Tensor, Tensor] | None = None
     interpolation, latent = {"slerp": slerp, "lerp": lerp}[path], opened.recipe.latent
     opened.check_space()

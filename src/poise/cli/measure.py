@@ -54,13 +54,12 @@ def measure(
     trust_code: TrustNamedCode = False,
 ) -> None:
     """Measure a run against its held-out data. The floor of a measure is its value for real against real images."""
-    from poise.cli.files import check_run, check_writable, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, read_moved_data, report_skipped_checkpoints
 
     check_run(run)
     if neighbours is not None:
         check_writable(neighbours, (".png",), "--neighbours")
 
-    from poise.data.lookup import data_config
     from poise.measure.catalogue import select_measures
     from poise.runs.evaluate import measure_run, measured_domain
     from poise.runs.run import Run
@@ -68,8 +67,7 @@ def measure(
     selected = select_measures(measures)
     with progress_bar() as progress:
         opened = Run(run, trust_code=trust_code, best=best)
-        if data is not None:
-            opened.read_data_from(data_config(data, opened.recipe.data))
+        read_moved_data(opened, data, data_root)
         result, evaluator = measure_run(
             opened,
             selected,

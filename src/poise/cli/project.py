@@ -48,7 +48,7 @@ def project(
     The image is cropped and resized like the data of the run. The .png shows it, the start, samples along the way and
     the result.
     """
-    from poise.cli.files import check_run, check_writable, output_in_run, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, output_in_run, read_moved_data, report_skipped_checkpoints
 
     check_run(run)
     out = out or output_in_run(run, "projection.png")
@@ -58,7 +58,6 @@ def project(
 
     from poise.cli.results import progress_bar
     from poise.data.config import ImageDataConfig
-    from poise.data.lookup import data_config
     from poise.data.single_image import read_image
     from poise.errors import RecipeError
     from poise.runs.project import ProjectionSettings
@@ -70,10 +69,10 @@ def project(
     if not isinstance(opened.recipe.data, ImageDataConfig):
         what = "only images can be projected, and this run generates points"
         raise RecipeError(what, where=str(opened.path), found=opened.recipe.data.tag() or "")
+    opened.check_space()
     class_index = None if label is None else opened.label(label)
     target = read_image(image, opened.recipe.data, opened.shape)
-    if data is not None:
-        opened.read_data_from(data_config(data, opened.recipe.data))
+    read_moved_data(opened, data, data_root)
     _ = opened.game
     report_skipped_checkpoints(opened)
     settings = ProjectionSettings(steps, seed, space, class_index, starts, raw)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from poise.cli.options import Best, License, NoNoise, OneDirection, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, DataRoot, License, MovedData, NoNoise, OneDirection, Raw, RunArgument, TrustCode
 from poise.utils.printing import print_line
 
 
@@ -31,13 +31,15 @@ def push(
     best: Best = False,
     no_noise: NoNoise = False,
     direction: OneDirection = None,
+    data: MovedData = None,
+    data_root: DataRoot = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write a model repository: the generator, a model card with samples and measures, and the recipe.
 
     A folder is written at once or not at all, and replaced only if it was written by this command.
     """
-    from poise.cli.files import check_license, check_run, report_skipped_checkpoints
+    from poise.cli.files import check_license, check_run, read_moved_data, report_skipped_checkpoints
 
     check_run(run)
     check_license(license)
@@ -57,6 +59,7 @@ def push(
         require_packages("onnx")
     optional = ["onnx"] if onnx is None and not missing_packages("onnx") else []
     opened = Run(run, trust_code=trust_code, best=best)
+    read_moved_data(opened, data, data_root)
     built = build_repository(
         opened,
         ["safetensors", *(["onnx"] if onnx else optional)],

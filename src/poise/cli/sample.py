@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli.options import Best, Gap, Label, LatentSeed, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, DataRoot, Gap, Label, LatentSeed, MovedData, Raw, RunArgument, TrustCode
 from poise.utils.printing import count_noun, print_line
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def sample(
     truncation: Annotated[float, typer.Option(help="Above 0 and at most 1: less variety for better samples.")] = 1.0,
     raw: Raw = False,
     best: Best = False,
+    data: MovedData = None,
+    data_root: DataRoot = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Generate samples from a run: as a grid in a .png, as an array in a .npz, or as one .png file each in a folder.
@@ -56,7 +58,7 @@ def sample(
 
     A grid has at most 16 classes, unless --grid says otherwise, and is at most 4,096 pixels wide and high.
     """
-    from poise.cli.files import check_run, check_writable, output_in_run, report_skipped_checkpoints
+    from poise.cli.files import check_run, check_writable, output_in_run, read_moved_data, report_skipped_checkpoints
 
     check_run(run)
     layout = _check_arguments(n, out, npz, folder, grid, gap)
@@ -71,6 +73,7 @@ def sample(
 
     check_truncation(truncation, "--truncation")
     opened = Run(run, trust_code=trust_code, best=best)
+    read_moved_data(opened, data, data_root)
     _ = opened.game
     report_skipped_checkpoints(opened)
     origin = Origin(seed, None if label is None else opened.label(label), raw, truncation)

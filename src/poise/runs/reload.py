@@ -27,7 +27,8 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     """
     cure = "if it has moved, give its new path with --data" if data.paths else ""
     if len(data.paths) > 1:
-        cure = "if it has moved, give its new paths with --set data.a=PATH --set data.b=PATH"
+        cure = "if it has moved, give the new folder of both with --data, or when training is continued, their new "
+        cure += "paths with --set data.a=PATH --set data.b=PATH"
     try:
         splits = data.load(data_root)
     except DataError as error:

@@ -59,6 +59,7 @@ class Run:
     def __init__(self, path: str | Path, *, trust_code: bool = False, best: bool = False) -> None:
         self.trust_code, self.best = trust_code, best
         self.skipped_checkpoints: list[str] = []
+        self._data_root: Path | None = None
         self._remote = open_remote_run(path)
         self.folder = RunFolder(Path(path) if self._remote is None else self._remote.local)
         self.path = self.folder.path
@@ -160,15 +161,26 @@ class Run:
     def load(self, data_root: Path | None = None) -> DataSplits:
         """Load the data that the run was trained on.
 
+        Args:
+            data_root: the folder in which named data sets are looked for; by default that of `read_data_from`.
+
         Raises:
             DataError: the data is missing or has changed.
         """
         with loading_memory(self.recipe.data):
-            return reload_data(self.recipe.data, self.info["data"]["fingerprint"], self.path, data_root)
+            root = data_root or self._data_root
+            return reload_data(self.recipe.data, self.info["data"]["fingerprint"], self.path, root)
 
-    def read_data_from(self, data: DataConfig) -> None:
-        """Set another place that `load` reads the data from; `load` still refuses data that differs."""
-        self.__dict__["recipe"] = self.recipe.model_copy(update={"data": data})
+    def read_data_from(self, data: DataConfig | None = None, data_root: Path | None = None) -> None:
+        """Set another place that `load` reads the data from; `load` still refuses data that differs.
+
+        Args:
+            data: the data at its new place; None if it has not moved.
+            data_root: the folder in which named data sets are looked for.
+        """
+        self._data_root = data_root
+        if data is not None:
+            self.__dict__["recipe"] = self.recipe.model_copy(update={"data": data})
 
     def generator(self, *, raw: bool = False) -> nn.Module:
         """The network that generates samples: with averaged weights if there are any, or the live ones if `raw`."""
@@ -185,13 +197,16 @@ class Run:
         return latent if latent.is_space else sampling_latent(latent, self._starting_data, torch.device("cpu"))
 
     def check_space(self) -> None:
-        """Refuse to interpolate or to search where there is no space of latents.
+        """Refuse to interpolate or to search where there is no space of latents, or where a sample is two images.
 
         Raises:
-            RecipeError: there is none, see `Latent.is_space`.
+            RecipeError: there is none, see `Latent.is_space`; or G generates an image of each domain.
         """
         latent, run = self.recipe.latent, shlex.quote(str(self.path))
         if latent.is_space:
+            if len(self.shape) == 3 and len(self.parts) == 2:
+                what = "a sample of this generator is two images, one of each domain, which can't be shown as one"
+                raise RecipeError(what, where=str(self.path), cure=f"see both of them: poise sample {run}")
             return
         label = " --label CLASS" if self.recipe.labels.g is not None else ""
         cure = f"give it images of yours: poise translate {run} --data DIR --out DIR{label}"
