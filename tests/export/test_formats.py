@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from export.untrained import thin, untrained
-from poise.errors import RecipeError
+from poise.errors import OutOfMemory, RecipeError
 from poise.export import formats
 from poise.export.exporter import export_generator
 from poise.export.formats import FORMATS, missing_packages, require_packages
@@ -206,6 +206,16 @@ def test_an_error_of_the_exporter_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="can't be exported as pt2") as error:
         export_generator(run, "pt2")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_too_little_memory_is_told_apart_from_what_can_not_be_exported(wrapped: bool) -> None:
+    memory = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    error = ValueError("the exporter has failed") if wrapped else memory
+    error.__cause__ = memory if wrapped else None
+    message = "--format: out of memory, found onnx; use --format safetensors"
+    with pytest.raises(OutOfMemory, match=message), formats.export_errors("onnx"):
+        raise error
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as fx_config
 
-from poise.errors import RecipeError
+from poise.errors import OutOfMemory, RecipeError, is_out_of_memory
 from poise.export.comparison import GenerateFn
 from poise.export.description import Description
 from poise.export.load import decode_generator, encode_generator
@@ -23,6 +23,8 @@ from poise.export.network import ExportedGenerator, GeneratorInputs, ImageSizes
 from poise.utils.printing import one_line
 
 BATCH = torch.export.Dim("batch", min=1)
+WEIGHTS_ONLY = "use --format safetensors, which keeps the weights and the recipe"
+"""The cure if a generator can't be exported as a graph."""
 
 
 def _side(name: str, sizes: ImageSizes) -> Any:
@@ -188,13 +190,15 @@ def export_errors(name: str) -> Iterator[None]:
 
     Raises:
         RecipeError: the exporter has failed.
+        OutOfMemory: it needed too much memory.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are about PyTorch's own code; the comparison is what counts
         try:
             yield
         except Exception as error:
+            if is_out_of_memory(error.__cause__ or error):  # the ONNX exporter wraps errors
+                raise OutOfMemory("out of memory", where="--format", found=name, cure=WEIGHTS_ONLY) from error
             reason = one_line(str(error).strip().split("\n")[0])[:200]
             what = f"this generator can't be exported as {name}: {type(error).__name__}: {reason}"
-            cure = "use --format safetensors, which keeps the weights and the recipe"
-            raise RecipeError(what, where="--format", cure=cure) from error
+            raise RecipeError(what, where="--format", cure=WEIGHTS_ONLY) from error
