@@ -230,12 +230,13 @@ def test_an_interrupted_folder_is_continued(
 def test_images_that_have_changed_are_translated_again(
     poise: Any, runs: dict[str, Path], photos: Path, tmp_path: Path, kind: str
 ) -> None:
-    """The folder is then as a new one would be; also if images were added before others and layers are random."""
+    """The folder is then as a new one would be. If layers are random, all are, as a batch shares its random numbers."""
     out, words = tmp_path / "out", ("translate", runs[kind], "--data", photos, "--out")
     assert poise(*words, out).code == 0
     save(photos / "sub" / "two.tif", noise(seed=7))
     result = poise(*words, out)
-    assert "2 of them were there already, 1 of them anew, as their images have changed" in result.err
+    anew = "3 of them anew" if kind == "random" else "2 of them were there already, 1 of them anew"
+    assert f"{anew}, as images have changed" in result.err
     assert "anew" not in poise(*words, out).err
     save(photos / "a.png", noise(seed=8))
     result = poise(*words, out)
@@ -246,6 +247,30 @@ def test_images_that_have_changed_are_translated_again(
     (photos / "a.png").unlink()
     poise(*words, out).assert_error(2, "translations of images that are no longer there", "'a.png'")
     assert (out / "a.png").is_file()
+
+
+def test_an_image_of_another_size_changes_the_batches_of_the_others(
+    poise: Any, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Images of one size share a batch, and with it random numbers."""
+    photos, words = tmp_path / "photos", ("translate", runs["random"], "--data", tmp_path / "photos", "--out")
+    for number in range(4):
+        save(photos / f"{number}.png", noise(seed=number))
+    assert poise(*words, tmp_path / "out").code == 0
+    save(photos / "0.png", noise(20, 32))
+    assert poise(*words, tmp_path / "out").code == 0
+    assert poise(*words, tmp_path / "new").code == 0
+    for path in (tmp_path / "new").glob("*.png"):
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+
+
+def test_a_grid_says_how_many_images_it_shows(poise: Any, runs: dict[str, Path], tmp_path: Path) -> None:
+    for number in range(5):
+        save(tmp_path / "in" / f"{number}.png", noise(1500, 1500))
+    words = ("translate", runs["pairs"], "--data", tmp_path / "in", "--out", tmp_path / "out")
+    result = poise(*words, "--grid", tmp_path / "grid.png")
+    assert f"{tmp_path / 'grid.png'}: 2 images, source | output, the first of 5: no more fit into a grid" in result.err
+    assert read(tmp_path / "grid.png").shape[:2] < (4097, 4097)
 
 
 def test_a_folder_of_an_older_version_is_continued(

@@ -98,7 +98,7 @@ def _report(run: Run, out: Path, translator: Translator, result: Result) -> None
     notes = [f"{count_noun(result.images, 'image')} translated{way} by step {run.checkpoint.step:,}"]
     notes += [f"{total:,} files"] if total != result.images else []
     notes += [f"{result.present:,} of them were there already"] if result.present else []
-    notes += [f"{result.renewed:,} of them anew, as their images have changed"] if result.renewed else []
+    notes += [f"{result.renewed:,} of them anew, as images have changed"] if result.renewed else []
     print_line(f"{out}: {', '.join(notes)}", err=True)
 
 
@@ -108,7 +108,7 @@ def _write_grid(run: Run, path: Path, shown: Sequence[Translated]) -> None:
     import torch
 
     from poise.data.fit import TargetFormat, convert_array
-    from poise.utils.image_grid import image_grid, side_by_side, write_png
+    from poise.utils.image_grid import grid_capacity, image_grid, side_by_side, write_png
     from poise.utils.images import Bytes, to_float
 
     columns: list[list[Bytes]] = [
@@ -117,12 +117,15 @@ def _write_grid(run: Run, path: Path, shown: Sequence[Translated]) -> None:
     ]
     sizes = {image.shape[:2] for images in columns for image in images}
     size = sizes.pop() if len(sizes) == 1 else (run.shape[1], run.shape[2])
+    rows, tiles_per_row = grid_capacity((1, *size), group=len(columns))
+    fitting = min(len(shown), rows * (tiles_per_row // len(columns)))
     tiles = [
         np.concatenate(
             [convert_array(image[None], TargetFormat(size, image.shape[2], "grey", "pad")) for image in images]
         )
-        for images in columns
+        for images in (column[:fitting] for column in columns)
     ]
     images = side_by_side([to_float(torch.from_numpy(tile)) for tile in tiles], alpha=run.alpha)
     write_png(image_grid(images, alpha=run.alpha, group=len(columns)), path)
-    print_line(f"{path}: {count_noun(len(shown), 'image')}, source | output", err=True)
+    remark = f", the first of {len(shown):,}: no more fit into a grid" if fitting < len(shown) else ""
+    print_line(f"{path}: {count_noun(fitting, 'image')}, source | output{remark}", err=True)

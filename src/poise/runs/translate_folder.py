@@ -324,11 +324,14 @@ def _found(out: Path, record: Mapping[str, Any], planned: Sequence[Planned]) -> 
 
 
 def _stale(out: Path, translator: Translator, planned: Sequence[Planned], found: set[str]) -> set[str]:
-    """The translations of images that have changed since; all, if others share their batches and layers are random."""
+    """The translations of images that have changed since; all, if layers are random.
+
+    Which images share a batch, and with it their random numbers, depends on the names and sizes of all of them.
+    """
     recorded, stamps = _recorded(out), _stamps(planned)
     if recorded is None:
         return set()
-    if recorded.keys() != stamps.keys() and translator.is_random:
+    if recorded != stamps and translator.is_random:
         return found
     changed = {name for name, stamp in stamps.items() if recorded.get(name, stamp) != stamp}
     return found & {file for one in planned if one.image.name in changed for file in one.files}
