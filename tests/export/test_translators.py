@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from poise.export.network import GeneratorInputs
 from poise.export.repository import build_repository, write_repository
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
+from poise.recipe.toml import parse_toml, to_toml
 from poise.runs.run import Run
 from poise.training.train import train
 from two_domains import SIDE, trained, translating, use_data
@@ -80,14 +83,36 @@ def test_graphs_have_named_inputs_and_any_batch(folders: dict[str, Path], form: 
         pytest.skip("the extra 'export' is not installed")
     run = Run(folders["both_ways"])
     done = export_generator(run, form, direction="b_to_a")
+    assert done.inputs == ("source",)
     if form == "onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(done.data, providers=["CPUExecutionProvider"])
         assert [one.name for one in session.get_inputs()] == ["source"]
         [found] = session.run(None, {"source": images(3).numpy()})
-        expected = run.translate(images(3), direction="b_to_a").numpy()
-        assert np.abs(found - expected).max() < 1e-4
+    else:
+        found = torch.export.load(io.BytesIO(done.data)).module()(images(3)).detach().numpy()
+    expected = run.translate(images(3), direction="b_to_a").numpy()
+    assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("measured", ["", "a", "b"])
+@pytest.mark.parametrize("direction", ["a_to_b", "b_to_a"])
+def test_a_card_has_the_measures_of_its_own_direction(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: str, direction: Any
+) -> None:
+    """Measured is the domain b, unless the recipe names the other one."""
+    use_data(monkeypatch, "domains")
+    folder = Path(shutil.copytree(folders["both_ways"], tmp_path / "run"))
+    table = parse_toml((folder / "recipe.toml").read_text(), "recipe.toml")
+    table["measure"] = {"measures": ["fid"]} | ({"domain": measured} if measured else {})
+    (folder / "recipe.toml").write_text(to_toml(table))
+    line = {"step": 1, "measures": {"fid": 2.5}, "floor": {"fid": 1.25}, "n": 10, "features": "pixels"}
+    (folder / "measures.jsonl").write_text(json.dumps(line) + "\n")
+    built = build_repository(Run(folder), ["safetensors"], direction=direction)
+    card, own = built.contents["README.md"].decode(), (measured or "b") == direction[-1]
+    assert ("| fid | 2.5 | 1.25 |" in card) == own
+    assert any("measured its other direction" in note for note in built.notes) != own
 
 
 @pytest.mark.parametrize(

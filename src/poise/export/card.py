@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from poise.core.metrics_log import decode_number
 from poise.export.description import Description, latent_sentence
 from poise.report.render import environment
+from poise.runs.evaluate import measured_domain
 from poise.runs.run import Run
 from poise.utils.printing import shape_text
 
@@ -78,7 +79,9 @@ def card_facts(
     noise_dim: int = 0,
 ) -> CardFacts:
     """Collect the facts of a run; the last four arguments are those of `CardFacts`."""
-    line = last_measures(run, description.step) if description.weights == "averaged" or not _averages(run) else None
+    same_weights = description.weights == "averaged" or not _averages(run)
+    is_measured = same_weights and not measured_other_direction(run, description)
+    line = last_measures(run, description.step) if is_measured else None
     return CardFacts(
         measures=[] if line is None else _measure_rows(line),
         measured="" if line is None else _how_measured(line),
@@ -94,6 +97,12 @@ def last_measures(run: Run, step: int) -> dict[str, Any] | None:
     """The last line of `measures.jsonl` up to a step, which is of the weights that are sampled from; None if none."""
     lines = [line for line in run.measures if line["step"] <= step]
     return lines[-1] if lines else None
+
+
+def measured_other_direction(run: Run, description: Description) -> bool:
+    """Whether the measures of a run that translates both ways are of the images that its other generator makes."""
+    generated = {"a_to_b": "b", "b_to_a": "a"}.get(description.direction)
+    return run.recipe.network.direction == "both_ways" and (measured_domain(run.recipe) or "b") != generated
 
 
 def _averages(run: Run) -> bool:

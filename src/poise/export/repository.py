@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poise.errors import RecipeError
-from poise.export.card import card_facts, model_card
+from poise.export.card import card_facts, measured_other_direction, model_card
 from poise.export.description import Description
 from poise.export.exporter import Export, export_generator
 from poise.export.hub import HUB
@@ -85,6 +85,8 @@ def build_repository(
     described = next((export.description for export in exports.values()), None)
     description = Description.of(run, raw=raw, license=license) if described is None else described
     notes = list(dict.fromkeys(note for export in exports.values() for note in export.notes))
+    if run.measures and measured_other_direction(run, description):
+        notes.append("the run measured its other direction, so the card has no measures")
     code = code_contents(run.recipe)
     written = {"README.md", "recipe.toml", "samples.png", *exports}
     files = {name: content for name, content in FILES.items() if name in written}
