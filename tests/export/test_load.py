@@ -163,6 +163,17 @@ def test_a_portable_recipe_names_no_folder_of_this_computer() -> None:
     assert portable(decode(load_table("dcgan"))) == decode(load_table("dcgan"))
 
 
+def test_a_portable_recipe_names_no_folder_of_two_domains_and_of_no_initial_run() -> None:
+    data = {"kind": "domains", "a": "clients/secret/horses", "b": "../private/zebras", "size": 32}
+    for place in ("clients/secret/run", "s3://name:password@bucket/secret/run"):
+        recipe = portable(decode(load_table("dcgan") | {"data": data, "init": {"from": place}}))
+        assert recipe.init is not None
+        assert (recipe.data.paths, recipe.init.run) == (("horses", "zebras"), "run")
+        assert "secret" not in recipe.to_toml()
+    vectors = {"kind": "vectors", "a": "sets/secret/en.vec", "b": "sets/secret/fr.vec"}
+    assert portable(decode(load_table("align") | {"data": vectors})).data.paths == ("en.vec", "fr.vec")
+
+
 @pytest.mark.parametrize(
     ("latent", "words"),
     [

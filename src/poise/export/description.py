@@ -197,10 +197,12 @@ def latent_sentence(latent: Latent) -> str:
 def portable(recipe: Recipe) -> Recipe:
     """The recipe without paths of this computer.
 
-    The path of the data, and every text that is an absolute path, is reduced to its last part. A Python file gets the
-    name of its copy, under which it is looked for beside the exported file.
+    The paths of the data and of the run that the weights started from, and every text that is an absolute path, are
+    reduced to their last parts. A Python file gets the name of its copy, under which it is looked for beside the exported
+    file.
     """
     names = copy_names(recipe)
+    places = {*recipe.data.paths, *([recipe.init.run] if recipe.init is not None else [])}
 
     def reduced(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -211,7 +213,7 @@ def portable(recipe: Recipe) -> Recipe:
             return value
         if key == "file" and value in names:
             return names[value]
-        return _last_part(value) if key == "path" or ABSOLUTE.match(value) else value
+        return _last_part(value) if value in places or ABSOLUTE.match(value) else value
 
     table = recipe.canonical()
     return decode({name: part if name == "about" else reduced(part, name) for name, part in table.items()}, "recipe")
