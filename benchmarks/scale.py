@@ -75,7 +75,8 @@ def sizes_of_networks(width: int, widest: int) -> tuple[str, ...]:
     return tuple(f"network.{side}.{name}={n}" for side in "gd" for name, n in (("width", width), ("widest", widest)))
 
 
-TWO_BLOCKS = "network.g.blocks=2", "network.d.blocks=2"
+PUBLISHED_BLOCKS = tuple(f"network.{side}.{name}=2" for side in "gd" for name in ("blocks", "expansion"))
+"""The changes that give both R3GANs the blocks of the paper."""
 
 RUNS = {
     "stylegan2-256": Run(
@@ -92,7 +93,7 @@ RUNS = {
         256,
         256,
         150_000_000,
-        (*sizes_of_networks(96, 768), *TWO_BLOCKS),
+        (*sizes_of_networks(96, 768), *PUBLISHED_BLOCKS),
     ),
     "r3gan-64": Run(
         "ImageNet-64, R3GAN with the authors' widths",
@@ -100,7 +101,7 @@ RUNS = {
         64,
         4096,
         1_000_000_000,
-        (*sizes_of_networks(1536, 1536), *TWO_BLOCKS, "network.g.group=32", "network.d.group=32"),
+        (*sizes_of_networks(1536, 1536), *PUBLISHED_BLOCKS, "network.g.group=32", "network.d.group=32"),
     ),
     "r3gan-32": Run(
         "Stacked MNIST, R3GAN with the authors' widths for 32 pixels",
@@ -108,7 +109,7 @@ RUNS = {
         32,
         512,
         10_000_000,
-        (*sizes_of_networks(768, 768), *TWO_BLOCKS),
+        (*sizes_of_networks(768, 768), *PUBLISHED_BLOCKS),
     ),
 }
 """FFHQ-256: Karras et al. 2020 (arXiv:2006.06676) show 25 million images. Of R3GAN (Huang et al. 2024,
