@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -321,6 +322,30 @@ def test_ages_are_counted_in_steps_not_moves(kind: str) -> None:
     one, five = ages(1), ages(5)
     assert len(five) == pytest.approx(5 * len(one), rel=0.1), "each move replays as many"
     assert np.mean(five) == pytest.approx(np.mean(one), rel=0.1)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_parts_of_a_batch_neither_replay_nor_overwrite_what_one_of_them_has_stored(kind: str, parts: int) -> None:
+    """With accumulated gradients, as with whole batches, replayed samples are of earlier steps, and all differ."""
+    trick, replayed, swapped = build(kind, size=61), 0, 0
+    for at in range(80):
+        for turn in range(2):
+            old: list[int] = []
+            for part, now in enumerate(replace(context(at, turn=turn), accumulate=parts).parts):
+                new = [1000 * (at + 1) + 100 * turn + 10 * part + i for i in range(8)]
+                old += [n for n in numbers_in(replaced_batch(trick, numbered(new, False), now).images) if n not in new]
+            if at < 30:  # the pool is not full yet
+                continue
+            assert max(old) < 1000 * (at + 1)
+            if kind != "experience_replay":  # which draws from its queue with replacement
+                assert len(set(old)) == len(old)
+            replayed, swapped = replayed + len(old), swapped + (len(old) if turn == 0 else 0)
+            kept = [n for n in numbers_in(trick.pool.images) if n // 1000 == at + 1]
+            assert len(kept) == (swapped if turn == 0 else len(kept))
+            assert {n // 100 % 10 for n in kept} == {0}, "what a further move generates is not stored"
+            swapped = 0
+    assert replayed > 50 * parts
 
 
 OLD_AND_NEW = [(one, other) for one in KINDS for other in KINDS if (one, other) != ("image_pool", "image_pool")]

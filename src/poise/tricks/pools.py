@@ -76,16 +76,24 @@ def fraction_of_batch(batch_size: int, fraction: float) -> int:
     return round(batch_size * fraction)
 
 
+def share_of_part(size: int, context: MoveContext) -> int:
+    """The number of a pool's slots that a part of the batch uses; all of them if gradients are not accumulated."""
+    return size // context.accumulate
+
+
 def free_slots(size: int, overwritten: int, name: str, context: MoveContext, device: torch.device) -> Tensor:
     """The slots of a pool in random order; in a step's further moves without those that the first move overwrote.
 
     The first move overwrites the last `overwritten` slots of its own order. That order follows from the stream `name`,
-    so these slots need not be stored.
+    so these slots need not be stored. If gradients are accumulated, each part of a batch has `share_of_part` slots of
+    its own, so that no part gets what another one has just stored.
     """
-    first = torch.randperm(size, generator=context.for_move(context.side, 0).generator(name), device=device)
+    order = torch.randperm(size, generator=context.for_move(context.side, 0).generator(name), device=device)
+    share = share_of_part(size, context)
+    first = order[context.part * share :][:share]
     if context.turn == 0:
         return first
-    free = first[: size - overwritten]
+    free = first[: share - overwritten]
     return free[torch.randperm(len(free), generator=context.generator(name), device=device)]
 
 
@@ -134,7 +142,8 @@ class ExperienceReplay(FakeReplacement):
 
     def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """Sample from the queue before storing, so that no sample is replayed in the step in which it was generated."""
-        count = min(fraction_of_batch(len(fake.images), self.fraction), self.pool.size)
+        share = share_of_part(self.pool.size, context)
+        count = min(fraction_of_batch(len(fake.images), self.fraction), share)
         if context.step % self.every:
             count = 0
         pool, num_kept = self.pool, len(fake.images) - count
@@ -142,7 +151,8 @@ class ExperienceReplay(FakeReplacement):
         if count == 0:
             return ReplacedFakes(fake, newest)
         length = pool.stored.clamp(max=pool.size)
-        oldest, from_this_step = pool.stored - length, count if context.turn else 0
+        parts_before = context.accumulate if context.turn else context.part
+        oldest, from_this_step = pool.stored - length, count * parts_before
         available = (length - from_this_step).clamp(min=0)
         draws = torch.rand(count, generator=context.generator(self.name), device=device)
         positions = torch.minimum((draws * available).long(), (available - 1).clamp(min=0))
@@ -187,7 +197,7 @@ class History(FakeReplacement):
     def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """See `History`."""
         batch_size, pool, device = len(fake.images), self.pool, fake.images.device
-        count = min(fraction_of_batch(batch_size, self.fraction), pool.size)
+        count = min(fraction_of_batch(batch_size, self.fraction), share_of_part(pool.size, context))
         slots = free_slots(pool.size, count, self.name, context, device)
         num_replaced = min(count, len(slots))
         num_kept = batch_size - num_replaced
@@ -244,7 +254,7 @@ class ImagePool(FakeReplacement):
     def replace_fakes(self, fake: Batch, context: MoveContext) -> ReplacedFakes:
         """See `ImagePool`."""
         pool, batch_size, device = self.pool, len(fake.images), fake.images.device
-        none, max_swaps = select_batch(fake, slice(0)), min(batch_size, pool.size)
+        none, max_swaps = select_batch(fake, slice(0)), min(batch_size, share_of_part(pool.size, context))
         if max_swaps == 0:
             return ReplacedFakes(fake, none)
         free = free_slots(pool.size, max_swaps, self.name, context, device)
@@ -253,8 +263,8 @@ class ImagePool(FakeReplacement):
         if context.turn == 0:
             numbers = torch.arange(batch_size, device=device) + pool.stored
             is_full = numbers >= pool.size
-            first = numbers[:max_swaps]
-            pool.put(select_batch(fake, slice(max_swaps)), first % pool.size, first < pool.size)
+            first = numbers[: pool.size]
+            pool.put(select_batch(fake, slice(len(first))), first % pool.size, first < pool.size)
         slots = free[-min(max_swaps, len(free)) :]
         swap = (draws < 0.5) & is_full
         indices = torch.argsort(swap.logical_not(), stable=True)[: len(slots)]  # samples to swap come first
