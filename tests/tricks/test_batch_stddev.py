@@ -140,6 +140,31 @@ def test_wrappers_are_kept(d: str | None, network: str) -> None:
     assert run.of(Side.D)[-1].move.score("real").shape == (8,)
 
 
+WRAPPED: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "none": ([], {}),
+    "classifier": ([{"kind": "auxiliary_classifier"}], {"conditioning": {"g": {"kind": "concat"}}}),
+    "projection": ([], {"conditioning": {"g": {"kind": "concat"}, "d": {"kind": "projection"}}}),
+    "channels": ([], {"conditioning": {"g": {"kind": "concat"}, "d": {"kind": "channels"}}}),
+    "codes": ([{"kind": "infogan"}], {"latent": {"kind": "codes", "dim": 8, "categories": [3], "continuous": 0}}),
+    "packing": ([{"kind": "packing"}], {}),
+    "statistic": ([{"kind": "minibatch_discrimination"}], {}),
+}
+
+
+@pytest.mark.parametrize("network", ["dcgan", "sngan", "mlp"])
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_the_score_depends_on_the_group_whatever_wraps_the_network(wrapper: str, network: str) -> None:
+    """And not, for instance, the predicted codes alone: the gradient reaches the weights that read the map."""
+    tricks, changes = WRAPPED[wrapper]
+    run = session_with(NETWORKS[network], STDDEV, *tricks, **changes)
+    net, layer = run.game.d.net, find_layer(run.game.d.net).layer
+    labels = [torch.zeros(8, dtype=torch.int64)] if getattr(net, "takes_labels", False) else []
+    net(randn(8, 1, 8, 8), *labels).score.sum().backward()
+    weight = next(parameter for name, parameter in layer.named_parameters() if "weight" in name)
+    assert weight.grad is not None
+    assert float(weight.grad[:, -1].abs().max()) > 0
+
+
 def test_packs_are_compared_with_packs() -> None:
     for tricks in ((STDDEV, {"kind": "packing"}), ({"kind": "packing"}, STDDEV)):
         run = session_with(NETWORKS["dcgan"], *tricks).play(2)

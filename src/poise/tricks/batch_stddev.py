@@ -30,7 +30,7 @@ from poise.core.hooks import NetworkTransform
 from poise.core.types import Side, to_float32
 from poise.errors import RecipeError
 from poise.networks.attention import SelfAttention
-from poise.networks.base import WithClassifier
+from poise.networks.base import WithClassifier, WithCodes
 from poise.networks.conditioning import Channels, Projection
 from poise.networks.norms import WithReferenceBatch
 from poise.networks.translation import JudgeTarget, separate_networks
@@ -136,7 +136,7 @@ def _remove_norm_(layer: WeightLayer) -> Callable[[], object]:
 
 
 WRAPPERS = (
-    *(WithReferenceBatch, Channels, WithClassifier, WithBatchStatistic, PackedDiscriminator, Projection),
+    *(WithReferenceBatch, Channels, WithClassifier, WithCodes, WithBatchStatistic, PackedDiscriminator, Projection),
     JudgeTarget,
 )
 """Modules that wrap a network; their own layers do not count."""
