@@ -24,6 +24,7 @@ from contracts.tiny import Session, recipe, session, source, unequal
 from poise.core.types import MoveContext, Side
 from poise.engine import compute
 from poise.errors import CheckpointError, RecipeError, Stopped
+from poise.objectives.base import Objective
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
@@ -32,6 +33,7 @@ from poise.runs.run import Run
 from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
 from poise.user_code import loading
+from poise.user_code.components import UserObjective
 
 Table = dict[str, Any]
 
@@ -368,6 +370,20 @@ def test_declarations_of_an_objective_are_used(component: MakeTable, tmp_path: P
     assert Session(config, source("points")).game.objective.is_relativistic
     train(config, tmp_path / "run", trust_code=True)
     assert {"d/gap", "d/real_accuracy"} <= rows(tmp_path / "run")[0]["stats"].keys()
+
+
+def test_every_declaration_of_an_objective_is_that_of_the_file(
+    component: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that no objective of these files overrides: the base class's class variables are all forwarded."""
+    declarations = {name for name in vars(Objective) if "ClassVar" in str(Objective.__annotations__.get(name))}
+    assert {"allows_bf16", "is_separable", "g_target_span"} < declarations
+    config = trusted(ring(objective=component("Exponential"))).objective
+    assert isinstance(config, UserObjective)
+    for name in declarations:
+        marker = object()
+        monkeypatch.setattr(type(config.objective), name, marker, raising=False)
+        assert getattr(config, name) is marker, name
 
 
 def test_defaults_of_an_objective_are_those_of_the_base(component: MakeTable, tmp_path: Path) -> None:

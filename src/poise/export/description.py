@@ -198,8 +198,8 @@ def portable(recipe: Recipe) -> Recipe:
     """The recipe without paths of this computer.
 
     The paths of the data and of the run that the weights started from, and every text that is an absolute path, are
-    reduced to their last parts. A Python file gets the name of its copy, under which it is looked for beside the exported
-    file.
+    reduced to their last parts. A Python file gets the name of its copy, under which it is looked for beside the
+    exported file.
     """
     names = copy_names(recipe)
     places = {*recipe.data.paths, *([recipe.init.run] if recipe.init is not None else [])}

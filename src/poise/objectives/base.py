@@ -42,6 +42,10 @@ class Objective(ComponentConfig):
     accepts_targets: ClassVar[bool] = False
     """Whether D's loss is that of a classifier, whose targets can be smoothed, flipped, ..."""
 
+    g_target_span: ClassVar[float | None] = None
+    """By how much a change of the target in G's loss by 1 changes the loss per unit of D's score; None if G's loss is
+    not that of a classifier whose target can be smoothed."""
+
     is_relativistic: ClassVar[bool] = False
     """Whether G's loss depends on D's scores of the real samples too."""
 

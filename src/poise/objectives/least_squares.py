@@ -31,6 +31,11 @@ class LeastSquares(Objective):
     c: float = 1.0
 
     @property
+    def g_target_span(self) -> float:  # type: ignore[override]
+        """b - a, as a target t in [0, 1] stands for a + t (b - a)."""
+        return self.b - self.a
+
+    @property
     def decision_threshold(self) -> float:
         """The midpoint of a and b."""
         return (self.a + self.b) / 2

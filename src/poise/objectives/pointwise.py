@@ -58,6 +58,7 @@ class NonSaturating(CrossEntropy):
     """G maximises log D(G(z))."""
 
     kind: Literal["non_saturating"] = "non_saturating"
+    g_target_span: ClassVar[float | None] = 1.0
 
     @property
     def equilibrium(self) -> Mapping[Side, float]:

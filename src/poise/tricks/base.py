@@ -54,6 +54,9 @@ class TrickConfig(ComponentConfig):
     needs_targets: ClassVar[bool] = False
     """Whether it changes D's targets, which the objective must then accept."""
 
+    needs_g_target: ClassVar[bool] = False
+    """Whether it changes the target in G's loss, which the objective must then have."""
+
     needs_independent_scores: ClassVar[bool] = False
     """Whether it matches its paper only if D scores each sample independently of the batch (no batch norm in D)."""
 

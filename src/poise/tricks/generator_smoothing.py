@@ -6,8 +6,9 @@ the score s, so
 
     -(1 - e) log D - e log(1 - D) = -log D + e s:
 
-smoothing G's target is adding e times D's mean score to its loss. For least squares, (s - c)^2 / 2, the same term
-lowers the target c by e. So it is a loss term, and objectives need not know of it.
+smoothing G's target is adding e times D's mean score to its loss. For least squares, (s - c)^2 / 2, adding e (b - a)
+times the mean score lowers c by that much, where a target of 1 - e lies between the values b of real and a of fake
+samples. So it is a loss term. The minimax loss, log(1 - D), is not that of a classifier with G's target.
 """
 
 from __future__ import annotations
@@ -29,21 +30,32 @@ class GeneratorSmoothingConfig(TrickConfig):
     kind: Literal["generator_smoothing"] = "generator_smoothing"
     tip: ClassVar[str] = "T07a"
     source: ClassVar[str] = "Conneau et al. 2018, arXiv:1710.04087"
-    needs_targets: ClassVar[bool] = True
+    needs_g_target: ClassVar[bool] = True
 
     weight: Annotated[Schedulable, in_range(0, below=0.5)] = 0.1
 
     def build(self, name: str, context: TrickContext) -> GeneratorSmoothing:
         """See `GeneratorSmoothing`."""
-        return GeneratorSmoothing(name, self.weight)
+        span = None if context.objective is None else context.objective.g_target_span
+        return GeneratorSmoothing(name, self.weight, 1.0 if span is None else span)
 
 
 class GeneratorSmoothing(LossTerm):
-    """Adds the mean score of the fake samples to G's loss."""
+    """Adds a multiple of the mean score of the fake samples to G's loss.
+
+    Args:
+        name: the name of the trick.
+        weight: by how much the target is lowered.
+        span: see `Objective.g_target_span`.
+    """
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.G})
     needs_output: ClassVar[frozenset[Origin]] = frozenset({"fake"})
 
+    def __init__(self, name: str, weight: Schedulable, span: float = 1.0) -> None:
+        super().__init__(name, weight)
+        self.span = span
+
     def loss(self, move: MoveData) -> Tensor:
-        """E[D(G(z))], 0-dim; logged as `g/generator_smoothing`."""
-        return move.score("fake").mean()
+        """span * E[D(G(z))], 0-dim; logged as `g/generator_smoothing`."""
+        return self.span * move.score("fake").mean()

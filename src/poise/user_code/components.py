@@ -136,9 +136,13 @@ class UserObjective(UserCode, Objective):
 _DECLARED = frozenset(
     (
         "output_kinds",
+        "needs_code_variance",
         "accepts_targets",
+        "g_target_span",
         "is_relativistic",
         "needs_lipschitz_bound",
+        "is_separable",
+        "allows_bf16",
         "has_per_sample_g_loss",
         "equilibrium",
         "decision_threshold",

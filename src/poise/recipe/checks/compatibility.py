@@ -67,10 +67,12 @@ def _output_kind(recipe: Recipe, d: DiscriminatorConfig, findings: Findings) -> 
 
 
 def _targets(recipe: Recipe, findings: Findings) -> None:
-    """A trick that changes D's targets needs an objective that has targets."""
+    """A trick that changes the targets of D or G needs an objective that has them."""
     for i, trick in enumerate(recipe.tricks):
-        if trick.needs_targets and not recipe.objective.accepts_targets:
-            reason = f"'{trick.tag()}' changes D's targets, but the objective '{recipe.objective.tag()}' has none"
+        changes_d = trick.needs_targets and not recipe.objective.accepts_targets
+        if changes_d or (trick.needs_g_target and recipe.objective.g_target_span is None):
+            whose = "D's targets" if changes_d else "the target of G's loss"
+            reason = f"'{trick.tag()}' changes {whose}, but the objective '{recipe.objective.tag()}' has none"
             cure = "use objective 'non_saturating', or remove the trick"
             findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
