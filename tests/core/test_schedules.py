@@ -122,6 +122,8 @@ def test_a_ramp_down_to_nothing_never_falls_below(start: float, step: int) -> No
         {"until": 1.5},
         {"until": 0.0},
         {"until": math.inf, "over": "steps"},
+        {"over": "steps"},
+        {"over": "steps", "after": 5},
         {"over": "epochs"},
     ],
 )

@@ -42,7 +42,10 @@ class Schedule(Config):
 
 
 class Ramp(Schedule):
-    """From `start` to `end` between the times `after` and `until`; constant before and afterwards."""
+    """From `start` to `end` between the times `after` and `until`; constant before and afterwards.
+
+    In progress, `until` is 1 by default; in steps it must be given.
+    """
 
     start: float
     end: float
@@ -64,6 +67,8 @@ class Ramp(Schedule):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
+        if self.over == "steps" and "until" not in self.model_fields_set:
+            reject_value("needs 'until', the step at which it ends, as it counts steps")
         if self.until <= self.after:
             reject_value("'until' must be greater than 'after'", found=f"after {self.after}, until {self.until}")
         if self.over == "progress" and self.until > 1:
