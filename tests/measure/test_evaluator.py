@@ -441,6 +441,19 @@ def test_gan_test_uses_the_labels_of_the_samples(digits: DataSplits, digits_eval
         assert 0.95 <= floor(result, "gan_test") <= 1
 
 
+def test_labels_are_not_compared_with_the_classes_of_another_data_set(
+    digits: DataSplits, digits_evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inception classifies, too, but by the classes of ImageNet."""
+    monkeypatch.setattr(digits_evaluator.extractor, "has_data_classes", False)
+    batch = digits.held_out.gather(torch.arange(50))
+    result = digits_evaluator.measure(
+        lambda _: to_float(batch.images), select_measures("gan_test,class_balance"), lambda _: batch.labels
+    )
+    assert result.skipped == {"gan_test": "the feature extractor does not know the classes of the data"}
+    assert value(result, "class_balance") > 0
+
+
 def test_d_probe(shades: ImageDataset) -> None:
     d = MLPDiscriminatorConfig(width=8).build(shades.shape)
     evaluator = Evaluator(None, split(shades, 100), "pixels", d=lambda: d)

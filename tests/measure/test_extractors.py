@@ -445,7 +445,7 @@ def test_inception_receives_rgb_bytes(tmp_path: Path, shades: ImageDataset, monk
     (tmp_path / "w.pth").write_bytes(b"weights")
     extractor = extractor_of(f"inception={tmp_path / 'w.pth'}", shades)
     assert isinstance(extractor, InceptionExtractor)
-    assert extractor.classifies
+    assert (extractor.classifies, extractor.has_data_classes) == (True, False)
     assert extractor.name == "Inception w.pth (resized to 299 x 299 by torch-fidelity)"
     batch = torch.from_numpy(shades.images[:3])
     output = extractor(to_float(batch))

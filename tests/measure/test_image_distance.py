@@ -15,7 +15,7 @@ from poise.measure.image_distance import ImageDistance, average_pyramid
 class Halves:
     """The mean of each half of an image, times 1000."""
 
-    name, key, classifies = "halves", "halves", False
+    name, key, classifies, has_data_classes = "halves", "halves", False, False
 
     def __call__(self, samples: Tensor) -> ExtractorOutput:
         return ExtractorOutput(1000 * torch.stack([half.mean((1, 2, 3)) for half in samples.chunk(2, 3)], 1))

@@ -15,6 +15,7 @@ Better = Literal["less", "more", "floor"]
 FloorSource = Literal["other", "real", "halves", "none"]
 Requirement = Literal[
     "logits",
+    "class logits",
     "labels",
     "fake labels",
     "train",
@@ -33,6 +34,7 @@ Requirement = Literal[
 
 MISSING_REASONS: dict[Requirement, str] = {
     "logits": "the feature extractor does not classify",
+    "class logits": "the feature extractor does not know the classes of the data",
     "labels": "the data has no labels",
     "fake labels": "the classes of the samples are not known",
     "train": "the training samples are not known, or the data has no fixed size",

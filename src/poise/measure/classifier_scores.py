@@ -83,5 +83,5 @@ GAN_TEST = Measure(
     better="more",
     compute=lambda context: MeasuredValue(accuracy(context.fake.logits, context.fake.required_labels)),
     floor="real",
-    requires=frozenset({"latents", "logits", "labels", "fake labels"}),
+    requires=frozenset({"latents", "class logits", "labels", "fake labels"}),
 )

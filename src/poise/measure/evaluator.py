@@ -135,6 +135,7 @@ class Evaluator:
             "fake labels": fake_labels is not None,
             "game": duality_gap is not None,
             "logits": self.extractor.classifies,
+            "class logits": self.extractor.has_data_classes,
             "encoder": reconstructor is not None,
             "likelihood": reconstructor is not None and reconstructor.elbo_terms is not None,
             "latents": of_sources is None,

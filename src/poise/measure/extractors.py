@@ -31,7 +31,7 @@ MAX_SIDE = 32
 class IdentityExtractor:
     """The values themselves: points of the plane, or pixels."""
 
-    classifies = False
+    classifies = has_data_classes = False
 
     def __init__(self, shape: Shape) -> None:
         self.resizes = len(shape) == 3 and max(shape[1:]) > MAX_SIDE
@@ -64,7 +64,7 @@ class ClassifierExtractor:
 
     def __init__(self, train: SizedSource, held_out: SizedSource | None, progress: Progress = no_progress) -> None:
         self.num_channels = train.stack if isinstance(train, StackedDigits) else 1
-        self.classifies = self.num_channels == 1
+        self.classifies = self.has_data_classes = self.num_channels == 1
         held_out = None if held_out is None else _classifier_source(held_out)
         self.classifier = load_or_train(_classifier_source(train), held_out, progress)
         per_channel = f" on each of {self.num_channels} channels" if self.num_channels > 1 else ""
@@ -100,7 +100,7 @@ class RotationExtractor:
         progress: called with what is being computed and which share of it is done.
     """
 
-    classifies = False
+    classifies = has_data_classes = False
     description = "classifier of rotations"
 
     @staticmethod
@@ -130,7 +130,7 @@ class RotationExtractor:
 class DiscriminatorExtractor:
     """The features of a discriminator before its score; they are not comparable between runs."""
 
-    classifies = False
+    classifies = has_data_classes = False
 
     def __init__(self, d: nn.Module, name: str) -> None:
         self.d, self.name = d.eval(), f"features of D ({name})"

@@ -27,10 +27,15 @@ class Extractor(Protocol):
         name: the name that is reported with every result.
         key: a hash of everything that the features depend on besides the samples.
         classifies: whether it returns logits.
+        has_data_classes: whether these are the logits of the data's classes, in the order of the labels.
     """
 
     @property
     def classifies(self) -> bool:
+        """See above."""
+
+    @property
+    def has_data_classes(self) -> bool:
         """See above."""
 
     @property

@@ -28,7 +28,7 @@ class NetworkExtractor:
         alpha: whether the second of two channels is an alpha channel.
     """
 
-    classifies = False
+    classifies = has_data_classes = False
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class NetworkExtractor:
 class InceptionExtractor:
     """The Inception network of published FIDs, as implemented by torch-fidelity, with weights from a local file."""
 
-    classifies = True
+    classifies, has_data_classes = True, False
     LAYER, LOGITS, SIDE = "2048", "logits_unbiased", 299
 
     def __init__(self, file: Path, *, alpha: bool = True) -> None:

@@ -144,5 +144,5 @@ CLASS_AGREEMENT = Measure(
     better="more",
     compute=lambda context: MeasuredValue(accuracy(context.fake.logits, context.fake.required_labels)),
     floor="real",
-    requires=frozenset({"logits", "labels", "source labels"}),
+    requires=frozenset({"class logits", "labels", "source labels"}),
 )

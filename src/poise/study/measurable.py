@@ -42,7 +42,8 @@ def check_measures(recipe: Recipe, data: DataSplits) -> None:
 def provided(recipe: Recipe, data: DataSplits) -> set[Requirement]:
     """What a run in training provides to its measures, see `Requirement`.
 
-    Whether the feature extractor of images classifies is not known before it is made, so it is taken to do so.
+    Whether the feature extractor of images classifies, and by the classes of the data, is not known before it is made,
+    so it is taken to do so.
     """
     measured = MeasuredSamples(recipe, data, RandomStreams(0))
     conditions: dict[Requirement, bool] = _of_recipe(recipe) | _of_translation(recipe, measured)
@@ -52,7 +53,12 @@ def provided(recipe: Recipe, data: DataSplits) -> set[Requirement]:
         conditions |= {"modes": has_modes, "mode centres": has_modes}
     else:
         is_stacked, held_out = isinstance(data.train, StackedDigits), isinstance(data.held_out, SizedSource)
-        conditions |= {"logits": True, "labels": bool(data.train.classes), "train": not is_stacked}
+        conditions |= {
+            "logits": True,
+            "class logits": True,
+            "labels": bool(data.train.classes),
+            "train": not is_stacked,
+        }
         conditions |= {"held out": held_out, "modes": is_stacked and held_out}
     return {requirement for requirement, is_met in conditions.items() if is_met}
 
