@@ -30,7 +30,7 @@ from poise.runs.run import Run
 from poise.utils.progress import Progress, no_progress
 
 GAP_BATCH = 512
-"""The number of points in a batch of the duality gap."""
+"""The largest number of points in a batch of the duality gap, which consists of whole packs."""
 
 STREAM = "measure"
 """The name of the random stream of the latents."""
@@ -211,13 +211,13 @@ def _discriminator_or_reason(run: Run, part: GeneratedPart) -> Callable[[], nn.M
 
 def duality_gap_of(recipe: Recipe, source: Source, game: Game, d: nn.Module, step: int) -> Callable[[], float]:
     """A function that estimates the duality gap of this game, whose value V(G, D) is the negative of D's loss."""
-    streams = RandomStreams(0)
-    context = MoveContext(step, recipe.steps, GAP_BATCH, streams)
+    streams, size = RandomStreams(0), GAP_BATCH - GAP_BATCH % recipe.pack
+    context = MoveContext(step, recipe.steps, size, streams)
 
     def value(generator: nn.Module, discriminator: nn.Module, batch: int) -> Tensor:
         index = 2 * batch if batch >= 0 else -2 * batch - 1
-        real = source.batch(index, GAP_BATCH, streams)
-        fake = Batch(generator(recipe.latent.sample(GAP_BATCH, streams("measure/gap", index))))
+        real = source.batch(index, size, streams)
+        fake = Batch(generator(recipe.latent.sample(size, streams("measure/gap", index))))
         outputs = discriminate_separately(discriminator, real, fake)
         losses = game.objective.d_losses(outputs["real"].score, outputs["fake"].score, None, context)
         return -sum((loss.mean() for loss in losses[1:]), losses[0].mean())
