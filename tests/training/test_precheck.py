@@ -291,6 +291,17 @@ def test_without_the_warm_up_there_is_no_result() -> None:
     assert (report.warm_up, report.findings.warnings) == (None, [])
 
 
+@pytest.mark.parametrize("objective", ["energy", "began"])
+def test_a_loss_that_falls_within_the_first_block_has_fallen(objective: str) -> None:
+    """How far it falls there is no measure of its noise."""
+    d, result = {"kind": "adam", "lr": 2e-2}, {"kind": objective}
+    networks = {"g": {"kind": "mlp", "width": 32}, "d": {"kind": "flat_autoencoder", "width": 32}}
+    state = initial_state(far(objective=result, network=networks, optimizer={"g": d, "d": d}, data={"kind": "ring"}))
+    warm = warm_up_discriminator(state)
+    assert warm.losses[-1] < 0.5 * warm.losses[0]
+    assert warm.passed, warm.words
+
+
 @pytest.mark.parametrize(("rate", "passed"), [(5e-2, True), (1e-12, False)])
 def test_the_loss_of_a_critic_has_to_fall(rate: float, passed: bool) -> None:
     """A loss without an equilibrium value is compared with its own start."""

@@ -292,7 +292,7 @@ def warm_up_discriminator(state: TrainState, moves: int = WARM_UP_MOVES) -> Warm
     recipe = state.recipe
     family = FAMILIES.get(str(recipe.objective.tag()))
     losses: list[float] = []
-    noise = 0.0
+    noise = 0.0  # within the last block: in the first ones the loss falls
     for done in range(moves):
         steps, parts = max(recipe.steps, moves), state.compute.accumulate
         context = MoveContext(done, steps, recipe.batch, state.streams, accumulate=parts).for_move(Side.D, 0)
@@ -302,7 +302,7 @@ def warm_up_discriminator(state: TrainState, moves: int = WARM_UP_MOVES) -> Warm
             continue
         stats = state.step_metrics.reduce()
         loss, accuracy = stats["d/adversarial"], stats.get("d/accuracy")
-        noise = max(noise, loss.std)
+        noise = loss.std
         losses.append(loss.mean)
         if family in EQUILIBRIUM_LOSS and (
             loss.mean < PASSING_LOSS * EQUILIBRIUM_LOSS[family]
@@ -333,8 +333,8 @@ def warm_up_reconstruction(state: TrainState, moves: int = WARM_UP_MOVES) -> War
         if (done + 1) % BLOCK == 0:
             loss = state.step_metrics.reduce()["g/reconstruction"]
             losses.append(loss.mean)
-            noise = max(noise, loss.std)
-    has_fallen = _has_fallen(losses, min(noise, 0.05 * abs(losses[0])))
+            noise = loss.std
+    has_fallen = _has_fallen(losses, noise)
     message = f"the reconstruction loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} steps"
     return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: it learned nothing")
 
