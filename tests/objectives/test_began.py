@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import NamedTuple
 
@@ -101,6 +102,19 @@ def test_k_is_updated_once_per_step_at_any_number_of_moves_of_g() -> None:
             assert float(g.logged["k"]) == get_k(module)
             assert float(g.logged["convergence"]) == pytest.approx(2.5 + abs(1.25 - (1 + turn) / 2))
     assert get_k(often) == get_k(once) == pytest.approx(0.3 + 0.05 * (1.25 - 0.5))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("side", list(Side))
+def test_k_stays_finite_if_an_error_is_not(side: Side, bad: float) -> None:
+    """The update is skipped then, and k must still balance both players afterwards."""
+    module, other = make_module(k=0.3, lambda_k=0.05), make_module(k=0.3, lambda_k=0.05)
+    for one in (module, other):
+        one.after_update(make_move(Side.D, [2.0], [1.0]))
+    module.after_update(make_move(side, [bad], [bad if side is Side.G else 1.0]))
+    for one in (module, other):
+        one.after_update(make_move(Side.G, [], [0.5]))
+    assert get_k(module) == get_k(other) == pytest.approx(0.3 + 0.05 * (1.0 - 0.5))
 
 
 def test_the_reference_reaches_both_clamps() -> None:

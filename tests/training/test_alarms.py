@@ -25,6 +25,7 @@ from poise.engine import step
 from poise.engine.game import Game
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import Diverged, RecipeError, Stopped
+from poise.optimizers import RMSprop
 from poise.recipe.decode import decode
 from poise.recipe.model import FREE_TO_CHANGE, Recipe, differences
 from poise.recipe.toml import parse_toml
@@ -53,6 +54,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"kind": "sgd", "lr": 0.1, "momentum": 0.9},
     "sgd without momentum": {"kind": "sgd", "lr": 0.1},
     "rmsprop": {"kind": "rmsprop", "lr": 0.1},
+    "rmsprop with momentum": {"kind": "rmsprop", "lr": 0.1, "momentum": 0.9},
 }
 
 
@@ -76,9 +78,11 @@ def push(one: Player, first: float = 1.0) -> None:
 
 
 def remembered(one: Player) -> list[Tensor]:
-    """Copies of the optimiser's state."""
+    """Copies of the optimiser's state, without RMSProp's number of steps, on which nothing depends."""
     kept = [one.optimizer.state[weight] for weight in one.weights]
-    return [held.clone() for state in kept for _, held in sorted(state.items()) if isinstance(held, Tensor)]
+    averages = [(name, held) for state in kept for name, held in sorted(state.items()) if isinstance(held, Tensor)]
+    counts = isinstance(one.optimizer, RMSprop)
+    return [held.clone() for name, held in averages if not (counts and name == "step")]
 
 
 def weights(one: Player) -> list[Tensor]:
@@ -90,7 +94,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "sgd without momentum"])
+@pytest.mark.parametrize("kind", list(OPTIMIZERS))
 def test_a_non_finite_gradient_changes_neither_weights_nor_optimizer_state(kind: str, bad: float) -> None:
     """The next update equals that of a player that has never had this gradient."""
     one, other = player(kind), player(kind)
@@ -107,18 +111,6 @@ def test_a_non_finite_gradient_changes_neither_weights_nor_optimizer_state(kind:
     assert not same(weights(one), before)
     assert same(weights(one), weights(other))
     assert same(remembered(one), remembered(other))
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_rmsprop_skips_it_too(bad: float) -> None:
-    one = player("rmsprop")
-    push(one)
-    before = weights(one)
-    push(one, bad)
-    assert same(weights(one), before)
-    assert all(torch.isfinite(held).all() for held in remembered(one))
-    push(one)
-    assert not any(torch.equal(a, b) for a, b in zip(weights(one), before, strict=True))
 
 
 @pytest.fixture

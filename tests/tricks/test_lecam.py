@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -79,6 +80,21 @@ def test_the_zero_start_causes_no_bias() -> None:
     for _ in range(5):
         trick.after_update(d, move)
         assert float(trick.loss(move)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("origin", ["real", "fake"])
+def test_scores_that_are_not_finite_leave_the_means_as_they_were(origin: Literal["real", "fake"], bad: float) -> None:
+    """The update of D is skipped then, and its next losses must be finite again."""
+    trick, d = LeCam("lecam", 1.0, 0.9), player()
+    trick.after_update(d, move_at(0))
+    before = trick.sums.clone(), trick.gathered.clone()
+    broken = move_at(1)
+    broken.outputs[origin].score[2] = bad
+    trick.after_update(d, broken)
+    assert all(map(torch.equal, before, (trick.sums, trick.gathered)))
+    trick.after_update(d, move_at(2))
+    assert math.isfinite(float(trick.loss(move_at(3))))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])

@@ -116,8 +116,22 @@ class Player(nn.Module):
             group["lr"] *= self.lr_scale * group.get("lr_scale", 1.0)
         if optimizer.defaults.get("fused"):
             optimizer.found_inf = self._found_inf  # type: ignore[attr-defined]
-        elif self._found_inf is not None:
-            for weight in self.weights:
-                if weight.grad is not None:
-                    torch.where(self._found_inf > 0, torch.zeros_like(weight.grad), weight.grad, out=weight.grad)
-        optimizer.step()
+            optimizer.step()
+        elif self._found_inf is None:
+            optimizer.step()
+        else:
+            self._step_unless(self._found_inf > 0)
+
+    @torch.no_grad()
+    def _step_unless(self, is_skipped: Tensor) -> None:
+        """Update the weights with an optimiser that can't skip an update itself; nothing waits for the device."""
+        weights = [weight for weight in self.weights if weight.grad is not None]
+        for weight in weights:
+            assert weight.grad is not None
+            torch.where(is_skipped, torch.zeros_like(weight.grad), weight.grad, out=weight.grad)
+        states = [self.optimizer.state[weight] for weight in weights if weight in self.optimizer.state]
+        averages = [value for state in states for name, value in state.items() if name != "step"]
+        before = [(tensor, tensor.clone()) for tensor in (*weights, *averages) if isinstance(tensor, Tensor)]
+        self.optimizer.step()
+        for tensor, old in before:
+            tensor.copy_(torch.where(is_skipped, old, tensor))

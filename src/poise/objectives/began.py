@@ -67,13 +67,18 @@ class BeganModule(ObjectiveModule[Began]):
 
     @torch.no_grad()
     def after_update(self, move: MoveData) -> None:
-        """Store E L(x) after D's move. Update k after G's first move, and log `g/k` and `g/convergence` (M)."""
+        """Store E L(x) after D's move. Update k after G's first move, and log `g/k` and `g/convergence` (M).
+
+        Neither takes a value that is not finite, since k would stay so.
+        """
         if move.context.side is Side.D:
-            self.real.copy_(move.context.ranks.mean(-move.score("real").mean()))
+            real = move.context.ranks.mean(-move.score("real").mean())
+            self.real.copy_(torch.where(real.isfinite(), real, self.real))
             return
         fake = move.context.ranks.mean(-move.score("fake").mean())
         move.logged["convergence"] = convergence(self.real, fake, self.config.gamma)
         if move.context.turn == 0:
             updated = next_k(self.k, self.real, fake, self.config.gamma, self.config.lambda_k)
-            self.k.copy_(torch.where(self.real > 0, updated, self.k))  # E L(x) is not known yet if G moves first
+            is_known = (self.real > 0) & fake.isfinite()  # E L(x) is not known yet if G moves first
+            self.k.copy_(torch.where(is_known, updated, self.k))
         move.logged["k"] = self.k.clone()

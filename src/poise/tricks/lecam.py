@@ -67,7 +67,12 @@ class LeCam(LossTerm, PostUpdate):
 
     @torch.no_grad()
     def after_update(self, player: Player, move: MoveData) -> None:
-        """sum <- decay sum + (1 - decay) mean score; the same average of ones corrects the bias of the zero start."""
-        means = torch.stack((move.score("real").mean(), move.score("fake").mean()))
-        self.sums.lerp_(move.context.ranks.mean(means), 1 - self.decay)
-        self.gathered.lerp_(torch.ones_like(self.gathered), 1 - self.decay)
+        """sum <- decay sum + (1 - decay) mean score; the same average of ones corrects the bias of the zero start.
+
+        Scores that are not finite are left out, as the update is, since the sums would stay so.
+        """
+        means = move.context.ranks.mean(torch.stack((move.score("real").mean(), move.score("fake").mean())))
+        is_finite = means.isfinite().all()
+        self.sums.copy_(torch.where(is_finite, self.sums.lerp(means, 1 - self.decay), self.sums))
+        ones = torch.ones_like(self.gathered)
+        self.gathered.copy_(torch.where(is_finite, self.gathered.lerp(ones, 1 - self.decay), self.gathered))
