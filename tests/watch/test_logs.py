@@ -133,6 +133,26 @@ def test_measures_to_metrics() -> None:
     }
 
 
+@pytest.mark.parametrize("has_events", [False, True], ids=["no events", "events"])
+def test_a_run_before_its_first_row(tmp_path: Path, has_events: bool) -> None:
+    run = make_run(tmp_path)
+    (run / "rows.jsonl").unlink()
+    written(run, "run.json", "{}")
+    if has_events:
+        EventFileWriter(str(run / "tensorboard")).close()
+    with pytest.raises(DataError, match="no row has been logged yet"):
+        read_log(run)
+    with pytest.raises(RecipeError, match="is for the logs of other trainers"):
+        read_log(run, is_sum=True)
+
+
+def test_a_folder_with_the_run_json_of_another_program_is_no_run(tmp_path: Path) -> None:
+    written(tmp_path, "run.json", "{}")
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("d_loss", 0.5, 1)
+    assert plain(read_log(tmp_path)) == [(1, {D: 0.5})]
+
+
 # ---- tables ----------------------------------------------------------------------------------------------
 
 TABLE = "iter{m}loss_D{m}loss_G{m}note\n10{m}0.5{m}1.5{m}fine\n20{m}0.25{m}{m}\n30{m}{m}1.25{m}3\n"

@@ -73,7 +73,7 @@ def read_log(
     """
     if not path.exists():
         raise DataError("no such run or log", where=str(path))
-    if (path / "rows.jsonl").is_file():
+    if _is_run(path):
         for option, value in (("--columns", columns or None), ("--pattern", pattern), ("--sum", is_sum)):
             if value is not None:
                 what = "is for the logs of other trainers: what a run of poise logs is known"
@@ -105,6 +105,11 @@ def read_table(path: Path) -> Table:
         return parse_csv(text, path)
     table = parse_json(text) if text.lstrip()[:1] in ("{", "[") else None
     return table or parse_lines(text)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder is a run of poise, which has no rows at first; Sacred's runs have a `run.json` too."""
+    return (path / "rows.jsonl").is_file() or all((path / name).is_file() for name in ("run.json", "recipe.toml"))
 
 
 def _read_run(path: Path) -> Log:
