@@ -180,6 +180,16 @@ def test_rows_longer_or_shorter_than_the_header(tmp_path: Path) -> None:
     assert plain(log) == [(1, {D: 0.5, G: 1.5}), (2, {D: 0.25})]
 
 
+def test_a_long_table_with_unclear_commas_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the commas in d_loss may be decimal commas"):
+        read_log(written(tmp_path, "log.csv", "key;value;step\nd_loss;1,386;1\ng_loss;2;1\n"))
+
+
+def test_per_cent_signs_in_a_long_table(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "log.csv", "key,value,step\nd_loss,0.5,1\nd_accuracy,50%,1\nd_accuracy,1 %,2\n"))
+    assert plain(log) == [(1, {D: 0.5, "d/accuracy": 0.5}), (2, {"d/accuracy": 0.01})]
+
+
 def test_number_formats(tmp_path: Path) -> None:
     log = read_log(written(tmp_path, "log.csv", " d_loss ,g_loss\n1e-3,.5\n-2,+3.\n"))
     assert plain(log) == [(1, {D: 0.001, G: 0.5}), (2, {D: -2.0, G: 3.0})]
@@ -330,6 +340,46 @@ def test_an_invalid_regular_expression_is_refused(tmp_path: Path) -> None:
 def test_pattern_needs_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read"):
         read_log(tmp_path, pattern=PATTERN)
+
+
+COMMAS = r"it (?P<step>[\d,.]+) D (?P<d>[\d,.]+) G (?P<g>[\d,.]+)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rows", "noted"),
+    [
+        ("it 1 D 1,376 G 0,950\nit 2 D 0,5 G 2,5\n", [(1, {D: 1.376, G: 0.95}), (2, {D: 0.5, G: 2.5})], True),
+        (
+            "it 1 D 0,701 G 0,702\nit 2 D 0,703 G 1.000,5\n",
+            [(1, {D: 0.701, G: 0.702}), (2, {D: 0.703, G: 1000.5})],
+            True,
+        ),
+        (
+            "it 1,500 D 0.5 G 1,376.5\nit 2,500 D 1,376 G 2.5\n",
+            [(1500, {D: 0.5, G: 1376.5}), (2500, {D: 1376, G: 2.5})],
+            False,
+        ),
+        ("it 1,500 D 1 G 2\n", [(1500, {D: 1, G: 2})], False),
+    ],
+    ids=["decimal commas", "no number with a point", "digits in groups", "steps in groups"],
+)
+def test_pattern_with_commas_in_numbers(tmp_path: Path, lines: str, rows: Plain, noted: bool) -> None:
+    log = read_log(written(tmp_path, "log.txt", lines), pattern=COMMAS)
+    assert plain(log) == rows
+    assert list(log.notes) == ["commas in numbers are read as decimal commas"] * noted
+
+
+def test_pattern_with_unclear_commas_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "log.txt", "it 1 D 1,376 G 2,950\nit 2 D 1,401 G 2\n")
+    with pytest.raises(DataError, match="the commas in d may be decimal commas"):
+        read_log(path, pattern=r"D (?P<d>\S+)")
+
+
+@pytest.mark.parametrize("pattern", [r"acc (?P<accuracy>\S+)", r"acc (?P<accuracy>[\d.,]+)"], ids=["within", "after"])
+def test_a_per_cent_sign_within_or_after_a_group(tmp_path: Path, pattern: str) -> None:
+    path = written(tmp_path, "log.txt", "acc 50% D 0,5\nacc 1% D 0,5\nacc - D 0,5\n")
+    log = read_log(path, pattern=rf"(?:{pattern}|acc -).* D (?P<d>\S+)")
+    assert plain(log) == [(1, {D: 0.5, "d/accuracy": 0.5}), (2, {D: 0.5, "d/accuracy": 0.01}), (3, {D: 0.5})]
 
 
 # ---- TensorBoard -----------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from poise.errors import DataError
-from poise.watch.number_formats import SPECIAL, decimal_separator, is_grouped, parse_number
+from poise.watch.number_formats import SPECIAL, Separator, decimal_separator, is_grouped, parse_number
 from poise.watch.text_tables import Flat, Table, notes_on
 
 KEY_COLUMNS = ("key", "metric", "tag", "name", "metric_name")
@@ -38,15 +39,31 @@ def parse_csv(text: str, path: Path) -> Table:
         ]
     except csv.Error as error:
         raise DataError(f"not a readable table: {error}", where=str(path)) from None
-    numbers = (cell.removesuffix("%").strip() for row in rows for cell in row.values())
-    separator = decimal_separator(cell for cell in numbers if _CELL.fullmatch(cell))
-    percent = {name for row in rows for name, cell in row.items() if cell.endswith("%")}
-    unclear = {name for row in rows for name, cell in row.items() if separator == "unclear" and is_grouped(cell)}
+    return parse_cells(_pivot(rows, path), separator_of(rows))
+
+
+def separator_of(rows: Iterable[Mapping[str, str]]) -> Separator:
+    """The decimal separator of a table, from all its numbers."""
+    cells = (_without_percent(cell) for row in rows for cell in row.values())
+    return decimal_separator(cell for cell in cells if _CELL.fullmatch(cell))
+
+
+def parse_cells(rows: list[dict[str, str]], separator: Separator) -> Table:
+    """The numbers in the cells of rows, with or without a per cent sign; other cells are ignored."""
+    percent: set[str] = set()
+    unclear: set[str] = set()
     parsed: list[Flat] = []
-    for row in _pivot(rows, path):
-        values = {name: parse_number(cell.removesuffix("%"), separator) for name, cell in row.items()}
+    for row in rows:
+        numbers = {name: _without_percent(cell) for name, cell in row.items()}
+        percent |= {name for name, cell in row.items() if cell.endswith("%")}
+        unclear |= {name for name, number in numbers.items() if separator == "unclear" and is_grouped(number)}
+        values = {name: parse_number(number, separator) for name, number in numbers.items()}
         parsed.append({name: value for name, value in values.items() if value is not None})
     return Table(parsed, frozenset(percent), notes_on(separator), frozenset(unclear))
+
+
+def _without_percent(cell: str) -> str:
+    return cell.removesuffix("%").strip()
 
 
 def _pivot(rows: list[dict[str, str]], path: Path) -> list[dict[str, str]]:

@@ -17,14 +17,15 @@ from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
 from poise.watch.column_names import quantity_of, shorten_name
 from poise.watch.columns import Numbers, map_columns
-from poise.watch.csv_tables import metric_of_file, parse_csv, parse_single_metric
+from poise.watch.csv_tables import metric_of_file, parse_cells, parse_csv, parse_single_metric, separator_of
 from poise.watch.history import MIN_RUN_LENGTH
 from poise.watch.json_tables import parse_json
 from poise.watch.loss_conventions import guess_family
 from poise.watch.metric_folders import read_metric_files
-from poise.watch.number_formats import parse_number
 from poise.watch.tensorboard_events import FILES, read_events
 from poise.watch.text_tables import Flat, Table, parse_lines, read_text, split_lines
+
+PERCENT_SIGN = re.compile(r"\s?%")
 
 
 class Log(NamedTuple):
@@ -179,7 +180,13 @@ def _compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _match_lines(path: Path, regex: re.Pattern[str]) -> Table:
-    matches = (regex.search(line) for line in split_lines(read_text(path)))
-    groups = ({name: parse_number(cell) for name, cell in one.groupdict("").items()} for one in matches if one)
-    lines: list[Flat] = [{name: value for name, value in one.items() if value is not None} for one in groups]
-    return Table(lines)
+    """The numbers in the groups of a regular expression, one row for each line in which it is found."""
+    matches = [match for line in split_lines(read_text(path)) if (match := regex.search(line)) is not None]
+    rows = [{name: _cell_of(match, name) for name in regex.groupindex} for match in matches]
+    return parse_cells(rows, separator_of(rows))
+
+
+def _cell_of(match: re.Match[str], name: str) -> str:
+    """The text of a group, with a per cent sign that follows it; empty if the group has no part in the match."""
+    text = (match[name] or "").strip()
+    return f"{text}%" if text and PERCENT_SIGN.match(match.string, match.end(name)) else text
