@@ -347,6 +347,83 @@ def test_ds_loss_is_the_mean_of_its_parts(real: str, fake: str, tmp_path: Path) 
     assert (curves(requested)[D], requested.notes) == ([0.5, 0.5, 1.0], ())
 
 
+SCATTERED = [(50 * i, {"d_loss_real": 0.5 + i / 8, "d_loss_fake": 1.0 + i / 8, "g_loss": 2.0}) for i in range(1, 6)]
+"""The step and the metrics of logs in which each metric has a line of its own."""
+
+SCATTERED_FORMS = {
+    "a.jsonl": '{{"step": {step}, "epoch": 0, "time": {count}, "{name}": {value}}}\n',
+    "a.log": "step: {step} {name}: {value}\n",
+    "b.log": "{head}{name}: {value}\n",
+    "a.csv": "{step},{cells}\n",
+}
+
+
+def scattered(file: str, *left_out: str) -> str:
+    """A log of `SCATTERED` with a line for each metric."""
+    names = [name for name in SCATTERED[0][1] if name not in left_out]
+    text, count = "step,d_loss_real,d_loss_fake,g_loss\n" if file == "a.csv" else "", 0
+    for step, metrics in SCATTERED:
+        for name in names:
+            count += 1
+            cells = ",".join(str(metrics[name]) if other == name else "" for other in metrics)
+            head = f"step: {step}\n" if name == names[0] else ""
+            text += SCATTERED_FORMS[file].format(
+                step=step, count=count, name=name, value=metrics[name], cells=cells, head=head
+            )
+    return text
+
+
+@pytest.mark.parametrize("file", SCATTERED_FORMS)
+@pytest.mark.parametrize("left_out", [(), ("g_loss",)], ids=["both players", "D alone"])
+def test_parts_of_a_loss_in_separate_lines(file: str, left_out: tuple[str, ...], tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, scattered(file, *left_out), file))
+    assert curves(log) == {D: [0.75 + i / 8 for i in range(1, 6)]} | ({} if left_out else {G: [2.0] * 5})
+    assert steps(log) == [50, 100, 150, 200, 250]
+    assert log.notes == (MEAN_D + "d_loss_real and d_loss_fake",)
+
+
+def test_requested_parts_in_separate_lines_are_averaged(tmp_path: Path) -> None:
+    text = "".join(f"step: {i} a: 0.5\nstep: {i} b: 1.5\nstep: {i} x: 40\nstep: {i} y: 60\n" for i in range(1, 4))
+    log = read_log(written(tmp_path, text), parse_columns("d=a+b,accuracy=x+y%"))
+    assert curves(log) == {D: [1.0] * 3, ACCURACY: [0.5] * 3}
+
+
+def test_a_sum_and_its_parts_in_separate_lines(tmp_path: Path) -> None:
+    text = "".join(
+        f"step: {i} D_real: 0.{i}\nstep: {i} D_fake: 0.4\nstep: {i} d_loss: {0.4 + i / 10}\n" for i in range(1, 6)
+    )
+    log = read_log(written(tmp_path, text))
+    assert curves(log)[D] == pytest.approx([0.2 + i / 20 for i in range(1, 6)])
+    assert log.notes == ("D's loss is halved: it is the sum of D_real and D_fake",)
+
+
+def test_lines_of_one_step_that_repeat_a_metric_are_rows_of_their_own(tmp_path: Path) -> None:
+    text = "step: 1 d_loss: 0.5\nstep: 1 d_loss: 0.75\nstep: 1 g_loss: 1.5\nstep: 2 g_loss: 2.5\n"
+    log = read_log(written(tmp_path, text))
+    assert [(step, {name: stat.mean for name, stat in row.items()}) for step, row in log.rows] == [
+        (1, {D: 0.5}),
+        (1, {D: 0.75, G: 1.5}),
+        (2, {G: 2.5}),
+    ]
+
+
+APART = "d_loss_real and d_loss_fake are never logged in the same line or step"
+
+
+def test_parts_that_are_never_logged_together(tmp_path: Path) -> None:
+    """Without steps, nothing tells which lines belong together."""
+    parts = "d_loss_real: 0.5\nd_loss_fake: 0.6\n"
+    log = read_log(written(tmp_path, f"{parts}g_loss: 0.9\n" * 5))
+    assert curves(log) == {G: [0.9] * 5}
+    assert not log.has_d_loss
+    assert "d/adversarial" not in log.columns
+    assert [note.partition(", so ")[0] for note in log.notes] == [APART, "D's loss was not found"]
+    with pytest.raises(DataError, match=APART):
+        read_log(written(tmp_path, parts * 5))
+    with pytest.raises(RecipeError, match=APART):
+        read_log(written(tmp_path, f"{parts}g_loss: 0.9\n" * 5), parse_columns("d=d_loss_real+d_loss_fake"))
+
+
 def test_columns_joined_by_plus_are_averaged(tmp_path: Path) -> None:
     path = written(tmp_path, "a,b,c+d\n0.5,0.25,3\n", "a.csv")
     assert curves(read_log(path, parse_columns("d=a+b,g=c+d"))) == {D: [0.375], G: [3.0]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
@@ -31,7 +31,7 @@ from poise.watch.column_names import (
     quantity_of,
 )
 from poise.watch.loss_conventions import class_loss_among, parts_are_summed, recognise_trainer, starts_as_a_sum
-from poise.watch.step_column import Numbers, fill_column, order_by_step
+from poise.watch.step_column import Numbers, fill_column, join_lines, order_by_step
 from poise.watch.text_tables import MIN_ROWS, Flat, Table
 
 FRACTIONS = ("d/accuracy", "d/real_accuracy", "d/fake_accuracy")
@@ -81,7 +81,7 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
         is_sum: whether D's loss is the sum of that on real and on fake samples; None to guess.
 
     Raises:
-        DataError: the table has no numbers, or commas in a column can't be understood.
+        DataError: the table has no numbers, commas in a column can't be understood, or no line has all parts of a loss.
         RecipeError: a requested column does not exist, or no column is a loss or a measure.
     """
     lines = [line for line in table.lines if line]
@@ -93,7 +93,7 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     requested = {SHORT_NAMES.get(name, name): _requested_column(column, names) for name, column in columns.items()}
     guessed = _guess_columns(names, requested, notes)
     selected = {name: column for name, column in (guessed | requested).items() if name != "step"}
-    if not any(name in ("d/adversarial", "g/adversarial") or name.startswith("measure/") for name in selected):
+    if not _has_loss_or_measure(selected):
         cure = f"name them with --columns d=...,g=...; the columns are {', '.join(names[:12])}"
         raise RecipeError("no column is recognised as a loss of D or G", where=where, cure=cure)
     for column in selected.values():
@@ -103,6 +103,12 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
                 where=where,
                 cure="write its numbers with a decimal point",
             )
+    step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
+    epoch = _find_column(EPOCH_COLUMNS, names)
+    used = {name for column in selected.values() for name in column.names}
+    fill_column(lines, step, used)
+    lines = join_lines(lines, step, used.union(*_loss_parts(names).values()))
+    selected = _without_unknown_means(selected, requested, lines, where, notes)
     for name in [name for name in FRACTIONS if name in selected]:
         if selected[name].offset:
             continue
@@ -126,9 +132,6 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
                 f"D's loss may include a class loss, as there is a column {class_loss}; if the adversarial loss alone "
                 "has a column, name it with --columns d=..."
             )
-    step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
-    epoch = _find_column(EPOCH_COLUMNS, names)
-    fill_column(lines, step, selected_names={name for column in selected.values() for name in column.names})
     rows = [
         (line, {name: Stat.of(value) for name, column in selected.items() if (value := column.value(line)) is not None})
         for line in lines
@@ -137,6 +140,36 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     ordered = _without_untrained_d(order_by_step(rows, step, epoch, notes), notes)
     described = {name: column.description for name, column in selected.items()}
     return MappedTable(ordered, notes, {"step": step or "counted rows"} | described)
+
+
+def _has_loss_or_measure(selected: Iterable[str]) -> bool:
+    return any(name in ("d/adversarial", "g/adversarial") or name.startswith("measure/") for name in selected)
+
+
+def _without_unknown_means(
+    selected: Mapping[str, Column], requested: Container[str], lines: list[Flat], where: str, notes: list[str]
+) -> dict[str, Column]:
+    """The selected metrics but the means of several columns that no line has all of; notes on those that are guessed.
+
+    Raises:
+        DataError: no loss and no measure is left.
+        RecipeError: such a mean was requested.
+    """
+    known: dict[str, Column] = {}
+    for name, column in selected.items():
+        label = " and ".join(column.names)
+        if any(column.value(line) is not None for line in lines):
+            known[name] = column
+            if len(column.names) > 1 and name not in requested:
+                notes.append(f"{name[0].upper()}'s loss is taken to be the mean of {label}")
+            continue
+        unknown = f"{label} are never logged in the same line or step"
+        if name in requested:
+            raise RecipeError(unknown, where="--columns", found=f"'{'+'.join(column.names)}'")
+        notes.append(f"{unknown}, so their mean is unknown")
+    if not _has_loss_or_measure(known):
+        raise DataError(notes[-1], where=where, cure="log the step in each line, or all losses in one line")
+    return known
 
 
 def _reason_to_halve(
@@ -256,7 +289,6 @@ def _guess_columns(names: list[str], requested: Mapping[str, Column], notes: lis
     for (side, *_), both in _loss_parts(names).items():
         if f"{side}/adversarial" not in {*found, *requested}:
             found[f"{side}/adversarial"] = Column(both)
-            notes.append(f"{side.upper()}'s loss is taken to be the mean of {both[0]} and {both[1]}")
     letters = {LETTER_COLUMNS[key]: name for name in reversed(names) if (key := normalize_name(name)) in LETTER_COLUMNS}
     if len(letters) == 2 and not {"d/adversarial", "g/adversarial"} & {*found, *requested}:
         found |= {f"{side}/adversarial": Column((name,)) for side, name in letters.items()}

@@ -7,6 +7,7 @@ a run was resumed or restarted, and later rows replace earlier ones.
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from itertools import pairwise
 
 from poise.core.metrics_log import Stat
@@ -18,10 +19,10 @@ Numbers = dict[str, Stat]
 def fill_column(lines: list[Flat], column: str | None, selected_names: set[str]) -> None:
     """Give lines without a step the step of the line before, or of the first line that has one.
 
-    A column in fewer than half as many lines as the metrics is not the step of all lines, and is left alone.
+    A column in fewer than half as many lines as some metric is not the step of all lines, and is left alone.
     """
     given = sum(column in line and math.isfinite(line[column]) for line in lines) if column is not None else 0
-    logged = sum(not selected_names.isdisjoint(line) for line in lines)
+    logged = max((sum(name in line for line in lines) for name in selected_names), default=0)
     if column is None or not given or given < 0.5 * logged:
         return
     current = next(line[column] for line in lines if column in line and math.isfinite(line[column]))
@@ -29,6 +30,24 @@ def fill_column(lines: list[Flat], column: str | None, selected_names: set[str])
         value = line.get(column, math.nan)
         current = value if math.isfinite(value) else current
         line[column] = current
+
+
+def join_lines(lines: list[Flat], column: str | None, metrics: Set[str]) -> list[Flat]:
+    """Successive lines of the same step as one, if none of the metrics is in two of them.
+
+    Players, or the parts of a loss, may be logged in separate lines.
+    """
+    joined: list[Flat] = []
+    last = math.nan
+    for line in lines:
+        step = math.nan if column is None else line.get(column, math.nan)
+        step = round(step) if math.isfinite(step) else math.nan
+        if step == last and metrics.isdisjoint(line.keys() & joined[-1].keys()):
+            joined[-1] = line | joined[-1]
+        else:
+            joined.append(line)
+        last = step
+    return joined
 
 
 def order_by_step(
@@ -59,7 +78,7 @@ def order_by_step(
             return list(enumerate(rows, 1))
         notes.append(f"{step} restarts {len(restarts):,} times, and is continued across epochs by {epoch}")
         steps = continuous
-    return _join_players(_drop_replaced(list(zip(steps, rows, strict=True)), notes))
+    return _drop_replaced(list(zip(steps, rows, strict=True)), notes)
 
 
 def restarts_each_epoch(steps: list[int], restarts: list[int]) -> bool:
@@ -95,17 +114,6 @@ def _changes_at_few(epochs: list[float], restarts: list[int]) -> bool:
     A run that was resumed within an epoch restarts there without a change.
     """
     return 2 * sum(epochs[index] == epochs[index - 1] for index in restarts) >= len(restarts)
-
-
-def _join_players(rows: list[tuple[int, Numbers]]) -> list[tuple[int, Numbers]]:
-    """Successive rows of the same step with different metrics as one row, if D and G are logged in separate lines."""
-    joined: list[tuple[int, Numbers]] = []
-    for step, numbers in rows:
-        if joined and joined[-1][0] == step and joined[-1][1].keys().isdisjoint(numbers):
-            joined[-1] = (step, joined[-1][1] | numbers)
-        else:
-            joined.append((step, numbers))
-    return joined
 
 
 def _drop_replaced(rows: list[tuple[int, Numbers]], notes: list[str]) -> list[tuple[int, Numbers]]:
