@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 
 import numpy as np
 import pytest
@@ -109,23 +110,33 @@ def series() -> MetricSeries:
     return found
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "steps"),
-    [(10, 30, [20, 30]), (9, 30, [10, 20, 30]), (11, 29, [20]), (-5, 99, [10, 20, 30, 40]), (40, 99, [])],
-    ids=str,
-)
-def test_between_is_after_low_and_up_to_high(low: int, high: int, steps: list[int]) -> None:
-    found = series().between(low, high)
-    assert found.steps == steps
-    assert found.means.tolist() == [step / 10 for step in steps]
-
-
 @pytest.mark.parametrize(("step", "left"), [(30, 3), (29, 2), (40, 4), (9, 0)], ids=str)
 def test_series_drop_after(step: int, left: int) -> None:
     found = series()
     found.drop_after(step)
     assert found.steps == [10, 20, 30, 40][:left]
     assert len(found.stats) == len(found.num_values) == left
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_accumulated_results_and_the_median_equal_those_computed_anew(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    found = MetricSeries()
+    for step in range(1, 300):
+        value = float(random.choice([random.normal(), random.integers(3), math.inf, -math.inf, math.nan]))
+        found.add(step, Stat.of(value))
+        if random.random() < 0.05:
+            found.drop_after(step - int(random.choice([1, 3, 500])))
+        if found.steps and random.random() < 0.5:
+            means = np.array([stat.mean for stat in found.stats])
+            np.testing.assert_array_equal(found.accumulate(np.maximum, -math.inf), np.maximum.accumulate(means))
+            np.testing.assert_array_equal(found.accumulate(count_rows, 0), 1 + np.arange(len(means)))
+            past = means[:-1][~np.isnan(means[:-1])].tolist()
+            np.testing.assert_equal(found.median_before_newest(), median(past) if past else math.nan)
+
+
+def count_rows(count: int, mean: float) -> int:
+    return count + 1
 
 
 @pytest.mark.parametrize(
@@ -277,7 +288,7 @@ def test_a_metric_that_is_not_in_the_newest_row_has_no_window() -> None:
     assert found.newest(NAME) is None
     assert found.last(NAME, window_length(300)) is None
     assert found.last(NAME, window_length(300), stale=True) is not None
-    assert found.before(NAME) is None
+    assert found.running_median(NAME) is None
     assert found.last("nothing", window_length(300)) is None
     assert found.newest("nothing") is None
 
@@ -302,7 +313,7 @@ def test_rows_at_one_step_form_no_window() -> None:
     assert make_history([7] * 9).last(NAME, window_length(300)) is None
 
 
-# ---- early, before, drop_after ---------------------------------------------------------------------------
+# ---- early, running_median, drop_after ---------------------------------------------------------------------------
 
 
 def test_early_is_the_first_window_without_the_first_row() -> None:
@@ -360,12 +371,16 @@ def test_early_ignores_the_first_row() -> None:
     assert found.early(NAME, window_length(300)) is not None
 
 
-def test_before_has_all_rows_but_the_newest() -> None:
-    assert make_history(steps_every(10, 80)).before(NAME) is None
-    found = make_history(steps_every(10, 90)).before(NAME)
-    assert found is not None
-    assert found.steps == steps_every(10, 80)
-    assert found.means.tolist() == list(range(8))
+def test_the_running_median_is_that_of_all_rows_but_the_newest() -> None:
+    assert make_history(steps_every(10, 80)).running_median(NAME) is None
+    found = make_history(steps_every(10, 90))
+    assert found.running_median(NAME) == 3.5
+    found.add(100, {NAME: Stat.of(1e9)})
+    assert found.running_median(NAME) == found.running_median(NAME) == 4
+    found.drop_after(90)
+    found.add(100, {NAME: Stat.of(math.nan)})
+    found.add(110, {NAME: Stat.of(-1)})
+    assert found.running_median(NAME) == 4
 
 
 def test_drop_after_affects_all_metrics() -> None:

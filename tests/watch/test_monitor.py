@@ -17,8 +17,8 @@ from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.recipe import shipped
 from poise.recipe.decode import decode
-from poise.watch.base import ALL_FAMILIES, FAMILIES, LEVELS, Alarm
-from poise.watch.history import MetricHistory
+from poise.watch.base import ALL_FAMILIES, FAMILIES, LEVELS, Alarm, DetectorSettings
+from poise.watch.history import MetricHistory, MetricSeries, WindowLength
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
 D, NORM, BALANCE = "d/adversarial", "g/grad_norm", "measure/class_balance"
@@ -223,6 +223,91 @@ def test_roll_back_deletes_pending_rows() -> None:
     monitor.roll_back(500)
     assert monitor.flush() == []
     assert monitor.history.series[NORM].steps[-1] == 500
+
+
+# ---- the whole series ------------------------------------------------------------------------------------
+
+LASTING_SIGNS = {
+    "d/wasserstein": lambda row: 1.0 + min(row, 100) / 100,
+    "d/accuracy": lambda row: 0.5,
+    "g/diversity": lambda row: 0.9 if row < 9 else 0.1,
+    "g/update": lambda row: 1.0,
+    "g/grad_norm": lambda row: 1.0,
+    "measure/fid": lambda row: 5.0 if row < 9 else 50.0,
+}
+"""Metrics by the number of the row, with signs that compare the newest rows with all rows so far."""
+
+
+class CountedList(list[Any]):
+    """A list that counts the elements that are read."""
+
+    count = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        CountedList.count += len(found) if isinstance(index, slice) else 1
+        return found
+
+    def __iter__(self) -> Any:
+        CountedList.count += len(self)
+        return super().__iter__()
+
+
+def test_a_late_row_reads_hardly_more_elements_than_an_early_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = MetricSeries.__init__
+
+    def create_counted(series: MetricSeries) -> None:
+        create(series)
+        series.steps, series.stats = CountedList(), CountedList()
+
+    monkeypatch.setattr(MetricSeries, "__init__", create_counted)
+    monitor, counts = Monitor(), []
+    for row in range(700):
+        before = CountedList.count
+        monitor.hear(50 * (row + 1), {name: Stat(f(row), 0.1, f(row), f(row)) for name, f in LASTING_SIGNS.items()})
+        counts.append(CountedList.count - before)
+    signs = {"wasserstein_stuck", "d_never_right", "collapse", "past_its_best"}
+    assert signs <= {alarm.detector for alarm in monitor.open_alarms()}
+    assert sum(counts[600:]) < 1.1 * sum(counts[200:300])  # a binary search takes a step more for twice the rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_detectors_find_the_same_in_a_history_that_was_rolled_back_and_in_a_new_one(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows: list[tuple[int, dict[str, Stat]]] = []
+    history, found = MetricHistory(), set()
+    for row in range(1, 200):
+        rows.append((50 * row, {name: noisy(f(row), random) for name, f in LASTING_SIGNS.items()}))
+        history.add(*rows[-1])
+        detected = detections(history)
+        if row % 20 == 0:
+            until = int(random.integers(max(0, rows[-1][0] - 1000), rows[-1][0] + 1))
+            history.drop_after(until)
+            rows = [(step, stats) for step, stats in rows if step <= until]
+            history.add(50 * row, {NORM: Stat.of(BURST)})
+            rows.append((50 * row, {NORM: Stat.of(BURST)}))
+            detected = detections(history)
+        if row % 5 == 0:
+            anew = MetricHistory()
+            for step, stats in rows:
+                anew.add(step, stats)
+            assert detected == detections(anew)
+        found |= {name for name, _ in detected}
+    assert {"wasserstein_stuck", "d_never_right", "collapse", "past_its_best", "gradient_burst"} <= found
+
+
+def noisy(value: float, random: np.random.Generator) -> Stat:
+    return Stat.of(float(random.choice([value * random.uniform(0.9, 1), value, math.nan], p=[0.9, 0.095, 0.005])))
+
+
+def detections(history: MetricHistory) -> list[tuple[str, Any]]:
+    """What each detector finds, by its default settings."""
+    settings = {
+        name: DetectorSettings(detector.threshold, WindowLength(detector.window, detector.values), None)
+        for name, detector in DETECTORS.items()
+    }
+    found = ((name, detector.detect(history, settings[name])) for name, detector in DETECTORS.items())
+    return [(name, detection) for name, detection in found if detection is not None]
 
 
 # ---- configuration ---------------------------------------------------------------------------------------

@@ -54,10 +54,9 @@ def _burst(history: MetricHistory, settings: DetectorSettings, metric: str, noun
     """The player whose metric is far above its running median, and the message."""
     for side, player in PLAYER_NAMES.items():
         name = f"{side}/{metric}"
-        now, before = history.newest(name), history.before(name)
-        if now is None or before is None or not math.isfinite(now.max):
+        now, usual = history.newest(name), history.running_median(name)
+        if now is None or usual is None or not math.isfinite(now.max):
             continue
-        usual = before.median
         if not MIN_NORM < usual < MAX_MAGNITUDE or now.max <= settings.threshold * usual:
             continue
         factor = ratio(now.max, usual)

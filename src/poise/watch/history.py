@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from statistics import median
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from poise.core.metrics_log import Stat
 from poise.watch.formatting import MAX_MAGNITUDE
 
 Numbers = npt.NDArray[np.float64]
+T = TypeVar("T")
 MIN_ROWS = 4
 """The smallest number of rows in a window."""
 
@@ -117,6 +118,9 @@ class MetricSeries:
         self.steps: list[int] = []
         self.stats: list[Stat] = []
         self.num_values: list[int] = []
+        self._accumulated: dict[Callable[..., Any], list[Any]] = {}
+        self._sorted: list[float] = []  # the means of the first `_num_sorted` rows, without NaN
+        self._num_sorted = 0
 
     @property
     def age(self) -> int:
@@ -137,14 +141,41 @@ class MetricSeries:
         """Delete the rows after `step`."""
         count = bisect_right(self.steps, step)
         del self.steps[count:], self.stats[count:], self.num_values[count:]
+        for results in self._accumulated.values():
+            del results[count:]
+        self._sorted.clear()
+        self._num_sorted = 0
+
+    def accumulate(self, function: Callable[[T, float], T], initial: T) -> list[T]:
+        """For each row the `function` of its result for the row before, or of `initial`, and of the row's mean.
+
+        The results are kept, so that a row costs the same time however many there are. The same function must always
+        have the same `initial`.
+        """
+        results: list[T] = self._accumulated.setdefault(function, [])
+        for stat in self.stats[len(results) :]:
+            results.append(function(results[-1] if results else initial, stat.mean))
+        return results
+
+    def median_before_newest(self) -> float:
+        """The median of the means of all rows but the newest, without NaN; NaN if there are none.
+
+        Rows that are new since the last call are sorted in, so that a row costs little time however many there are.
+        """
+        for stat in self.stats[self._num_sorted : -1]:
+            if not math.isnan(stat.mean):
+                insort(self._sorted, stat.mean)
+        self._num_sorted = max(0, len(self.stats) - 1)
+        if not self._sorted:
+            return math.nan
+        middle = len(self._sorted) // 2
+        if len(self._sorted) % 2:
+            return self._sorted[middle]
+        return (self._sorted[middle - 1] + self._sorted[middle]) / 2
 
     def rows(self, start: int, stop: int) -> Window:
         """The rows of these indices, without `stop`."""
         return Window(self.steps[start:stop], self.stats[start:stop])
-
-    def between(self, low: int, high: int) -> Window:
-        """The rows after step `low`, up to and including step `high`."""
-        return self.rows(bisect_right(self.steps, low), bisect_right(self.steps, high))
 
     def start_of_last(self, length: WindowLength) -> int:
         """The index of the first row of the newest window; below 0 if there are too few rows or values."""
@@ -255,9 +286,9 @@ class MetricHistory:
         steps = self.series[name].steps
         return steps[-2] if len(steps) > 1 else 0
 
-    def before(self, name: str) -> Window | None:
-        """All rows before the newest, or None if there are fewer than eight."""
+    def running_median(self, name: str) -> float | None:
+        """The median of all rows before the newest, see `median_before_newest`; None if there are fewer than eight."""
         series = self.series.get(name)
         if series is None or len(series.steps) < 2 * MIN_ROWS + 1 or not self.is_fresh(name):
             return None
-        return Window(series.steps[:-1], series.stats[:-1])
+        return series.median_before_newest()

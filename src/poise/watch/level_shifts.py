@@ -6,6 +6,8 @@ far from 1. It differs from its own past.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +88,8 @@ def updates_grown(history: MetricHistory, settings: DetectorSettings) -> Detecti
         window, past = history.last(name, settings.window), history.past(name, settings.window, PAST)
         if window is None or past is None:
             continue
-        largest = float(history.series[name].between(-1, past.steps[-1]).means.max())
+        series = history.series[name]
+        largest = series.accumulate(np.maximum, -math.inf)[bisect_right(series.steps, past.steps[-1]) - 1]
         usual = max(past.median, SMALL * largest)
         smallest = float(window.means.min())
         if smallest <= settings.threshold * usual or usual == 0:

@@ -115,13 +115,17 @@ def wasserstein_stuck(history: MetricHistory, settings: DetectorSettings) -> Det
     series = history.series[name]
     if series.age < 3 * history.window_steps(name, settings.window):
         return None
-    means = series.between(-1, history.step).means
-    peak = float(means[np.abs(means) < MAX_MAGNITUDE].max(initial=0.0))
+    peak = series.accumulate(_peak, 0.0)[-1]
     if peak <= MIN_ESTIMATE or window.median < settings.threshold * peak:
         return None
     message = f"the Wasserstein estimate does not fall: it is {window.median:.3g}, and its maximum was {peak:.3g}"
-    was_lower = bool((means < settings.threshold * peak).any())
+    was_lower = series.accumulate(np.fmin, math.inf)[-1] < settings.threshold * peak
     return Detection(message, since=None if was_lower else 0)
+
+
+def _peak(before: float, mean: float) -> float:
+    """The larger number, unless the new one is too large for computations."""
+    return max(before, mean) if abs(mean) < MAX_MAGNITUDE else before
 
 
 def codes_ignored(history: MetricHistory, settings: DetectorSettings) -> Detection | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
+
+import numpy as np
 
 from poise.watch.advice import increase_diversity, lower_learning_rates
 from poise.watch.base import GAN_FAMILIES, Detection, Detector, DetectorSettings
@@ -30,7 +33,7 @@ def collapse(history: MetricHistory, settings: DetectorSettings) -> Detection | 
         if window is None or not is_fraction_below(window, settings.threshold):
             continue
         series = history.series[name]
-        never_diverse = not (series.between(-1, history.step).means >= settings.threshold).any()
+        never_diverse = not series.accumulate(np.fmax, -math.inf)[-1] >= settings.threshold
         if never_diverse and series.age < 2 * history.window_steps(name, settings.window):
             continue
         message = f"samples are {window.median:.0%} as diverse as real samples, measured {space}"
@@ -91,22 +94,51 @@ def past_its_best(history: MetricHistory, settings: DetectorSettings) -> Detecti
     series = history.series.get(f"measure/{name}")
     if name is None or series is None or len(series.stats) < 3:
         return None
-    values = [stat.mean if name in LOWER_IS_BETTER else 1 / max(stat.mean, 1e-9) for stat in series.stats]
-    values = [math.inf if math.isnan(value) else value for value in values]
-    best = min(range(len(values)), key=values.__getitem__)
+    lower = name in LOWER_IS_BETTER
+    best = series.accumulate(_follow if lower else _follow_higher, Best())[-1]
     floors = history.series.get(f"floor/{name}")
     floor = floors.stats[-1].mean if floors is not None and floors.stats else 0.0
-    slack = floor if name in LOWER_IS_BETTER and math.isfinite(floor) else 0.0
-    threshold = settings.threshold if name in LOWER_IS_BETTER else FRACTION_SLACK * settings.threshold
-    bound = values[best] + (threshold - 1) * abs(values[best]) + slack
-    if name in LOWER_IS_BETTER:  # if the best is close to 0, multiples of it are rounding noise
-        bound += RELATIVE_NOISE * max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    if best >= len(values) - 2 or not math.isfinite(values[best]) or min(values[-2:]) <= bound:
+    slack = floor if lower and math.isfinite(floor) else 0.0
+    threshold = settings.threshold if lower else FRACTION_SLACK * settings.threshold
+    bound = best.cost + (threshold - 1) * abs(best.cost) + slack
+    if lower:  # if the best is close to 0, multiples of it are rounding noise
+        bound += RELATIVE_NOISE * best.largest
+    if best.index >= best.count - 2 or not math.isfinite(best.cost) or min(best.last_two) <= bound:
         return None
-    newest = series.stats[-1].mean
+    newest, since = series.stats[-1].mean, series.steps[best.index]
     current = f"{newest:.4g}" if math.isfinite(newest) else "not finite"
-    message = f"{name} is {current}; its best was {series.stats[best].mean:.4g} at step {series.steps[best]:,}"
-    return Detection(message, since=series.steps[best])
+    message = f"{name} is {current}; its best was {series.stats[best.index].mean:.4g} at step {since:,}"
+    return Detection(message, since=since)
+
+
+class Best(NamedTuple):
+    """The best value of a measure so far, by costs that are lower for better values.
+
+    Attributes:
+        cost: its cost.
+        index: the index of its row.
+        count: the number of rows.
+        last_two: the costs of the last two rows.
+        largest: the largest finite absolute value of the costs.
+    """
+
+    cost: float = math.inf
+    index: int = 0
+    count: int = 0
+    last_two: tuple[float, float] = (math.inf, math.inf)
+    largest: float = 0.0
+
+
+def _follow_higher(best: Best, value: float) -> Best:
+    return _follow(best, 1 / max(value, 1e-9))
+
+
+def _follow(best: Best, cost: float) -> Best:
+    """The best after another row, whose cost is infinite if it is NaN."""
+    cost = math.inf if math.isnan(cost) else cost
+    lowest, index = (cost, best.count) if cost < best.cost else (best.cost, best.index)
+    largest = max(best.largest, abs(cost)) if math.isfinite(cost) else best.largest
+    return Best(lowest, index, best.count + 1, (best.last_two[1], cost), largest)
 
 
 def memorising(history: MetricHistory, settings: DetectorSettings) -> str | None:

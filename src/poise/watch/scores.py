@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from poise.watch.base import BOUNDED_FAMILIES, GAN_FAMILIES, Detection, Detector, DetectorSettings, Family
@@ -58,7 +60,7 @@ def d_never_right(history: MetricHistory, settings: DetectorSettings) -> Detecti
     window = _fraction_window(history, ACCURACY, settings.window)
     if window is None or series is None or series.age < 2 * history.window_steps(ACCURACY, settings.window):
         return None
-    highest = float(np.nanmax(series.between(-1, history.step).means))
+    highest = series.accumulate(np.fmax, -math.inf)[-1]
     if highest > settings.threshold:
         return None
     return Detection(f"D's accuracy has never been above {highest:.1%}: it is too weak to train G", since=0)
