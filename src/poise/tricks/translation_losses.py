@@ -10,10 +10,10 @@ translates a, and G_BA, if there is one, translates b.
 
 |.| is the mean absolute difference over all values of an image, with images in [-1, 1]. Where there are two directions,
 a loss is the mean over both, as G's adversarial loss is. Their published sums are twice that in each case, so that the
-weights relative to the adversarial loss are the published ones. But CycleGAN's least squares, (D - 1)^2, are twice those
-of `least_squares` here, with which half of its weights, 5 and 2.5, are the published ones. SimGAN instead sums this loss over the values of an
-image and the adversarial loss over D's patches: with N values and P patches, its weight w is w N / P here, if pixels
-have the same range.
+weights relative to the adversarial loss are the published ones. But CycleGAN's least squares, (D - 1)^2, are twice
+those of `least_squares` here, with which half of its weights, 5 and 2.5, are the published ones. SimGAN instead sums
+this loss over the values of an image and the adversarial loss over D's patches: with N values and P patches, its weight
+w is w N / P here, if pixels have the same range.
 
 Sources: Isola et al. 2017, arXiv:1611.07004, equation 3; Zhu et al. 2017, arXiv:1703.10593, equation 2 and section 5.2;
 Shrivastava et al. 2017, arXiv:1612.07828, equation 4, with the identity as feature transform.
