@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from contracts.tiny import BATCH, Session, context, recipe, session, source
 from poise.core.move import MoveData
+from poise.core.ranks import Ranks
 from poise.core.types import DiscriminatorOutput, Side
 from poise.latents import CodeLayout
 from poise.networks.base import WithCodes
@@ -56,6 +58,28 @@ def test_samples_from_a_pool_do_not_count() -> None:
     assert float(move.logged["code_accuracy"]) == 0.5
     none_new = term.loss(move_of(images, torch.rand(2, 1, 2, 2), PREDICTED))
     assert float(none_new) == 0
+
+
+def test_several_ranks_weigh_new_samples_as_one_rank_does() -> None:
+    """The samples from a pool are the last ones of the whole batch, so the last rank may have no new ones."""
+    images, term = torch.rand(2, 1, 2, 2), InfoGAN("infogan", 1.0, LAYOUT, 0.5)
+    replaced = torch.cat((images[:1], torch.rand(1, 1, 2, 2)))
+    whole = term.loss(move_of(images, replaced, PREDICTED))
+
+    class OneOfTwo(Ranks):
+        """One of two ranks; one of both has a new sample."""
+
+        size = 2
+
+        def mean(self, value: Tensor) -> Tensor:
+            return torch.tensor(0.5)
+
+    losses = []
+    for one in (slice(0, 1), slice(1, 2)):
+        move = move_of(images[one], replaced[one], PREDICTED[one])
+        move.context, move.latents = replace(move.context, ranks=OneOfTwo()), move.latents[one]
+        losses.append(term.loss(move))
+    assert float(sum(losses)) / 2 == pytest.approx(float(whole))
 
 
 def test_a_pack_predicts_the_codes_of_its_samples() -> None:

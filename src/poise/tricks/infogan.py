@@ -88,7 +88,7 @@ class InfoGAN(LossTerm):
         codes = move.latents[:, : self.layout.size]
         predicted = move.extra_output("fake", "codes").reshape(len(codes), -1)
         newest = (move.fake == move.generated).flatten(1).all(1).float()
-        count = move.context.ranks.simultaneous.mean(newest.sum())  # a pool's samples are on the last ranks only
+        count = move.context.ranks.mean(newest.sum())  # a pool's samples are on the last ranks only
         share = newest / count.clamp(min=1e-6)
         if self.layout.categories:
             move.logged["code_accuracy"] = (code_accuracy(predicted.detach(), codes, self.layout) * share).sum()
