@@ -9,7 +9,7 @@ import torch
 
 from alignment.vectors import cloud, rotation
 from poise.alignment.neighbours import mean_cosine_criterion
-from poise.alignment.refinement import Round, apply_map, procrustes, refine
+from poise.alignment.refinement import Round, apply_map, procrustes, refine, share_of_pairs
 
 
 def test_procrustes_is_the_best_orthogonal_map() -> None:
@@ -62,6 +62,12 @@ def test_the_best_round_is_kept_and_pairs_are_those_of_frequent_vectors() -> Non
     refined = refine(torch.eye(4), source, target, rounds=3, most_frequent=20)
     assert all(0 < step.pairs <= 20 for step in refined.rounds[1:])
     assert refined.best.criterion == max(step.criterion for step in refined.rounds)
+
+
+def test_the_share_of_pairs_is_that_of_the_vectors_of_which_pairs_are_made() -> None:
+    many, few = torch.empty(40_000, 1), torch.empty(9_000, 1)
+    assert share_of_pairs(12_000, many, many) == 0.8
+    assert share_of_pairs(4_500, few, many) == share_of_pairs(4_500, many, few) == 0.5
 
 
 def test_refinement_ends_if_no_pair_is_mutual() -> None:

@@ -20,6 +20,9 @@ from poise.alignment.neighbours import (
     unit_rows,
 )
 
+MOST_FREQUENT = 15_000
+"""The number of first vectors that pairs are made of; vectors of rare words are noisy."""
+
 
 def procrustes(source: Tensor, target: Tensor) -> Tensor:
     """The orthogonal W, d x d, with the smallest sum of ||W x_i - y_i||^2 over paired rows (Schoenemann 1966).
@@ -70,7 +73,7 @@ def refine(
     source: Tensor,
     target: Tensor,
     rounds: int = 5,
-    most_frequent: int = 15_000,
+    most_frequent: int = MOST_FREQUENT,
     notify: Callable[[Round], None] | None = None,
 ) -> Refinement:
     """Alternate between pairs of mutual nearest neighbours by CSLS and Procrustes' map of these pairs.
@@ -83,7 +86,7 @@ def refine(
         source: N x d, rows of length 1, the most frequent first.
         target: M x d, the same.
         rounds: the number of maps that are fitted; 5 in the paper's code.
-        most_frequent: the number of first vectors that pairs are made of; vectors of rare words are noisy.
+        most_frequent: the number of first vectors that pairs are made of.
         notify: is called with each round.
     """
     found: list[Round] = []
@@ -103,7 +106,12 @@ def refine(
     return Refinement(tuple(found))
 
 
-def held_out_agreement(weights: Tensor, source: Tensor, target: Tensor, most_frequent: int = 15_000) -> float:
+def share_of_pairs(pairs: int, source: Tensor, target: Tensor) -> float:
+    """The share of the vectors of the smaller set that have a pair, 0 to 1, of those that pairs are made of."""
+    return pairs / min(len(source), len(target), MOST_FREQUENT)
+
+
+def held_out_agreement(weights: Tensor, source: Tensor, target: Tensor, most_frequent: int = MOST_FREQUENT) -> float:
     """The share of a map's pairs that maps fitted to other pairs confirm, 0 to 1; it needs no dictionary.
 
     The mutual nearest neighbours under the map are divided into two halves. Procrustes' map of each half translates the
