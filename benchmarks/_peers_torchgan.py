@@ -8,9 +8,9 @@ batches of 64. For colour they are those of the starter example for CIFAR-10 in
 both, beta1 is 0.5, latents have 100 dimensions and D ends with a LeakyReLU.
 
 Steps of these networks and of the loop below are bit for bit those of torchgan 0.1.0, from the same weights and random
-numbers. The trainer calls its losses in the order in which the examples list them: G is updated first, with latents of its own,
-then D. D's fake samples are generated with a graph that is then not used. What the trainer logs is left out, which
-favours it. It samples with G in evaluation mode.
+numbers. The trainer calls its losses in the order in which the examples list them: G is updated first, with latents of
+its own, then D. D's fake samples are generated with a graph that is then not used. What the trainer logs is left out,
+which favours it. It samples with G in evaluation mode.
 """
 
 from __future__ import annotations
