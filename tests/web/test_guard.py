@@ -54,12 +54,41 @@ def test_two_hosts(visitor: Visitor) -> None:
         f"poise-{PORT}=wrong",
         f"poise-{PORT}={TOKEN}x",
         f"poise-{PORT + 1}={TOKEN}",
+        f"a=poise-{PORT}={TOKEN}",
+        f"my-poise-{PORT}={TOKEN}",
+        f"a=1, poise-{PORT}={TOKEN}",
+        TOKEN,
         "\xff",
     ],
 )
 def test_no_or_a_wrong_cookie(visitor: Visitor, cookie: str | None) -> None:
     answers = [visitor.get(address, cookie=cookie) for address in ADDRESSES]
     assert {(answer.status, answer.body) for answer in answers} == {(401, b"")}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "a=1",
+        'a={"x":1}',
+        "theme=hello world",
+        'user=J"o',
+        'quoted="a, b"',
+        "a=\xe9",
+        "flag",
+        "",
+        "=",
+        "path=/",
+        f"poise-{PORT + 1}=x",
+        f"poise-{PORT}=old",
+    ],
+)
+def test_cookies_of_other_servers_on_this_host(visitor: Visitor, other: str) -> None:
+    """Browsers send them along, as cookies do not tell ports apart."""
+    own = f"poise-{PORT}={TOKEN}"
+    for cookie in (f"{own}; {other}", f"{other}; {own}", f"{other};{own};{other}"):
+        assert visitor.get("/api/overview", cookie=cookie).status == 200, cookie
+    assert visitor.get("/api/overview", cookie=other).status == 401
 
 
 def test_the_token_becomes_a_cookie(visitor: Visitor) -> None:

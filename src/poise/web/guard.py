@@ -8,7 +8,6 @@ A route can't be outside of this layer, and what is refused here reaches none.
 from __future__ import annotations
 
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from re import compile as pattern
 from urllib.parse import parse_qs
 
@@ -141,9 +140,10 @@ class Guard:
 
 
 def cookie_values(header: str, name: str) -> list[str]:
-    """The values of a cookie; none if the header is malformed."""
-    try:
-        parsed = SimpleCookie(header)
-    except CookieError:
-        return []
-    return [parsed[name].value] if name in parsed else []
+    """The values of a cookie, of which the browser sends several if they were set for several paths.
+
+    Cookies of other servers on this host, whatever their port, are in the header too, and `http.cookies` drops all of
+    them if it cannot parse one. So the header is split here. Nothing is unquoted, as the token needs no quotes.
+    """
+    pairs = (pair.partition("=") for pair in header.split(";"))
+    return [value.strip() for key, _, value in pairs if key.strip() == name]
