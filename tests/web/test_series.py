@@ -65,9 +65,25 @@ def test_values_that_are_not_finite_are_gaps() -> None:
         series.add_line(json.dumps(row(step, value)).encode())
     found = series.view(["d/adversarial"], *EVERYTHING, 16)["d/adversarial"]
     assert found["bad"] == [2, 3, 4]
-    assert found["step"] == [1, 5, 6, 7, 8, 9]
+    assert found["step"] == list(range(1, 10))
+    for name in ("mean", "min", "max"):
+        assert found[name] == [1.0, None, None, None, 1e308, -1e308, 9.007199e15, -0.0, 2.0]
+    assert [step for step, std in zip(found["step"], found["std"], strict=True) if std is None] == [2, 3, 4]
     json.dumps(found, allow_nan=False)
     assert series.rows == 9
+
+
+def test_a_value_that_is_not_finite_stays_a_gap_among_merged_buckets() -> None:
+    series = RowSeries()
+    for step in range(1, 3 * MAX_BUCKETS + 1):
+        series.add_line(json.dumps(row(step, "nan" if step in (2, 1000, 3 * MAX_BUCKETS) else 1.0)).encode())
+    found = series.view(["d/adversarial"], *EVERYTHING, 16)["d/adversarial"]
+    assert found["step"] == sorted(found["step"])
+    gaps = [step for step, mean in zip(found["step"], found["mean"], strict=True) if mean is None]
+    assert gaps == found["bad"] == [2, 1000, 3 * MAX_BUCKETS]
+    assert len(found["step"]) <= 16 + len(gaps)
+    part = series.view(["d/adversarial"], 900, 1100, 16)["d/adversarial"]
+    assert [step for step, mean in zip(part["step"], part["mean"], strict=True) if mean is None] == [1000]
 
 
 def test_extreme_values_in_one_bucket_are_null_and_not_an_error() -> None:

@@ -129,7 +129,7 @@ class RowSeries:
 
         Returns:
             For each of the names that exist: lists of steps (the middle of each bucket), means, standard deviations,
-            smallest and largest values, and the steps with values that are not finite.
+            smallest and largest values, and the steps with values that are not finite; see `with_gaps`.
         """
         found = {}
         for name in names:
@@ -139,7 +139,7 @@ class RowSeries:
                 table = table[:, (table[LAST] >= start) & (table[FIRST] <= end)]
                 if table.shape[1] > points:
                     table = merged(table, -(-table.shape[1] // points))
-                found[name] = as_lists(table) | {"bad": [step for step in metric.bad if start <= step <= end]}
+                found[name] = with_gaps(as_lists(table), [step for step in metric.bad if start <= step <= end])
         return found
 
 
@@ -150,6 +150,20 @@ def as_lists(table: Table) -> dict[str, list[Any]]:
     steps = (table[FIRST] + (table[LAST] - table[FIRST]) // 2).astype(np.int64).tolist()
     values = {"mean": table[MEAN], "std": std, "min": table[MIN], "max": table[MAX]}
     return {"step": steps} | {name: [short(value) for value in column.tolist()] for name, column in values.items()}
+
+
+def with_gaps(lists: dict[str, list[Any]], bad: list[int]) -> dict[str, list[Any]]:
+    """The lists with `bad`, each of whose steps is inserted into them with nulls, so that a line breaks there.
+
+    Args:
+        lists: `as_lists`; a step that is the middle of a bucket too comes after it.
+        bad: the steps with values that are not finite, ascending.
+    """
+    places = np.searchsorted(lists["step"], bad, side="right").tolist()
+    for place, step in zip(reversed(places), reversed(bad), strict=True):
+        for name, values in lists.items():
+            values.insert(place, step if name == "step" else None)
+    return lists | {"bad": bad}
 
 
 def short(value: float) -> float | None:

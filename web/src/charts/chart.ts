@@ -247,6 +247,13 @@ function compact(step: number): string {
   return step >= 1e4 ? `${figure(step / 1e3, 3)}k` : figure(step, 5);
 }
 
+/** The places of values between two gaps, to which no line leads: null is a gap, undefined a step of another curve. */
+function alone(column: ArrayLike<number | null | undefined>): number[] {
+  const own = Array.from(column, (_, place) => place).filter((place) => column[place] !== undefined);
+  const isGap = (place: number | undefined): boolean => place === undefined || column[place] === null;
+  return own.filter((place, index) => !isGap(place) && isGap(own[index - 1]) && isGap(own[index + 1]));
+}
+
 function lineSeries(curve: Curve): uPlot.Series[] {
   const edge: uPlot.Series = { stroke: "transparent", width: 0, points: { show: false } };
   return [
@@ -256,6 +263,7 @@ function lineSeries(curve: Curve): uPlot.Series[] {
       dash: curve.dash,
       points: {
         show: curve.points ? true : (plot) => (plot.data[0]?.length ?? 0) < 3,
+        filter: (plot, series, shown) => (shown ? null : alone(plot.data[series] ?? [])),
         size: 6,
         width: 1.5,
         fill: () => color("--page"),

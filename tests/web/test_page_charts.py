@@ -1,0 +1,57 @@
+"""The charts of the page in Chromium: what is drawn on their canvases, which no text of the page says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from web.browser import Surfer, launched, serving
+from web.page_runs import curve_row
+from web.sites import lines, make_run
+
+INK = """steps => {
+    const chart = document.querySelector("figure[aria-label='Gradient penalties']");
+    const [canvas, over] = [chart.querySelector(".u-wrap canvas"), chart.querySelector(".u-over")];
+    const [outer, inner] = [canvas.getBoundingClientRect(), over.getBoundingClientRect()];
+    const ratio = canvas.width / outer.width;
+    const [top, height] = [20 * ratio, (inner.height - 20) * ratio];
+    return steps.filter(step => {
+        const x = (inner.left - outer.left + (inner.width * (step - 100)) / 800) * ratio;
+        const { data } = canvas.getContext("2d").getImageData(Math.round(x), top, 1, height);
+        return data.some((_, at) => at % 4 === 0 && data[at + 2] - data[at] > 20);
+    });
+}"""
+"""At which of the steps, from 100 to 900, the chart of the gradient penalty has a line, a band or a mark."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("charts") / "runs"
+    rows = [curve_row(step, {"d/r1": 0.0}) for step in range(100, 901, 100)]
+    for row in (rows[2], rows[4]):
+        row["stats"]["d/r1"] = dict.fromkeys(("mean", "std", "min", "max"), "nan")
+    (make_run(root / "with gaps", grids=()) / "rows.jsonl").write_text(lines(rows))
+    return root
+
+
+@pytest.fixture(scope="module")
+def surfer(folder: Path) -> Iterator[Surfer]:
+    """A page that all tests share."""
+    with launched() as browser, serving(folder) as address:
+        yield Surfer(browser, address)
+
+
+def test_values_that_are_not_finite_are_gaps(surfer: Surfer) -> None:
+    """At steps 300 and 500; the value between them has no neighbour and is a mark."""
+    surfer.visit_run("with gaps")
+    surfer.wait("() => document.querySelector('.toolbar output').textContent === 'step 900'")
+    assert surfer.page.evaluate(INK, [150, 250, 350, 400, 450, 550, 650]) == [150, 400, 650]
+    reading = "text => document.querySelector('.reading').textContent.startsWith(text)"
+    box = surfer.page.locator(".u-over").first.bounding_box()
+    surfer.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
+    surfer.wait(reading, "–")
+    surfer.page.mouse.move(0, 0)
+    surfer.wait(reading, "0.")
+    surfer.assert_harmless()
