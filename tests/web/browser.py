@@ -117,6 +117,6 @@ class Surfer:
     def assert_harmless(self) -> None:
         """No dialog, no error, and no request to anywhere but the server."""
         assert self.dialogs == []
-        assert self.errors == []
+        assert not self.errors, self.errors
         outside = [address for address in self.requests if not address.startswith((self.origin, "data:"))]
         assert outside == []

@@ -33,6 +33,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in (rows[2], rows[4]):
         row["stats"]["d/r1"] = dict.fromkeys(("mean", "std", "min", "max"), "nan")
     (make_run(root / "with gaps", grids=()) / "rows.jsonl").write_text(lines(rows))
+    for name, first in (("hundreds", 400), ("thousands", 120_000), ("millions", 1_234_000)):
+        steps = range(first, first + 10_001, 100)
+        rows = [curve_row(step, {"d/r1": 0.0, "g/adversarial": 0.0}) for step in steps]
+        for row in rows:
+            row["stats"]["d/r1"] = dict.fromkeys(("mean", "min", "max"), 0.69315 + 1e-9 * row["step"]) | {"std": 0.0}
+        run = make_run(root / name, grids=(), step=steps[-1], steps=steps[-1])
+        (run / "rows.jsonl").write_text(lines(rows))
     return root
 
 
@@ -54,4 +61,14 @@ def test_values_that_are_not_finite_are_gaps(surfer: Surfer) -> None:
     surfer.wait(reading, "–")
     surfer.page.mouse.move(0, 0)
     surfer.wait(reading, "0.")
+    surfer.assert_harmless()
+
+
+def test_a_view_that_is_left_while_it_zooms_leaves_no_error(surfer: Surfer) -> None:
+    surfer.visit_run("hundreds")
+    surfer.page.route("**/series*", lambda route: None, times=1)  # never answered
+    with surfer.page.expect_request("**/series*"):
+        surfer.page.get_by_role("button", name="Zoom in").click()
+    surfer.visit("/")
+    surfer.page.wait_for_timeout(100)
     surfer.assert_harmless()

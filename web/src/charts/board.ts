@@ -70,7 +70,7 @@ export class Board {
       const now = timeline.isZoomed ? timeline.range.join() : "";
       if (now === zoom) return;
       zoom = now;
-      void this.load("all");
+      void this.load("all").catch(() => undefined);
     });
   }
 
