@@ -26,6 +26,25 @@ WIDE = {"width": 1200, "height": 900}
 
 TELEPHONE = {"width": 390, "height": 844}
 
+RECORD_LABELS = """() => {
+    if (window.labels) return;
+    const pen = CanvasRenderingContext2D.prototype;
+    const { fillText, clearRect } = pen;
+    window.labels = new Map();
+    pen.clearRect = function (...box) {
+        window.labels.set(this.canvas, { x: [], y: [] });
+        clearRect.apply(this, box);
+    };
+    pen.fillText = function (text, ...place) {
+        const axis = { top: "x", middle: "y" }[this.textBaseline];
+        if (axis) window.labels.get(this.canvas)?.[axis].push(text);
+        fillText.call(this, text, ...place);
+    };
+}"""
+"""Keeps what is written along the axes of each chart when it is drawn: on a canvas no text can be read."""
+
+LABELS = "[...window.labels].filter(([one]) => one.isConnected && one.closest('.u-wrap')).map(([, axes]) => axes)"
+
 
 def chromium() -> str:
     """The path of Chromium; without it the test is skipped."""
@@ -103,6 +122,15 @@ class Surfer:
     def wait(self, condition: str, arg: Any = None, seconds: float = 20) -> None:
         """Wait until a function of JavaScript returns true."""
         self.page.wait_for_function(condition, arg=arg, timeout=1000 * seconds)
+
+    def record_labels(self) -> None:
+        """From now on, keep the labels that are drawn; see `labels`."""
+        self.page.evaluate(RECORD_LABELS)
+
+    def labels(self) -> list[dict[str, list[str]]]:
+        """The labels of the axes `x` and `y` of each chart, as they were drawn last."""
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return self.page.evaluate(LABELS)
 
     def violations(self, *rules: str) -> list[str]:
         """What axe-core finds wrong with what is shown now, by all of its rules or by those that are named."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (make_run(root / "with gaps", grids=()) / "rows.jsonl").write_text(lines(rows))
     for name, first in (("hundreds", 400), ("thousands", 120_000), ("millions", 1_234_000)):
         steps = range(first, first + 10_001, 100)
-        rows = [curve_row(step, {"d/r1": 0.0, "g/adversarial": 0.0}) for step in steps]
-        for row in rows:
-            row["stats"]["d/r1"] = dict.fromkeys(("mean", "min", "max"), 0.69315 + 1e-9 * row["step"]) | {"std": 0.0}
         run = make_run(root / name, grids=(), step=steps[-1], steps=steps[-1])
-        (run / "rows.jsonl").write_text(lines(rows))
+        (run / "rows.jsonl").write_text(lines([curve_row(step, {"d/r1": 0.0}) for step in steps]))
     return root
 
 
@@ -61,6 +59,33 @@ def test_values_that_are_not_finite_are_gaps(surfer: Surfer) -> None:
     surfer.wait(reading, "–")
     surfer.page.mouse.move(0, 0)
     surfer.wait(reading, "0.")
+    surfer.assert_harmless()
+
+
+def number(label: str) -> float:
+    """What a label of an axis says."""
+    unit = {"k": 1e3, "M": 1e6}.get(label[-1], 1)
+    return float(label.rstrip("kM").replace(",", "").replace("−", "-")) * unit
+
+
+@pytest.mark.parametrize("name", ["hundreds", "thousands", "millions"])
+def test_the_labels_of_an_axis_are_as_far_apart_as_its_ticks(surfer: Surfer, name: str) -> None:
+    surfer.record_labels()
+    surfer.visit_run(name)
+    shown = set()
+    for _ in range(14):  # the last ones would be less than two steps and are refused
+        found = surfer.labels()
+        assert len(found) >= 2
+        for axis in [chart["x"] for chart in found] + [chart["y"] for chart in found]:
+            values = [number(label) for label in axis]
+            assert len(values) >= 2, axis
+            distances = [after - before for before, after in pairwise(values)]
+            assert distances == pytest.approx([distances[0]] * len(distances), rel=1e-4), axis
+            assert distances[0] > 0, axis
+        shown.update(number(label) for chart in found for label in chart["x"])
+        surfer.page.get_by_role("button", name="Zoom in").click()
+    assert all(step == pytest.approx(round(step), abs=1e-6) for step in shown), "steps are whole"
+    surfer.page.get_by_role("button", name="Whole run").click()
     surfer.assert_harmless()
 
 

@@ -79,6 +79,13 @@ export function tickText(value: number, distance: number): string {
   return Number(value.toFixed(places + (isWhole ? 0 : 1))).toString().replace("-", "−");
 }
 
+/** A step on an axis: 12.5k or 1.25M where that has few digits at this distance of two ticks, else 123,450. */
+export function stepText(step: number, distance: number): string {
+  if (step >= 1e6 && distance >= 1e3) return `${tickText(step / 1e6, distance / 1e6)}M`;
+  if (step >= 1e4 && step < 1e6 && distance >= 100) return `${tickText(step / 1e3, distance / 1e3)}k`;
+  return count(step);
+}
+
 /** A value of a recipe as one line. */
 export function valueText(value: unknown): string {
   if (typeof value === "string") return value;

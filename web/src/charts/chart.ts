@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import { indexAt, type Timeline } from "../data/timeline";
 import type { Alarm, Value } from "../data/types";
 import { h, setText } from "../dom";
-import { figure, tickText } from "../format";
+import { figure, stepText, tickText } from "../format";
 import { drawAlarms, drawGaps, drawReferences, type ReferenceLine } from "./overlay";
 import { color, faded, type Stroke } from "./palette";
 
@@ -30,11 +30,16 @@ export interface ChartOptions {
   references?: ReferenceLine[];
 }
 
-/** The distance of the plot from the left and the right edge of the chart, in pixels. */
-export const [PLOT_LEFT, PLOT_RIGHT] = [52, 18];
+/** The distance of the plot from the left and the right edge of the chart, in pixels: the last step may be 1,234,560. */
+export const [PLOT_LEFT, PLOT_RIGHT] = [52, 30];
 
 /** In a narrower chart there is no room for the spread beside a value. */
 const NARROW = 300;
+
+/** The distances that labels of the step axis may have: steps are whole, so 2.5 is none of them. */
+const STEP_DISTANCES = Array.from({ length: 15 }, (_, power) => [1, 2, 2.5, 5].map((first) => first * 10 ** power))
+  .flat()
+  .filter(Number.isInteger);
 
 type Column = (number | null | undefined)[];
 
@@ -151,7 +156,8 @@ export class Chart {
           size: 28,
           gap: 6,
           space: (_plot, _axis, _min, _max, pixels) => Math.min(70, pixels / 2.2),
-          values: (_, steps) => steps.map((step) => compact(step)),
+          incrs: STEP_DISTANCES,
+          values: (_plot, steps, _axis, _space, distance) => steps.map((step) => stepText(step, distance)),
         },
         {
           ...axis,
@@ -240,11 +246,6 @@ function readingAt(curve: Curve, step: number, brief: boolean): string {
   const text = figure(curve.mean[index], 3);
   const [low, high] = [curve.low?.[index], curve.high?.[index]];
   return brief || low == null || high == null || low === high ? text : `${text}  [${figure(low, 3)}, ${figure(high, 3)}]`;
-}
-
-function compact(step: number): string {
-  if (step >= 1e6) return `${figure(step / 1e6, 3)}M`;
-  return step >= 1e4 ? `${figure(step / 1e3, 3)}k` : figure(step, 5);
 }
 
 /** The places of values between two gaps, to which no line leads: null is a gap, undefined a step of another curve. */
