@@ -123,6 +123,7 @@ def test_a_growing_file(tmp_path: Path) -> None:
     assert view(follower)[0]["rows"] == 0
     path.write_text(lines([row(1)]))
     assert view(follower)[1]["step"] == [1]
+    generation = view(follower)[0]["generation"]
     half = lines([row(2)])
     with path.open("a") as stream:
         stream.write(half[:20])
@@ -130,21 +131,30 @@ def test_a_growing_file(tmp_path: Path) -> None:
         assert view(follower)[1]["step"] == [1]
         stream.write(half[20:])
     assert view(follower)[1]["step"] == [1, 2]
+    assert view(follower)[0]["generation"] == generation
 
 
 def test_a_file_that_shrinks_is_replaced_or_rewritten(tmp_path: Path) -> None:
     follower, path = RowFollower(tmp_path, ()), tmp_path / "rows.jsonl"
+    generations = []
+
+    def steps() -> list[int]:
+        answer, shown = view(follower)
+        generations.append(answer["generation"])
+        return shown["step"]
+
     path.write_text(lines([row(1), row(2), row(3)]))
-    assert view(follower)[1]["step"] == [1, 2, 3]
+    assert steps() == [1, 2, 3]
     path.write_text(lines([row(1)]))  # in place and shorter
-    assert view(follower)[1]["step"] == [1]
+    assert steps() == [1]
     (tmp_path / "new").write_text(lines([row(1), row(5)]))
     (tmp_path / "new").replace(path)
-    assert view(follower)[1]["step"] == [1, 5]
+    assert steps() == [1, 5]
     path.write_text(lines([row(2, 7.0), row(5), row(6)]))  # in place and longer
-    assert view(follower)[1]["step"] == [2, 5, 6]
+    assert steps() == [2, 5, 6]
     path.unlink()
     assert view(follower)[0]["rows"] == 0
+    assert len(set(generations)) == len(generations), "a page that has rows of before fetches all of them anew"
 
 
 def test_a_line_without_an_end_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

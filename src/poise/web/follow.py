@@ -7,6 +7,7 @@ which gives curves at once, and then from the beginning in a thread that rests a
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -56,13 +57,14 @@ class RowFollower:
         """The answer to `/api/runs/{id}/series`; see `RowSeries.view`.
 
         Returns:
-            The series, the steps of the first and last row, the number of rows, and whether all rows have been read;
-            otherwise the series consist of samples.
+            The series, the steps of the first and last row, the number of rows, whether all rows have been read
+            (otherwise the series consist of samples), and the generation, which is another one after rows that were
+            read have been deleted or replaced, as when the run went back to an earlier step.
         """
         with self._lock:
             series = self._current()
             about = {"first": series.first, "last": series.last, "rows": series.rows, "complete": self._thread is None}
-            return about | {"series": series.view(names, start, end, points)}
+            return about | {"generation": self._generation, "series": series.view(names, start, end, points)}
 
     def _current(self) -> RowSeries:
         """The series as the file is now."""
@@ -91,6 +93,7 @@ class RowFollower:
         self._rest, self._skipping = b"", False
         self._series = RowSeries()
         self._sampled: RowSeries | None = None
+        self._generation = secrets.token_hex(8)
 
     def _unread(self) -> int:
         """The number of bytes to read. A file that is another or shorter than before is read from its beginning."""

@@ -6,21 +6,24 @@ import type { Buckets, Run } from "../data/types";
 import { h } from "../dom";
 import { figure, heading } from "../format";
 import { Chart, type ChartOptions } from "./chart";
-import { EMPTY, measureCurve, seriesCurve, type Spread } from "./curves";
+import { EMPTY, extent, measureCurve, seriesCurve, type Spread } from "./curves";
 import { sections, type Group, type Line } from "./groups";
 import type { ReferenceLine } from "./overlay";
 import { PLAYER } from "./palette";
 
 const POINTS = 512;
 
+/** The buckets with those of later steps; `more` may begin with some that are there already. */
 function appended(old: Buckets, more: Buckets): Buckets {
+  const last = old.step.at(-1) ?? -1;
+  const known = more.step.filter((step) => step <= last).length;
   return {
-    step: [...old.step, ...more.step],
-    mean: [...old.mean, ...more.mean],
-    std: [...old.std, ...more.std],
-    min: [...old.min, ...more.min],
-    max: [...old.max, ...more.max],
-    bad: [...old.bad, ...more.bad],
+    step: [...old.step, ...more.step.slice(known)],
+    mean: [...old.mean, ...more.mean.slice(known)],
+    std: [...old.std, ...more.std.slice(known)],
+    min: [...old.min, ...more.min.slice(known)],
+    max: [...old.max, ...more.max.slice(known)],
+    bad: [...old.bad, ...more.bad.filter((step) => step > last)],
   };
 }
 
@@ -57,6 +60,8 @@ export class Board {
   /** Aborted when the charts are replaced by others. */
   private charted = new AbortController();
   private last = -1;
+  /** What the rows that are here belong to, all of them up to `last` or of the steps that are zoomed to; null without them. */
+  private held: { names: string; generation: string } | null = null;
   private complete = true;
   private loading = false;
   private again: "new" | "all" | null = null;
@@ -87,14 +92,14 @@ export class Board {
     this.draw();
   }
 
-  /** Fetch rows: only those after the last one, or all of the steps that are shown. */
+  /** Fetch rows: only those after the last one if all before it are here and have not been replaced, or all of the steps that are shown. */
   async load(what: "new" | "all"): Promise<void> {
     this.again = this.again === "all" ? "all" : what;
     if (this.loading) return;
     this.loading = true;
     try {
       while (this.again && !this.signal.aborted) {
-        const all = this.again === "all" || !this.complete || this.isFull();
+        const all = this.again === "all" || !this.complete || this.isFull() || this.held?.names !== this.run?.series.join();
         this.again = null;
         await this.fetch(all);
       }
@@ -125,19 +130,25 @@ export class Board {
 
   private async fetch(all: boolean): Promise<void> {
     if (!this.run) return;
-    const zoomed = this.timeline.isZoomed ? { from: this.timeline.range[0], to: this.timeline.range[1] } : {};
-    const range = all ? zoomed : { from: this.last + 1 };
-    const query = { names: this.run.series, points: POINTS, ...range };
-    if (!all && this.timeline.isZoomed) return;
-    const answer = await fetchSeries(this.run.id, query, this.signal);
+    const { isZoomed, range } = this.timeline;
+    const { id, series: names } = this.run;
+    if (all) this.held = null;
+    const steps = !all ? { from: this.last + 1 } : isZoomed ? { from: range[0], to: range[1] } : {};
+    const answer = await fetchSeries(id, { names, points: POINTS, ...steps }, this.signal);
     this.complete = answer.complete;
-    for (const [name, buckets] of Object.entries(answer.series)) {
-      this.series[name] = all ? buckets : appended(this.series[name] ?? EMPTY, buckets);
+    if (all) {
+      this.series = answer.series;
+      this.held = { names: names.join(), generation: answer.generation };
+    } else if (answer.generation !== this.held?.generation) {
+      this.again = "all";
+      return;
+    } else if (isZoomed) {
+      return; // new rows come after the steps that are shown
+    } else {
+      for (const [name, buckets] of Object.entries(answer.series)) this.series[name] = appended(this.series[name] ?? EMPTY, buckets);
     }
-    if (answer.last !== null && !this.timeline.isZoomed) this.last = Math.max(this.last, answer.last);
-    const steps = Object.values(this.series).flatMap((buckets) => [buckets.step[0], buckets.step.at(-1)]);
-    const known = steps.filter((step) => step !== undefined);
-    if (known.length && !this.timeline.isZoomed) this.timeline.setExtent("rows", Math.min(...known), Math.max(...known));
+    this.last = answer.last ?? -1;
+    if (!isZoomed) this.timeline.setExtent("rows", ...extent(Object.values(this.series)));
     this.draw();
   }
 

@@ -9,6 +9,12 @@ export type Spread = "range" | "std" | "none";
 
 export const EMPTY: Buckets = { step: [], mean: [], std: [], min: [], max: [], bad: [] };
 
+/** The first and the last step of all of these series. */
+export function extent(series: Buckets[]): [number | undefined, number | undefined] {
+  const steps = series.flatMap(({ step }) => [step[0], step.at(-1)]).filter((step) => step !== undefined);
+  return steps.length ? [Math.min(...steps), Math.max(...steps)] : [undefined, undefined];
+}
+
 /** The curve of a series, of which `buckets` is undefined until there is a row. */
 export function seriesCurve(stroke: Stroke, label: string, buckets: Buckets = EMPTY, spread: Spread = "range"): Curve {
   const { step, mean, bad } = buckets;

@@ -57,9 +57,13 @@ export async function fetchSeries(id: string, query: SeriesQuery, signal?: Abort
     parts.push(json<SeriesAnswer>(at("runs", id) + `/series${queryText({ ...query, names })}`, signal));
   }
   const answers = await Promise.all(parts);
+  const [first] = answers as [SeriesAnswer];
+  const lasts = answers.map((answer) => answer.last);
   return {
-    ...(answers[0] as SeriesAnswer),
+    ...first,
+    last: lasts.includes(null) ? null : Math.min(...(lasts as number[])), // up to there all parts have all rows
     complete: answers.every((answer) => answer.complete),
+    generation: answers.every((answer) => answer.generation === first.generation) ? first.generation : "",
     series: Object.assign({}, ...answers.map((answer) => answer.series)) as SeriesAnswer["series"],
   };
 }

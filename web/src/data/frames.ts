@@ -78,9 +78,13 @@ function positions(
   return result;
 }
 
+/** Whether two frames are the same one. A run that went back to an earlier step may draw another one with this number. */
+export function isSame(a: Frame, b: Frame): boolean {
+  return a.number === b.number && a.step === b.step && a.points.every((value, index) => value === b.points[index]);
+}
+
 /** The frames of before and newer ones, without those that appear in both. */
-export function joined(old: Frames | null, more: Frames): Frames {
-  if (!old) return more;
+export function joined(old: Frames, more: Frames): Frames {
   const known = new Set(old.frames.map((frame) => frame.number));
   return { ...more, frames: [...old.frames, ...more.frames.filter((frame) => !known.has(frame.number))] };
 }

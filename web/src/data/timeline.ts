@@ -41,11 +41,12 @@ export class Timeline {
     signal?.addEventListener("abort", () => this.listeners.delete(listener));
   }
 
-  /** The first and the last step of one source, such as the rows or the frames; the timeline spans all sources. */
-  setExtent(source: string, first: number, last: number): void {
-    this.sources.set(source, [first, last]);
+  /** The first and the last step of one source, such as the rows or the frames, if it has any; the timeline spans all sources. */
+  setExtent(source: string, first: number | undefined, last: number | undefined): void {
+    if (first === undefined || last === undefined) this.sources.delete(source);
+    else this.sources.set(source, [first, last]);
     const spans = [...this.sources.values()];
-    this.first = Math.min(...spans.map((span) => span[0]));
+    this.first = spans.length ? Math.min(...spans.map((span) => span[0])) : 0;
     this.last = Math.max(this.first + 1, ...spans.map((span) => span[1]));
     this.tell();
   }

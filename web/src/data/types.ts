@@ -164,6 +164,8 @@ export interface SeriesAnswer {
   last: number | null;
   rows: number;
   complete: boolean;
+  /** Another one after rows were deleted or replaced, as when the run went back to an earlier step. */
+  generation: string;
   series: Record<string, Buckets>;
 }
 

@@ -67,7 +67,7 @@ export function filmstrip(run: string, starts: string, timeline: Timeline, signa
     element,
     show(list: number[]): void {
       grids = list;
-      if (list.length) timeline.setExtent("grids", list[0] as number, list.at(-1) as number);
+      timeline.setExtent("grids", list[0], list.at(-1));
       drawStrip();
       control.update();
       shown = -1;

@@ -1,7 +1,7 @@
 /** The game in the plane of one run: the canvas, its colour bar, the frames as they arrive, and what its marks mean. */
 
 import { fetchFrames } from "../data/api";
-import { joined, parseFrames, type Frame, type Frames } from "../data/frames";
+import { isSame, joined, parseFrames, type Frame, type Frames } from "../data/frames";
 import { indexAt, type Timeline } from "../data/timeline";
 import { h, setText, svg } from "../dom";
 import { count, figure } from "../format";
@@ -22,7 +22,7 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
   const scale = h("div", {}, bar, h("div", "bar-ends figures", low, centre, high));
   const element = h("div", "game", h("div", "plane-frame", canvas), scale);
 
-  /** Fetch what came after the newest frame; one request at a time. */
+  /** Fetch what came after the newest frame, or all if that is no longer there: the run went back. One request at a time. */
   async function refresh(): Promise<void> {
     wanted = true;
     if (fetching) return;
@@ -32,13 +32,18 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
         wanted = false;
         const asked = run;
         const known = frames && frames.frames.length < MOST_FRAMES ? frames : null;
-        const last = known?.frames.at(-1)?.step ?? 0;
-        const more = parseFrames(await fetchFrames(asked, last > 0 ? last - 1 : null, signal));
+        const newest = known?.frames.at(-1);
+        const more = parseFrames(await fetchFrames(asked, newest?.step ? newest.step - 1 : null, signal));
         if (asked !== run) continue;
-        frames = joined(known, more);
+        const goesOn = known && newest?.step && more.frames.some((frame) => isSame(frame, newest));
+        if (newest?.step && !goesOn) {
+          frames = null;
+          wanted = true;
+          continue;
+        }
+        frames = goesOn ? joined(known, more) : more;
         steps = frames.frames.map((frame) => frame.step);
-        if (steps.length) timeline.setExtent(label, steps[0] as number, steps.at(-1) as number);
-        else draw();
+        timeline.setExtent(label, steps[0], steps.at(-1));
       }
     } catch (error) {
       if (!signal.aborted) console.warn("frames", error);
@@ -89,11 +94,6 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
         frames = null;
         steps = [];
       }
-      void refresh();
-    },
-    /** Forget all frames: the run went back to an earlier step. */
-    reset(): void {
-      frames = null;
       void refresh();
     },
   };

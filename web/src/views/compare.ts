@@ -1,7 +1,7 @@
 /** Several runs: curves overlaid, differences of the recipes, sample grids at a common step. */
 
 import { Chart, type Curve } from "../charts/chart";
-import { measureCurve, seriesCurve } from "../charts/curves";
+import { extent, measureCurve, seriesCurve } from "../charts/curves";
 import { MAX_COMPARED, STROKES, type Stroke } from "../charts/palette";
 import { sections } from "../charts/groups";
 import { fetchRun, fetchSeries, gridAddress } from "../data/api";
@@ -144,9 +144,7 @@ function chartsOf(compared: Compared[], timeline: Timeline, { signal, onRepaint 
     parts.splice(1, 0, h("section", "chart-section", h("h2", {}, "Measures"), h("div", "charts", panels)));
   }
   const draw = (): void => {
-    const steps = compared.flatMap(({ series }) => Object.values(series).flatMap(({ step }) => [step[0], step.at(-1)]));
-    const known = steps.filter((step) => step !== undefined);
-    if (known.length) timeline.setExtent("rows", Math.min(...known), Math.max(...known));
+    timeline.setExtent("rows", ...extent(compared.flatMap(({ series }) => Object.values(series))));
     for (const { chart, curves } of charts) chart.show(curves());
   };
   onRepaint(() => charts.forEach(({ chart }) => chart.repaint()));

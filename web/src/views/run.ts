@@ -211,12 +211,8 @@ class RunPage {
   private hear(event: RunEvent): void {
     const { run } = this;
     if (event.id !== run.id) return;
-    const wentBack = event.step !== null && run.step !== null && event.step < run.step;
-    if (event.frames !== null && run.frames) {
-      if (wentBack) this.game.reset();
-      else void this.game.refresh();
-    }
-    if (event.rows) void this.board.load(wentBack ? "all" : "new").catch(() => undefined);
+    if (event.frames !== null && run.frames) void this.game.refresh();
+    if (event.rows || run.series.length) void this.board.load("new").catch(() => undefined);
     const known = event.alarms === run.alarms.length && event.grids === run.grids.length && event.measures === run.measures.length;
     const sameFrames = Boolean(run.frames) === (event.frames !== null);
     run.step = event.step;

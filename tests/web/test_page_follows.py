@@ -1,0 +1,131 @@
+"""The page in Chromium while the files of its runs change as training changes them: it shows what is there now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poise.runs.frame_file import FrameFile
+from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
+from web.browser import Surfer, launched, serving
+from web.page_runs import NAMES, add_frames, append_line, curve_row, wave
+from web.sites import INFO, lines, make_run
+
+STEP = "text => document.querySelector('.toolbar output').textContent === `step ${text}`"
+"""Whether the page of a run shows a step."""
+
+READING = "text => document.querySelector('.reading').textContent.startsWith(text)"
+"""Whether the first value beside a curve begins with a text."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("follows") / "runs"
+    for name in ("back", "back zoomed", "game", "late"):
+        make_run(root / name, grids=(), step=1000, steps=1000)
+        write_rows(root / name, range(10, 1001, 10))
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def surfer(browser: Any, folder: Path) -> Iterator[Surfer]:
+    """A page that all tests share, of a server with a playground."""
+    with serving(folder, "--playground") as address:
+        yield Surfer(browser, address)
+
+
+def write_rows(run: Path, steps: range, phase: float = 0.0) -> None:
+    """Replace the rows of a run, as a roll-back does."""
+    names = {name: start + phase for name, start in NAMES.items()}
+    (run / "new").write_text(lines([curve_row(step, names) for step in steps]))
+    (run / "new").replace(run / "rows.jsonl")
+
+
+def write_info(run: Path, **info: Any) -> None:
+    (run / "run.json").write_text(json.dumps(INFO | info))
+
+
+def reading(step: int, phase: float = 0.0) -> str:
+    """The beginning of what is shown of the first curve at a step."""
+    return f"{wave(step, phase)['mean']:.3g} "
+
+
+def test_curves_follow_a_run_that_goes_back(surfer: Surfer, folder: Path) -> None:
+    run = folder / "back"
+    surfer.visit_run("back")
+    surfer.wait(STEP, "1,000")
+    write_rows(run, range(10, 501, 10))
+    write_info(run, step=500, steps=1000)
+    surfer.wait(STEP, "500")
+    for step in range(510, 601, 10):
+        append_line(run / "rows.jsonl", curve_row(step, NAMES))
+    surfer.wait(STEP, "600")
+    surfer.wait(READING, reading(600))
+    write_rows(run, range(10, 611, 10), phase=1.5)  # back and on between two looks
+    surfer.wait(READING, reading(610, 1.5))
+    append_line(run / "rows.jsonl", curve_row(620, {name: start + 1.5 for name, start in NAMES.items()}))
+    surfer.wait(STEP, "620")
+    write_rows(run, range(0))
+    surfer.wait(READING, "–")
+    surfer.assert_harmless()
+
+
+def test_curves_that_are_zoomed_follow_a_run_that_goes_back(surfer: Surfer, folder: Path) -> None:
+    surfer.visit_run("back zoomed")
+    surfer.wait(STEP, "1,000")
+    with surfer.page.expect_response("**/series*from=5*"):
+        surfer.page.get_by_role("button", name="Zoom in").click()
+    write_rows(folder / "back zoomed", range(10, 1011, 10), phase=1.5)
+    surfer.wait(READING, reading(1000, 1.5))
+    surfer.page.get_by_role("button", name="Whole run").click()
+
+
+def test_a_game_in_the_plane_follows_a_run_that_goes_back(surfer: Surfer, folder: Path) -> None:
+    run = folder / "game"
+    add_frames(run)
+    surfer.visit_run("game")
+    surfer.wait("() => document.querySelector('.scrubber input').max === '11'")
+    file, points = FrameFile(run / "frames.bin"), np.zeros((POINTS, 2))
+    real = np.random.default_rng(0).normal(size=(REALS, 2)).astype("f4")
+    region, header = Region.around(real), encode_header(real)
+    file.drop_after(500)
+    file.append(encode_frame(600, region, points), header)
+    surfer.wait("() => document.querySelector('.scrubber input').max === '6'")
+    surfer.wait("() => document.querySelector('.plane').ariaLabel.endsWith('step 600')")
+    picture = "document.querySelector('canvas.plane').toDataURL()"
+    seen = surfer.page.evaluate(picture)
+    file.drop_after(500)
+    for step in (600, 700):
+        file.append(encode_frame(step, region, points + 1), header)  # back and on between two looks
+    surfer.wait("() => document.querySelector('.scrubber input').max === '7'")
+    surfer.page.focus(".scrubber input")
+    surfer.page.keyboard.press("ArrowLeft")
+    surfer.wait("() => document.querySelector('.plane').ariaLabel.endsWith('step 600')")
+    assert surfer.page.evaluate(picture) != seen
+
+
+def test_a_series_that_begins_late_has_all_its_rows(surfer: Surfer, folder: Path) -> None:
+    run, page = folder / "late", surfer.page
+    surfer.visit_run("late")
+    for step in range(1010, 1101, 10):
+        append_line(run / "rows.jsonl", curve_row(step, NAMES | {"g/shades": 0.0}))
+    surfer.wait(STEP, "1,100")
+    write_info(run, state="stopped", step=1100, steps=2000)
+    chart = "figure[aria-label='Shades']"
+    page.wait_for_selector(chart)
+    box = page.locator(".u-over").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * (1050 - 10) / (1100 - 10), box["y"] + 20)
+    shown = f"texts => texts.some(one => document.querySelector(`{chart} .reading`).textContent.startsWith(one))"
+    surfer.wait(shown, [reading(step) for step in (1040, 1050)])
+    page.mouse.move(0, 0)
