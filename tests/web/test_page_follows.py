@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ READING = "text => document.querySelector('.reading').textContent.startsWith(tex
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("follows") / "runs"
-    for name in ("back", "back zoomed", "game", "late"):
+    for name in ("back", "back zoomed", "game", "late", "failing", "gone"):
         make_run(root / name, grids=(), step=1000, steps=1000)
         write_rows(root / name, range(10, 1001, 10))
     return root
@@ -129,3 +130,32 @@ def test_a_series_that_begins_late_has_all_its_rows(surfer: Surfer, folder: Path
     shown = f"texts => texts.some(one => document.querySelector(`{chart} .reading`).textContent.startsWith(one))"
     surfer.wait(shown, [reading(step) for step in (1040, 1050)])
     page.mouse.move(0, 0)
+
+
+def test_a_change_between_two_streams_of_events_is_not_lost(surfer: Surfer, folder: Path) -> None:
+    page = surfer.page
+    surfer.visit("/")
+    page.get_by_role("link", name="gone").wait_for()
+
+    def hold(route: Any) -> None:
+        """The stream of before is closed. What the new one sees first is not told, so it is all that has happened."""
+        (folder / "gone").rename(folder.parent / "gone")
+        write_info(folder / "failing", state="failed", step=1000, steps=1000)
+        time.sleep(1.2)  # until the server looks again
+        surfer.get("/api/overview")
+        route.continue_()
+
+    page.route("**/api/events?runs=*", hold, times=1)
+    with page.expect_response("**/api/events?runs=*"):
+        surfer.visit_run("late")
+    surfer.visit("/")
+    page.get_by_role("link", name="gone").wait_for(state="detached", timeout=5000)
+    row = page.locator(".run-row").filter(has=page.get_by_role("link", name="failing", exact=True))
+    assert row.locator(".state").inner_text() == "failed"
+
+
+@pytest.mark.parametrize("view", ["/playground", "/run/none"])
+def test_a_view_that_is_opened_first_follows_too(surfer: Surfer, view: str) -> None:
+    surfer.visit(view)
+    with surfer.page.expect_request("**/api/events*", timeout=5000):
+        surfer.page.reload()

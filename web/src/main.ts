@@ -94,6 +94,7 @@ async function route(): Promise<void> {
     if (signal.aborted) return;
     failed = true;
     root.replaceChildren(failureState(error));
+    live.watch([]); // the view is tried again when the server is back
   }
   if (signal.aborted) return;
   root.removeAttribute("aria-busy");

@@ -6,7 +6,9 @@ interface Events {
   overview: OverviewEvent;
   run: RunEvent;
   playground: GameStatus | null;
-  /** The stream is open again after it was lost: whatever came between was missed. */
+  /** A stream is open. It tells what changes from now on, and all of the runs that it is about; the overview before was missed. */
+  opened: null;
+  /** The same, after the server was lost. */
   reopened: null;
   /** Whether the server can be reached. */
   connected: boolean;
@@ -52,13 +54,11 @@ export class Live {
     this.source = source;
     source.addEventListener("open", () => {
       this.wait = FIRST_RETRY;
-      if (this.lost) {
-        this.lost = false;
-        this.emit("connected", true);
-        this.emit("reopened", null);
-      } else {
-        this.emit("connected", true);
-      }
+      const wasLost = this.lost;
+      this.lost = false;
+      this.emit("connected", true);
+      this.emit("opened", null);
+      if (wasLost) this.emit("reopened", null);
     });
     for (const kind of ["overview", "run", "playground"] as const) {
       source.addEventListener(kind, (event) => this.emit(kind, JSON.parse((event as MessageEvent<string>).data)));

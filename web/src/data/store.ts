@@ -13,15 +13,27 @@ export class Store {
   readonly studies = new Map<string, StudyCard>();
   readonly ladders = new Map<string, LadderCard>();
   private readonly listeners = new Set<() => void>();
+  /** The events since the last request for the overview was sent; null if it is answered. */
+  private meanwhile: OverviewEvent[] | null = null;
+  private timer = 0;
 
   constructor(private readonly live: Live) {
-    live.on("overview", (event) => this.apply(event));
-    live.on("reopened", () => void this.load().catch(() => undefined));
+    live.on("overview", (event) => {
+      this.meanwhile?.push(event);
+      this.apply(event);
+      this.tell();
+    });
+    live.on("opened", () => void this.load().catch(() => undefined));
   }
 
   /** Fetch everything anew. */
   async load(): Promise<void> {
+    window.clearTimeout(this.timer);
+    const events: OverviewEvent[] = [];
+    this.meanwhile = events;
     const overview: Overview = await fetchOverview();
+    if (this.meanwhile !== events) return; // a later call gets a newer answer
+    this.meanwhile = null;
     this.directory = overview.directory;
     this.playground = overview.playground;
     this.complete = overview.complete;
@@ -29,8 +41,9 @@ export class Store {
     this.studies.clear();
     this.ladders.clear();
     this.merge(overview.runs, overview.studies, overview.ladders);
+    events.forEach((event) => this.apply(event)); // some may be newer than the answer
     this.tell();
-    if (!this.complete) window.setTimeout(() => void this.load().catch(() => undefined), 1000);
+    if (!this.complete) this.timer = window.setTimeout(() => void this.load().catch(() => undefined), 1000);
   }
 
   /** Call `listener` after every change, until `signal` is aborted. */
@@ -56,7 +69,6 @@ export class Store {
       this.ladders.delete(id);
     }
     this.merge(event.runs, event.studies, event.ladders);
-    this.tell();
   }
 
   private merge(runs: Card[], studies: StudyCard[], ladders: LadderCard[]): void {

@@ -100,6 +100,7 @@ class Playground {
       }
       this.form.pad.draw();
     });
+    store.events.watch(this.game?.runs ?? []); // the stream tells of a game that is begun, too
     this.show(this.game);
   }
 
