@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from poise.playground.options import DEFAULT_GAME
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
 from web.browser import Surfer, launched, serving
 from web.page_runs import NAMES, add_frames, append_line, curve_row, wave
+from web.running import Running
 from web.sites import INFO, lines, make_run
+from web.test_playground import Recorded
 
 STEP = "text => document.querySelector('.toolbar output').textContent === `step ${text}`"
 """Whether the page of a run shows a step."""
@@ -159,3 +162,27 @@ def test_a_view_that_is_opened_first_follows_too(surfer: Surfer, view: str) -> N
     surfer.visit(view)
     with surfer.page.expect_request("**/api/events*", timeout=5000):
         surfer.page.reload()
+
+
+def test_a_single_game_after_two_has_an_axis_of_its_own_steps(browser: Any, tmp_path: Path) -> None:
+    for name, last in (("a", 1000), ("b", 1000), ("c", 100)):
+        write_rows(make_run(tmp_path / name, grids=()), range(10, last + 1, 10))
+    limits = {"max_steps": 20_000, "max_seconds": 900, "seconds": 1.0, "seed": 1, "speed": 100, "message": None}
+    with Running(tmp_path, Recorded(tmp_path)) as running:
+        surfer = Surfer(browser, running.server.address)
+        surfer.record_labels()
+        surfer.visit("/playground")
+
+        def play(*names: str, until: str) -> None:
+            """Tell of a game with these runs, and wait until the axes of all its charts end at a step."""
+            game = {"state": "ended", "runs": [surfer.id_of(name) for name in names], "step": [1] * len(names)}
+            running.server.pages.events.game = game | limits | {"games": [DEFAULT_GAME] * len(names)}
+            end = time.monotonic() + 10
+            while [chart["x"][-1:] for chart in surfer.labels()] != [[until]] * len(names):
+                assert time.monotonic() < end, surfer.labels()
+                time.sleep(0.1)
+
+        play("a", "b", until="1,000")
+        play("c", until="100")
+        surfer.assert_harmless()
+        surfer.context.close()

@@ -164,6 +164,7 @@ class Playground {
       if (!game) fill(this.stage, introduction());
       return;
     }
+    for (const side of this.sides.slice(game.runs.length)) Object.assign(side, { run: "", series: {} }); // a second game of before
     game.runs.forEach((run, index) => this.assign(index, run, game));
     const shown = this.sides.slice(0, game.runs.length).map(({ element }) => element);
     if (this.stage.children.length !== shown.length || this.stage.firstElementChild !== shown[0]) fill(this.stage, shown);
