@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from poise.playground.options import DEFAULT_GAME
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
 from web.browser import Surfer, launched, serving
-from web.page_runs import NAMES, add_frames, append_line, curve_row, wave
+from web.page_runs import NAMES, add_frames, append_line, curve_row, make_curves, wave
 from web.running import Running
 from web.sites import INFO, lines, make_run
 from web.test_playground import Recorded
@@ -33,6 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("back", "back zoomed", "game", "late", "failing", "gone"):
         make_run(root / name, grids=(), step=1000, steps=1000)
         write_rows(root / name, range(10, 1001, 10))
+    make_curves(root / "finished")
+    begun = make_run(root / "begun", grids=(), step=0, steps=2000)
+    for name in ("rows.jsonl", "measures.jsonl"):
+        (begun / name).write_text("")
     return root
 
 
@@ -133,6 +138,34 @@ def test_a_series_that_begins_late_has_all_its_rows(surfer: Surfer, folder: Path
     shown = f"texts => texts.some(one => document.querySelector(`{chart} .reading`).textContent.startsWith(one))"
     surfer.wait(shown, [reading(step) for step in (1040, 1050)])
     page.mouse.move(0, 0)
+
+
+def test_a_comparison_follows_its_runs(surfer: Surfer, folder: Path) -> None:
+    page, run = surfer.page, folder / "begun"
+    surfer.visit(f"/compare/{surfer.id_of('begun')},{surfer.id_of('finished')}")
+    assert page.locator(".compare-legend .state").all_inner_texts() == ["done", "done"]
+    surfer.wait("() => document.querySelector('.scrubber input').max === '9'")
+    page.focus(".compare-legend li:nth-child(2) a")
+    write_rows(run, range(10, 2001, 10))
+    append_line(run / "rows.jsonl", curve_row(2010, NAMES | {"g/shades": 0.0}))
+    surfer.wait("() => [...document.querySelectorAll('.reading')].slice(0, 2).every(one => one.textContent !== '–')")
+    page.wait_for_selector("figure[aria-label='Shades']")
+    measured = {"floor": {}, "n": 9, "features": "points"}
+    for step, modes in ((2000, 7.0), (2010, 8.0)):
+        append_line(run / "measures.jsonl", {"step": step, "measures": {"modes": modes}} | measured)
+        figure = "figure[aria-label=Modes] .reading"
+        surfer.wait(f"text => document.querySelector('{figure}')?.textContent === text", f"{modes:.0f}")
+    for step in (900, 1000, 1100):
+        Image.new("L", (8, 8), 100).save(run / f"samples/step-{step:08d}.png")
+    surfer.wait("() => document.querySelector('.scrubber input').max === '1'")
+    surfer.wait("() => document.querySelector('.grid-pair img').src.endsWith('/1000')")
+    assert page.evaluate("document.activeElement.textContent") == "finished", "the focus stays"
+    recipe = run / "recipe.toml"
+    recipe.write_text("seed = 123\n" + recipe.read_text())
+    write_info(run, state="failed", step=2010, steps=3000)
+    surfer.wait("() => document.querySelector('.compare-legend .state').textContent === 'failed'")
+    page.locator(".differences").get_by_role("rowheader", name="seed").wait_for()
+    surfer.assert_harmless()
 
 
 def test_a_change_between_two_streams_of_events_is_not_lost(surfer: Surfer, folder: Path) -> None:

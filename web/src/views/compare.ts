@@ -3,11 +3,12 @@
 import { Chart, type Curve } from "../charts/chart";
 import { extent, measureCurve, seriesCurve } from "../charts/curves";
 import { MAX_COMPARED, STROKES, type Stroke } from "../charts/palette";
-import { sections } from "../charts/groups";
+import { sections, type Group, type Line } from "../charts/groups";
 import { fetchRun, fetchSeries, gridAddress } from "../data/api";
+import { isBehind } from "../data/behind";
 import { indexAt, Timeline } from "../data/timeline";
 import type { Buckets, Run, RunEvent } from "../data/types";
-import { h, setText, svg, type Child } from "../dom";
+import { fill, h, setText, svg, type Child } from "../dom";
 import { count, heading, valueText } from "../format";
 import { scrubber } from "../parts/scrubber";
 import { stateMark } from "../parts/state";
@@ -24,6 +25,12 @@ interface Compared {
   series: Record<string, Buckets>;
   /** False while the curves are made of a part of the rows. */
   complete: boolean;
+}
+
+/** A part of the view, and how it shows what the runs are now. */
+interface Part {
+  element: HTMLElement;
+  show(): void;
 }
 
 /** The paths whose values differ, with the value in each run; runs that have no such path have undefined. */
@@ -45,53 +52,71 @@ export const compareView: View = async (context, parameter) => {
     }),
   );
   const timeline = new Timeline();
-  const board = chartsOf(compared, timeline, context);
+  const parts = {
+    legend: legend(compared),
+    grids: grids(compared, timeline, signal),
+    differences: differenceTable(compared),
+    charts: charts(compared, timeline, context),
+  };
   root.replaceChildren(
-    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")), h("h1", {}, `Compare ${compared.length} runs`), legend(compared)),
+    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")), h("h1", {}, `Compare ${compared.length} runs`), parts.legend.element),
     h(
       "div",
       "run-columns",
       h(
         "aside",
         { class: "run-side", attrs: { "aria-label": "Samples and recipes" } },
-        h("div", "run-sticky", grids(compared, timeline, signal), differenceTable(compared)),
+        h("div", "run-sticky", parts.grids.element, parts.differences.element),
       ),
-      h("div", "run-charts", board.element),
+      h("div", "run-charts", parts.charts.element),
     ),
   );
-  board.draw();
-  follow(compared, board.draw, context);
+  const show = (): void => Object.values(parts).forEach((part) => part.show());
+  show();
+  for (const one of compared) follow(one, show, context);
   store.events.watch(ids);
 };
 
-/** Fetch the curves of a run anew when it goes on, or when the server has read more of it. */
-function follow(compared: Compared[], draw: () => void, { store, signal }: Context): void {
-  const busy = new Set<Compared>();
-  async function update(one: Compared): Promise<void> {
-    if (busy.has(one) || signal.aborted) return;
-    busy.add(one);
+/** Fetch a run anew when it goes on, or when the server has read more of it; one request at a time. */
+function follow(one: Compared, show: () => void, { store, signal }: Context): void {
+  let newest: RunEvent | null = null;
+  let busy = false;
+  let again = false;
+  let timer = 0;
+  async function update(): Promise<void> {
+    again = true;
+    if (busy) return;
+    busy = true;
+    window.clearTimeout(timer);
     try {
-      Object.assign(one, await curvesOf(one.run, signal));
-      draw();
+      while (again && !signal.aborted) {
+        again = false;
+        const event = newest;
+        newest = null;
+        if (event && isBehind(one.run, event)) one.run = await fetchRun(one.run.id, signal);
+        Object.assign(one, await curvesOf(one.run, signal));
+        show();
+      }
     } catch {
       // The next event asks again.
     } finally {
-      busy.delete(one);
+      busy = false;
     }
-    later(one);
+    later();
   }
-  const later = (one: Compared): void => {
-    if (!one.complete) window.setTimeout(() => void update(one), 1500);
+  const later = (): void => {
+    if (!one.complete && !signal.aborted) timer = window.setTimeout(() => void update(), 1500);
   };
   store.events.on(
     "run",
-    (event: RunEvent) => {
-      const one = compared.find(({ run }) => run.id === event.id);
-      if (one && event.rows) void update(one);
+    (event) => {
+      if (event.id !== one.run.id) return;
+      newest = event;
+      void update();
     },
     signal,
   );
-  compared.forEach(later);
+  later();
 }
 
 async function curvesOf(run: Run, signal: AbortSignal): Promise<Pick<Compared, "series" | "complete">> {
@@ -105,50 +130,55 @@ function key({ stroke, letter }: Compared): HTMLElement {
   return h("span", "run-key", svg("svg", { viewBox: "0 0 30 12", class: "key-line", "aria-hidden": "true" }, line), h("strong", {}, letter));
 }
 
-function legend(compared: Compared[]): HTMLElement {
-  return h(
-    "ul",
-    "compare-legend",
-    compared.map((one) => h("li", {}, key(one), h("a", { attrs: { href: `#/run/${one.run.id}` } }, one.run.name), stateMark(one.run.state))),
-  );
+/** A part of the view that is built anew only if what it is made of has changed, so that the focus stays in it. */
+function part(element: HTMLElement, source: () => unknown, build: () => Child): Part {
+  let built = "";
+  const show = (): void => {
+    const now = JSON.stringify(source());
+    if (now === built) return;
+    built = now;
+    fill(element, build());
+  };
+  return { element, show };
 }
 
-function chartsOf(compared: Compared[], timeline: Timeline, { signal, onRepaint }: Context) {
-  const names = [...new Set(compared.flatMap(({ run }) => run.series))];
-  const charts: { chart: Chart; curves: () => Curve[] }[] = [];
+function legend(compared: Compared[]): Part {
+  const entry = (one: Compared): HTMLElement => h("li", {}, key(one), h("a", { attrs: { href: `#/run/${one.run.id}` } }, one.run.name), stateMark(one.run.state));
+  return part(h("ul", "compare-legend"), () => compared.map(({ run }) => run.state), () => compared.map(entry));
+}
+
+/** The curves of all runs, in one chart per series and per measure that one of them has. */
+function charts(compared: Compared[], timeline: Timeline, { signal, onRepaint }: Context): Part {
+  let shown: { chart: Chart; curves: () => Curve[] }[] = [];
+  /** Aborted when the charts are replaced by others. */
+  let charted = new AbortController();
+  const names = (): string[] => [...new Set(compared.flatMap(({ run }) => run.series))];
+  const measures = (): string[] => [...new Set(compared.flatMap(({ run }) => run.measures.flatMap((one) => Object.keys(one.measures))))];
   const add = (title: string, curves: () => Curve[], span?: readonly [number, number]): HTMLElement => {
-    const chart = new Chart({ title, height: 180, span }, timeline, signal);
-    charts.push({ chart, curves });
+    const chart = new Chart({ title, height: 180, span }, timeline, AbortSignal.any([signal, charted.signal]));
+    shown.push({ chart, curves });
     return chart.element;
   };
-  const parts: Child[] = sections(names).map((section) =>
-    h(
-      "section",
-      "chart-section",
-      h("h2", {}, section.title),
-      h(
-        "div",
-        "charts",
-        section.groups.flatMap((group) =>
-          group.lines.map((line) => {
-            const several = group.lines.length > 1;
-            return add(several ? `${group.title}: ${line.label}` : group.title, () => seriesCurves(compared, line.name), group.span);
-          }),
-        ),
-      ),
-    ),
-  );
-  const measures = [...new Set(compared.flatMap(({ run }) => run.measures.flatMap((one) => Object.keys(one.measures))))];
-  if (measures.length) {
-    const panels = measures.map((name) => add(heading(name), () => measureCurves(compared, name)));
-    parts.splice(1, 0, h("section", "chart-section", h("h2", {}, "Measures"), h("div", "charts", panels)));
-  }
-  const draw = (): void => {
-    timeline.setExtent("rows", ...extent(compared.flatMap(({ series }) => Object.values(series))));
-    for (const { chart, curves } of charts) chart.show(curves());
+  const line = (group: Group, { name, label }: Line): HTMLElement =>
+    add(group.lines.length > 1 ? `${group.title}: ${label}` : group.title, () => seriesCurves(compared, name), group.span);
+  const section = (title: string, panels: HTMLElement[]): HTMLElement => h("section", "chart-section", h("h2", {}, title), h("div", "charts", panels));
+  const build = (): Child => {
+    charted.abort();
+    charted = new AbortController();
+    shown = [];
+    const parts = sections(names()).map(({ title, groups }) => section(title, groups.flatMap((group) => group.lines.map((one) => line(group, one)))));
+    const panels = measures().map((name) => add(heading(name), () => measureCurves(compared, name)));
+    if (panels.length) parts.splice(1, 0, section("Measures", panels));
+    return parts.length ? parts : h("p", "muted", "Curves appear with the first row of one of the runs.");
   };
-  onRepaint(() => charts.forEach(({ chart }) => chart.repaint()));
-  return { element: h("div", "board", parts), draw };
+  const board = part(h("div", "board"), () => [names(), measures()], build);
+  onRepaint(() => shown.forEach(({ chart }) => chart.repaint()));
+  const show = (): void => {
+    board.show();
+    timeline.setExtent("rows", ...extent(compared.flatMap(({ series }) => Object.values(series))));
+    for (const { chart, curves } of shown) chart.show(curves());
+  };
+  return { element: board.element, show };
 }
 
 function seriesCurves(compared: Compared[], name: string): Curve[] {
@@ -160,17 +190,21 @@ function measureCurves(compared: Compared[], name: string): Curve[] {
   return compared.map(({ run, stroke, letter }) => measureCurve(stroke, letter, name, run.measures));
 }
 
-function differenceTable(compared: Compared[]): HTMLElement {
-  const found = differences(compared.map(({ run }) => run.recipe)).filter(([path]) => path !== "name" && path !== "about");
-  const body = found.length
-    ? scrollTable(
-        "Differences of the recipes",
-        "differences",
-        headings("Key", ...compared.map(key)),
-        h("tbody", {}, found.map(([path, values]) => row(path, ...values.map((value) => h("td", {}, valueText(value)))))),
-      )
-    : h("p", "muted", "The recipes are equal.");
-  return h("section", "side-section", h("h2", {}, "What differs"), body);
+function differenceTable(compared: Compared[]): Part {
+  const recipes = (): Record<string, unknown>[] => compared.map(({ run }) => run.recipe);
+  const build = (): Child => {
+    const found = differences(recipes()).filter(([path]) => path !== "name" && path !== "about");
+    const body = found.length
+      ? scrollTable(
+          "Differences of the recipes",
+          "differences",
+          headings("Key", ...compared.map(key)),
+          h("tbody", {}, found.map(([path, values]) => row(path, ...values.map((value) => h("td", {}, valueText(value)))))),
+        )
+      : h("p", "muted", "The recipes are equal.");
+    return [h("h2", {}, "What differs"), body];
+  };
+  return part(h("section", "side-section"), recipes, build);
 }
 
 /** The steps at which all runs have a sample grid, or if there are none, those of the first run. */
@@ -181,16 +215,16 @@ function commonSteps(grids: number[][]): number[] {
   return common.length ? common : first;
 }
 
-function grids(compared: Compared[], timeline: Timeline, signal: AbortSignal): HTMLElement {
-  const steps = commonSteps(compared.map(({ run }) => run.grids));
-  const heading = h("h2", {}, "Samples");
-  if (!steps.length) return h("section", "side-section", heading, h("p", "muted", "None of these runs has a sample grid."));
+function grids(compared: Compared[], timeline: Timeline, signal: AbortSignal): Part {
+  let steps: number[] = [];
   const figures = compared.map((one) => ({ one, image: h("img", { class: "grid-image", attrs: { alt: "", decoding: "async" } }), text: h("span", "muted figures") }));
   const control = scrubber(timeline, () => steps, "Step of the sample grids", signal);
+  const pair = h("div", "grid-pair", figures.map(({ one, image, text }) => h("figure", "grid-frame", image, h("figcaption", {}, key(one), text))));
+  const none = h("p", "muted", "None of these runs has a sample grid.");
   const update = (): void => {
-    const wanted = steps[indexAt(steps, timeline.step)] as number;
+    const wanted = steps[indexAt(steps, timeline.step)];
     for (const { one, image, text } of figures) {
-      const step = one.run.grids[indexAt(one.run.grids, wanted)];
+      const step = wanted === undefined ? undefined : one.run.grids[indexAt(one.run.grids, wanted)];
       if (step === undefined || image.dataset["step"] === String(step)) continue;
       image.dataset["step"] = String(step);
       image.src = gridAddress(one.run.id, step);
@@ -199,13 +233,13 @@ function grids(compared: Compared[], timeline: Timeline, signal: AbortSignal): H
     }
   };
   timeline.onChange(update);
-  update();
-  control.update();
-  return h(
-    "section",
-    "side-section",
-    heading,
-    h("div", "grid-pair", figures.map(({ one, image, text }) => h("figure", "grid-frame", image, h("figcaption", {}, key(one), text)))),
-    control.element,
-  );
+  const show = (): void => {
+    steps = commonSteps(compared.map(({ run }) => run.grids));
+    timeline.setExtent("grids", steps[0], steps.at(-1));
+    pair.hidden = steps.length === 0;
+    none.hidden = steps.length > 0;
+    control.update();
+    update();
+  };
+  return { element: h("section", "side-section", h("h2", {}, "Samples"), none, pair, control.element), show };
 }

@@ -4,6 +4,7 @@ import { Board } from "../charts/board";
 import type { Spread } from "../charts/curves";
 import { alarmLane } from "../charts/marks";
 import { fetchRun, RequestError } from "../data/api";
+import { isBehind } from "../data/behind";
 import { Timeline } from "../data/timeline";
 import type { Alarm, Change, Run, RunEvent } from "../data/types";
 import { fill, h, type Child } from "../dom";
@@ -213,11 +214,8 @@ class RunPage {
     if (event.id !== run.id) return;
     if (event.frames !== null && run.frames) void this.game.refresh();
     if (event.rows || run.series.length) void this.board.load("new").catch(() => undefined);
-    const known = event.alarms === run.alarms.length && event.grids === run.grids.length && event.measures === run.measures.length;
-    const sameFrames = Boolean(run.frames) === (event.frames !== null);
     run.step = event.step;
-    const firstRows = event.rows !== null && run.series.length === 0;
-    if (!known || !sameFrames || firstRows || event.state !== run.state) void this.refresh();
+    if (isBehind(run, event)) void this.refresh();
     else this.showHead();
   }
 
