@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 from torch import Tensor
@@ -20,18 +19,14 @@ from poise.recipe.model import Recipe
 from poise.runs.evaluate import MeasuredSamples
 from poise.training.default_recipe import steps_within, train_for_steps
 from poise.training.state import TrainState
-from poise.training.step_time import TIMED_STEPS
+from poise.training.step_time import step_seconds
 from poise.training.train import open_trainer
 
 
 def recipe_for(recipe: Recipe, splits: DataSplits, seconds: float, precision: str) -> Recipe:
     """The recipe with the steps that `poise train --time` would give it on a free core: timed in CPU seconds."""
-    state, times = TrainState(recipe, choose_compute("cpu", precision, recipe), splits), []
-    for _ in range(1 + TIMED_STEPS):
-        start = time.process_time()
-        state.step()
-        times.append(time.process_time() - start)
-    return train_for_steps(recipe, steps_within(seconds, median(times[1:])))
+    state = TrainState(recipe, choose_compute("cpu", precision, recipe), splits)
+    return train_for_steps(recipe, steps_within(seconds, step_seconds(state, time.process_time)))
 
 
 class Poise:

@@ -18,7 +18,7 @@ from poise.study.budget import Load, TooManyRuns, estimate_seconds, format_hours
 from poise.study.execute import run_study
 from poise.study.plan import Plan
 from poise.study.prepare import Options, prepare, timing_file
-from poise.study.timing import TIMED_STEPS, Timing, TimingFile, measure_timing
+from poise.study.timing import TIMED_STEPS, UNTIMED_STEPS, Timing, TimingFile, measure_timing
 from study.test_expand import plan_of, tip
 from study.tiny_studies import DirectExecutor, QuietView, write_plan
 
@@ -40,7 +40,7 @@ class Clock:
 
     def train(self, recipe: Recipe, folder: Path, *, listener: Any) -> None:
         """Two seconds to start; steps of 1 s, the first two of 5 s; an evaluation of 7 s after the last."""
-        assert recipe.steps == TIMED_STEPS
+        assert recipe.steps == UNTIMED_STEPS + TIMED_STEPS + 1
         assert torch.get_num_threads() == 1
         self.now += 2.0
         for step in range(1, recipe.steps + 1):
@@ -54,6 +54,21 @@ def test_parts_of_a_run() -> None:
     timing = measure_timing(recipe(), clock.train, torch.device("cpu"), clock)
     assert timing == Timing(start=6.0, step=1.0, end=7.0)  # the first step is 4 s longer than others
     assert timing.run(steps=100, evaluations=2) == 6.0 + 100.0 + 14.0
+
+
+@pytest.mark.parametrize("every", [2, 4, 16])
+def test_lazy_terms_count_as_often_as_they_act(every: int) -> None:
+    """A budget in seconds would otherwise give such an arm more time than its base."""
+    lazy, clock = recipe(tricks=[{"kind": "r1", "every": every}]), Clock()
+
+    def train(recipe: Recipe, folder: Path, *, listener: Any) -> None:
+        for step in range(recipe.steps):
+            clock.now += 3.0 if step % every == 0 else 1.0
+            clock.now += 7.0 if step == recipe.steps - 1 else 0.0
+            listener.on_step(step + 1)
+
+    timing = measure_timing(lazy, train, torch.device("cpu"), clock)
+    assert timing.step == pytest.approx(1 + 2 / every)
 
 
 def test_a_real_recipe_takes_time() -> None:

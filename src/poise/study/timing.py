@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -18,10 +17,13 @@ from poise.errors import CheckpointError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.training.listener import NullListener
+from poise.training.step_time import mean_step_seconds, periods
 from poise.utils.files import write_json
 
-TIMED_STEPS = 12
-UNTIMED_STEPS = 4
+TIMED_STEPS = 6
+"""The least number of steps that are timed."""
+
+UNTIMED_STEPS = 5
 """The first steps are slower, because memory is allocated."""
 
 
@@ -71,15 +73,17 @@ def measure_timing(
         PoiseError: the recipe can't be trained.
     """
     clock = clock or (time.process_time if device.type == "cpu" else lambda: _synchronised_time(device))
-    table = recipe.canonical() | {"steps": TIMED_STEPS}
-    table["log"] = table["log"] | {"samples": TIMED_STEPS, "saves": TIMED_STEPS}
+    every = periods(recipe)
+    steps = UNTIMED_STEPS + max(TIMED_STEPS, *every, 1) + 1  # the evaluation follows the last one
+    table = recipe.canonical() | {"steps": steps}
+    table["log"] = table["log"] | {"samples": steps, "saves": steps}
     if "measure" in table:
-        table["measure"] = table["measure"] | {"every": TIMED_STEPS}
+        table["measure"] = table["measure"] | {"every": steps}
     listener, start = _StepClock(clock), clock()
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         train(decode(table), Path(folder) / "run", listener=listener)
     times = listener.times
-    step = median(b - a for a, b in zip(times[UNTIMED_STEPS:-2], times[UNTIMED_STEPS + 1 : -1], strict=True))
+    step = mean_step_seconds({k: times[k] - times[k - 1] for k in range(UNTIMED_STEPS, steps - 1)}, every)
     return Timing(max(0.0, times[0] - start - step), step, max(0.0, times[-1] - times[-2] - step))
 
 

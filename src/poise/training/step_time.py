@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from math import lcm
 from pathlib import Path
 from statistics import median
 
@@ -17,19 +20,54 @@ from poise.training.state import TrainState
 from poise.user_code.loading import allow_user_code
 
 TIMED_STEPS, MAX_SECONDS = 5, 20.0
-"""The number of steps that are timed after the first, and the time after which no further one is started."""
+"""The least number of steps that are timed after the first, and the time after which no further one is started."""
+
+MAX_PERIOD = 32
+"""Terms that act more rarely are left out of account; the usual ones act in every 16th step at most."""
 
 
-def step_seconds(state: TrainState) -> float:
-    """The median time of a step in seconds. The first step is not counted, unless it alone takes `MAX_SECONDS`.
+def periods(recipe: Recipe) -> tuple[int, ...]:
+    """The periods, in steps, of the recipe's tricks that act in every n-th step only, as lazy penalties do."""
+    every = {int(getattr(trick, "every", 1)) for trick in recipe.tricks}
+    return tuple(sorted(n for n in every if 1 < n <= MAX_PERIOD))
 
-    These steps train the state.
+
+def num_timed(recipe: Recipe) -> int:
+    """The number of steps to time: those of a whole period, in which all terms act, or `TIMED_STEPS` if it is shorter."""
+    return max(TIMED_STEPS, *periods(recipe), 1)
+
+
+def mean_step_seconds(times: Mapping[int, float], every: Sequence[int]) -> float:
+    """The mean time of a step in seconds, from the times of some steps.
+
+    The median of the steps in which the same terms act, because single steps may be disturbed, and of these medians the
+    mean, with the frequencies of such steps. Combinations of terms that did not occur are left out.
+
+    Args:
+        times: the time of each step by its number, from 0; at least one.
+        every: the periods of the terms.
     """
-    began = time.perf_counter()
-    times = [_seconds_of_step(state)]
-    while len(times) <= TIMED_STEPS and time.perf_counter() - began < MAX_SECONDS:
-        times.append(_seconds_of_step(state))
-    return median(times[1:] or times)
+    groups: dict[tuple[bool, ...], list[float]] = defaultdict(list)
+    for step, seconds in times.items():
+        groups[tuple(step % n == 0 for n in every)].append(seconds)
+    kinds = [tuple(step % n == 0 for n in every) for step in range(lcm(*every))]
+    weights = {kind: kinds.count(kind) for kind in groups}
+    return sum(weights[kind] * median(known) for kind, known in groups.items()) / sum(weights.values())
+
+
+def step_seconds(state: TrainState, clock: Callable[[], float] | None = None) -> float:
+    """The mean time of a step in seconds. The first step is not counted, unless it alone takes `MAX_SECONDS`.
+
+    Args:
+        state: the state of a run before its first step, which these steps train.
+        clock: returns the time in seconds; by default the real time.
+    """
+    clock, began = clock or time.perf_counter, time.perf_counter()
+    times = {0: _seconds_of_step(state, clock)}
+    while len(times) <= num_timed(state.recipe) and time.perf_counter() - began < MAX_SECONDS:
+        times[len(times)] = _seconds_of_step(state, clock)
+    later = {step: seconds for step, seconds in times.items() if step}
+    return mean_step_seconds(later or times, periods(state.recipe))
 
 
 def row_seconds(state: TrainState) -> float:
@@ -40,11 +78,11 @@ def row_seconds(state: TrainState) -> float:
     return time.perf_counter() - start
 
 
-def _seconds_of_step(state: TrainState) -> float:
-    start = time.perf_counter()
+def _seconds_of_step(state: TrainState, clock: Callable[[], float]) -> float:
+    start = clock()
     state.step()
     state.step_metrics.reduce()  # waits for the device
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def recipe_step_seconds(
@@ -56,7 +94,7 @@ def recipe_step_seconds(
     accumulate: int = 1,
     trust_code: bool = False,
 ) -> float:
-    """The median time of a step of a recipe on its data, in seconds.
+    """The mean time of a step of a recipe on its data, in seconds.
 
     Raises:
         PoiseError: the recipe can't be trained.
@@ -78,7 +116,7 @@ def step_seconds_at(
     device: str = "auto",
     precision: str = "auto",
 ) -> float:
-    """The median time of a step of a recipe on noise of `shape`, H x W x C, in seconds. No data is read.
+    """The mean time of a step of a recipe on noise of `shape`, H x W x C, in seconds. No data is read.
 
     Args:
         recipe: the recipe.

@@ -1,0 +1,42 @@
+"""How long a step takes: terms that act in every n-th step only count as often as they act."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.tiny import recipe
+from poise.engine.compute import choose_compute
+from poise.recipe.decode import decode
+from poise.recipe.shipped import load_table
+from poise.training.state import TrainState
+from poise.training.step_time import MAX_PERIOD, TIMED_STEPS, mean_step_seconds, num_timed, periods, step_seconds
+
+
+def test_the_periods_are_those_of_lazy_terms() -> None:
+    assert periods(decode(load_table("stylegan2"))) == (4, 16)
+    assert periods(decode(load_table("images"))) == (2,)
+    assert periods(recipe("points", {"kind": "r1", "every": 2 * MAX_PERIOD}, {"kind": "packing"})) == ()
+    assert num_timed(recipe("points")) == TIMED_STEPS
+    assert num_timed(decode(load_table("stylegan2"))) == 16
+
+
+def test_the_mean_is_that_of_a_period() -> None:
+    """Steps of 1 s, 3 s more in every fourth and 8 s more in every sixteenth."""
+    times = {step: 1 + 3 * (step % 4 == 0) + 8 * (step % 16 == 0) for step in range(1, 17)}
+    assert mean_step_seconds(times, (4, 16)) == pytest.approx(1 + 3 / 4 + 8 / 16)
+    assert mean_step_seconds(times | {7: 100.0}, (4, 16)) == pytest.approx(1 + 3 / 4 + 8 / 16), "one disturbed step"
+    assert mean_step_seconds({1: 2.0, 2: 4.0, 3: 3.0}, ()) == 3.0
+    assert mean_step_seconds({1: 2.0}, (4,)) == 2.0, "a step in which the term acts was not timed"
+
+
+def test_a_state_is_timed_over_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy, now = recipe("points", {"kind": "r1", "every": 8}, steps=100), [0.0]
+    state = TrainState(lazy, choose_compute("cpu", "fp32", lazy), lazy.data.load())
+    stepped = state.step
+
+    def step() -> None:
+        now[0] += 9.0 if state.steps_done % 8 == 0 else 1.0
+        stepped()
+
+    monkeypatch.setattr(state, "step", step)
+    assert step_seconds(state, lambda: now[0]) == pytest.approx(2.0)
