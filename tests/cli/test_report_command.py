@@ -62,6 +62,21 @@ def test_report_can_be_written_elsewhere(poise: Callable, folder: Path, tmp_path
     assert {path.name for path in (tmp_path / "deep" / "other").iterdir()} == {"report.html", "report.md", "report"}
 
 
+def test_a_report_replaces_no_files_but_those_of_a_report(poise: Callable, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    (out / "report").mkdir(parents=True)
+    (out / "report" / "figure.png").write_bytes(b"mine")
+    poise("report", str(folder), "--out", str(out)).assert_error(2, "--out", "not of a report", "figure.png")
+    assert (out / "report" / "figure.png").read_bytes() == b"mine"
+    assert [path.name for path in out.iterdir()] == ["report"]
+    (out / "report" / "figure.png").unlink()
+    for _ in range(2):
+        assert poise("report", str(folder), "--out", str(out)).code == 0
+    (out / "report" / "thesis.tex").write_text("mine")
+    poise("report", str(folder), "--out", str(out)).assert_error(2, "thesis.tex")
+    assert (out / "report" / "thesis.tex").read_text() == "mine"
+
+
 def test_the_plan_is_quoted(poise: Callable, folder: Path) -> None:
     (folder / "plan.toml").write_bytes(b'name = "caf\xe9"\n')
     assert poise("report", str(folder)).code == 0

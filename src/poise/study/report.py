@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from poise.errors import RecipeError
 from poise.report.document import ReportSection
 from poise.report.render import write_document
 from poise.study import report_tables as tables
@@ -19,6 +20,10 @@ from poise.utils.system import disk_errors
 
 IMAGES = "report"
 """The folder with the images of `report.md`."""
+
+SUFFIXES = (".svg", ".png")
+"""The suffixes of these images."""
+
 EFFECTS = (
     "An effect is the difference of the interquartile means over paired seeds, in per cent of the mean without the tip "
     "where that makes sense, and its interval of 95 % is a BCa bootstrap over the pairs. It is the change of the "
@@ -41,14 +46,26 @@ def write_report(results: StudyResults, out: Path, runs: Path, plan: str = "") -
         The path of `report.html`.
 
     Raises:
+        RecipeError: `report/` has files that no report has written.
         DiskError: a file can't be written.
     """
+    _refuse_other_files(out / IMAGES)
     images = ImageFiles(out / IMAGES)
     sections = [section for section in report_sections(results, images, runs, plan) if not _is_empty(section)]
     with disk_errors(out):
         make_folder(out)
         write_folder(out / IMAGES, images.files)
     return write_document(sections, out)
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Refuse a folder that is not one of images of a report, because it is replaced as a whole."""
+    entries = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+    is_of_report = folder.with_name("report.md").is_file()
+    for entry in entries:
+        if not is_of_report or not entry.is_file() or entry.suffix not in SUFFIXES:
+            what = f"'{IMAGES}' has something in it that is not of a report, and would be replaced"
+            raise RecipeError(what, where="--out", found=str(entry), cure="choose another folder")
 
 
 def report_sections(results: StudyResults, images: ImageFiles, runs: Path, plan: str) -> Iterator[ReportSection]:
