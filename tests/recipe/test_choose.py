@@ -56,6 +56,17 @@ def test_every_choice_is_a_valid_recipe(count: int, grey: bool, shape: tuple[int
     assert f"{count:,}" in choice.reasons[0]
 
 
+def test_the_size_suits_most_of_differently_sized_images() -> None:
+    """And neither the first one nor the two that happen to have the same side."""
+    shapes = [(40, 60), (40, 60), *((500 + 2 * i, 700 + i) for i in range(400))]
+    choice = choose(ImageFacts(402, shapes, False), DATA, Limits(), at_speed(1e9))
+    assert (
+        choice.table["data"]["size"]
+        == choose(facts(402, (898, 899)), DATA, Limits(), at_speed(1e9)).table["data"]["size"]
+    )
+    assert choice.table["data"]["size"] > 128
+
+
 @pytest.mark.parametrize("grey", [True, False])
 def test_the_recipe_is_the_one_that_the_study_chose(grey: bool) -> None:
     assert choose(facts(grey=grey), DATA, Limits(size=32), never).table["name"] == RECIPE

@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from statistics import median
+from statistics import median, median_low
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,11 @@ class ImageFacts(NamedTuple):
     def side(self) -> int:
         """The most common length of the shorter side."""
         return Counter(min(shape) for shape in self.shapes).most_common(1)[0][0]
+
+    @property
+    def middle_side(self) -> int:
+        """The median length of the shorter side, the lower one of two."""
+        return median_low(min(shape) for shape in self.shapes)
 
     @property
     def size(self) -> tuple[int, int]:

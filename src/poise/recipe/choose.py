@@ -113,7 +113,7 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
         size, why = limits.size, "as given"
     else:
         size, why = image_size(
-            facts.side, seconds, lambda size: images_per_second(table | {"data": data | {"size": size}})
+            facts.middle_side, seconds, lambda size: images_per_second(table | {"data": data | {"size": size}})
         )
     table["data"] = data | {"size": size}
     height, width = facts.typical_shape
@@ -153,7 +153,7 @@ def _choose_translation(
         size, why = limits.size, "as given"
     else:
         enough = ENOUGH_TRANSLATED[relation]
-        size, why = image_size(facts.side, seconds, lambda side: images_per_second(sized(side)), enough)
+        size, why = image_size(facts.middle_side, seconds, lambda side: images_per_second(sized(side)), enough)
     height, width = facts.typical_shape
     what = count_noun(facts.count, "pair") if relation == "pairs" else "two domains"
     images = f"{what} of images of about {width} x {height}: the recipe {table['name']}"
