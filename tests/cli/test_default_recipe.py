@@ -15,7 +15,7 @@ from poise.errors import RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_recipe
 from poise.training import default_recipe
-from poise.training.default_recipe import train_for
+from poise.training.default_recipe import train_for, train_for_steps
 
 THIN = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "log.sheet=4", "--set", "measure=none"]
 
@@ -58,11 +58,12 @@ def test_a_size_needs_images(poise: Callable, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("other", [["--steps", 3], ["--resume"]])
+@pytest.mark.parametrize("other", [["--steps", 3], ["--resume"], ["--set steps", "--set", "steps=3"]])
 def test_a_time_excludes_a_number_of_steps(poise: Callable, tmp_path: Path, other: list[Any]) -> None:
+    named = other.pop(0) if len(other) == 3 else other[0]
     result = poise("train", "--time", "5s", *other, "--out", tmp_path / "run")
     assert result.code == 2
-    assert f"can't be combined with {other[0]}" in result.err
+    assert f"can't be combined with {named}" in result.err
 
 
 def test_a_time_is_a_duration() -> None:
@@ -81,6 +82,27 @@ def test_a_time_becomes_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> No
     assert recipe.measure.every == 180
     assert sentence.startswith("1,440 steps of 500 ms, about 13 min")
     assert train_for(decode(load_recipe("dcgan")), 0.1)[0].steps == 1
+
+
+def test_a_time_leaves_intervals_that_are_set_as_they_are(poise: Callable, tmp_path: Path) -> None:
+    words = (
+        "train",
+        "ring",
+        "--time",
+        "3s",
+        "--set",
+        "log.saves=20",
+        "--set",
+        "measure.every=100",
+        "--set",
+        "measure.n=10",
+    )
+    result = poise(*words, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    recipe = recipe_of(tmp_path / "run")
+    assert (recipe["log"]["saves"], recipe["measure"]["every"]) == (20, 100)
+    assert recipe["log"]["samples"] == max(1, round(recipe["steps"] / 8))
+    assert train_for_steps(decode(load_recipe("ring")), 80, {"log"}).log == decode(load_recipe("ring")).log
 
 
 def test_steps_are_timed_on_the_data_of_the_recipe(poise: Callable, tmp_path: Path) -> None:

@@ -35,9 +35,14 @@ def set_size(table: Table, size: int) -> None:
     table["data"] = data | {"size": size}
 
 
+def changed_fields(changes: Sequence[str] | None) -> set[str]:
+    """The fields that `--set` changes, such as "log.saves"."""
+    return {change.partition("=")[0].strip() for change in changes or []}
+
+
 def sets_steps(changes: Sequence[str] | None) -> bool:
     """Whether `--set` states the number of steps."""
-    return any(change.partition("=")[0].strip() == "steps" for change in changes or [])
+    return "steps" in changed_fields(changes)
 
 
 def describe_changes(changes: Sequence[str] | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +55,7 @@ def train(
     Without a recipe, one is chosen for the images in --data. Without --data as well, the default recipe learns
     handwritten digits.
     """
-    from poise.cli.default_recipe import check_time, describe_changes, set_size, sets_steps
+    from poise.cli.default_recipe import changed_fields, check_time, describe_changes, set_size, sets_steps
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
     from poise.cli.recipe_arguments import apply_changes
     from poise.utils.paths import refuse_url
@@ -65,7 +65,7 @@ def train(
             refuse_url(out)
         seconds = check_time(time)
         resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
-        _check_time_and_steps(seconds, steps, resume=resume)
+        _check_time_and_steps(seconds, steps, changes, resume=resume)
         choice = None
         if recipe is None and data is not None and init_from is None and not resume:
             _check_choice()
@@ -108,6 +108,7 @@ def train(
                 precision=precision,
                 accumulate=accumulate or 1,
                 trust_code=trust_code,
+                given=changed_fields(changes),
             )
             view.on_message(f"{reason}; --time or --steps change it")
     from poise.training.train import train as train_recipe
@@ -142,16 +143,20 @@ def _ranks_are_told(device: str) -> Iterator[None]:
         raise
 
 
-def _check_time_and_steps(seconds: float | None, steps: int | None, *, resume: bool) -> None:
+def _check_time_and_steps(
+    seconds: float | None, steps: int | None, changes: Sequence[str] | None, *, resume: bool
+) -> None:
     """Refuse `--time` where the number of steps is already known.
 
     Raises:
         RecipeError: it is.
     """
+    from poise.cli.default_recipe import sets_steps
     from poise.errors import RecipeError
 
-    if seconds is not None and (steps is not None or resume):
-        other = "--resume" if resume else "--steps"
+    is_set = sets_steps(changes)
+    if seconds is not None and (steps is not None or is_set or resume):
+        other = "--resume" if resume else "--set steps" if is_set else "--steps"
         cure = "give the new number of steps with --steps" if resume else "leave one of them out"
         raise RecipeError(f"can't be combined with {other}", where="--time", cure=cure)
     if seconds is not None and number_of_ranks() > 1:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,10 +152,11 @@ def train_for(
     precision: str = "auto",
     accumulate: int = 1,
     trust_code: bool = False,
+    given: Collection[str] = (),
 ) -> tuple[Recipe, str]:
     """The recipe with the steps that fit in a training time, and a sentence about them.
 
-    The intervals of sample grids, checkpoints and measures become an eighth of the run.
+    The intervals of sample grids, checkpoints and measures become an eighth of the run, unless they are `given`.
 
     Args:
         recipe: the recipe.
@@ -164,6 +166,7 @@ def train_for(
         precision: their precision.
         accumulate: the number of parts of a batch that are computed one after another.
         trust_code: whether Python files that the recipe names may be run.
+        given: the fields that the user has set, such as "log.saves".
 
     Raises:
         PoiseError: the recipe can't be trained.
@@ -171,14 +174,21 @@ def train_for(
     on = {"device": device, "precision": precision, "accumulate": accumulate}
     step = recipe_step_seconds(recipe, data_root=data_root, trust_code=trust_code, **on)
     steps = steps_within(seconds, step)
-    return train_for_steps(recipe, steps), f"{steps:,} steps of {1000 * step:,.0f} ms, about {duration_text(seconds)}"
+    sentence = f"{steps:,} steps of {1000 * step:,.0f} ms, about {duration_text(seconds)}"
+    return train_for_steps(recipe, steps, given), sentence
 
 
-def train_for_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe with a number of steps, of which the intervals of grids, checkpoints and measures are an eighth."""
+def train_for_steps(recipe: Recipe, steps: int, given: Collection[str] = ()) -> Recipe:
+    """The recipe with a number of steps, of which the intervals of grids, checkpoints and measures are an eighth.
+
+    Args:
+        recipe: the recipe.
+        steps: the number of steps.
+        given: the fields whose values are kept, such as "log.saves", or all of a table, such as "log".
+    """
     table = recipe.canonical() | {"steps": steps}
     every = max(1, round(steps / EVALUATIONS))
-    table["log"] |= {"samples": every, "saves": every}
-    if "measure" in table:
-        table["measure"] |= {"every": every}
+    for key, name in (("log", "samples"), ("log", "saves"), ("measure", "every")):
+        if key in table and not {key, f"{key}.{name}"} & set(given):
+            table[key] |= {name: every}
     return decode(table)
