@@ -157,6 +157,7 @@ def test_later_changes_see_earlier_ones() -> None:
         ("steps+=[1]", ["adds the items of a list"]),
         ('tricks+={kind="r1"}', ["adds the items of a list"]),
         ("tricks++=[1]", ["path=value"]),
+        ('log.to+=["wandb"]', ["replace its default", "--set 'log.to=[...]'"]),
         ("steps=3\nbatch=8", ["--set"]),  # the second line would be ignored silently
         ("steps=3\n[log]", ["--set"]),
     ],

@@ -115,6 +115,9 @@ def set_value(table: Table, assignment: str) -> None:
         return
     if extends and text.strip() and not text.strip().startswith("["):
         raise _not_a_list(where)
+    if extends and keys != ["tricks"] and _is_missing(table, keys):
+        what = f"'{'.'.join(keys)}' is not in the recipe, and items that are added would replace its default"
+        raise RecipeError(what, where=where, cure=f"give the whole list: --set '{'.'.join(keys)}=[...]'")
     value = _value(path, text.strip(), where)
     parent: Any = table
     for depth, key in enumerate(keys[:-1]):
@@ -132,6 +135,18 @@ def set_value(table: Table, assignment: str) -> None:
     if not isinstance(before, list) or not isinstance(value, list):
         raise _not_a_list(where)
     parent[last] = [*before, *value]
+
+
+def _is_missing(table: Table, keys: list[str]) -> bool:
+    """Whether a key is in none of the tables that lead to it; what is in a list is found by `_index`."""
+    parent: Any = table
+    for key in keys:
+        if not isinstance(parent, dict):
+            return False
+        if key not in parent:
+            return True
+        parent = parent[key]
+    return False
 
 
 def _not_a_list(where: str) -> RecipeError:
