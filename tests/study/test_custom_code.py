@@ -70,8 +70,10 @@ def test_a_missing_file_is_found_before_anything_is_written(plan: Path) -> None:
 
 
 def test_a_stopped_study_names_the_command_with_its_options(plan: Path) -> None:
-    options = Options(device="cpu", data_root=Path("my data"), trust_code=True)
-    command = "poise study plans/plan.toml --out study --resume --device cpu --data-root 'my data' --trust-code"
+    options = Options(device="cpu", data_root=Path("my data"), trust_code=True, engine="ray")
+    command = (
+        "poise study plans/plan.toml --out study --resume --engine ray --device cpu --data-root 'my data' --trust-code"
+    )
     with pytest.raises(Stopped) as stopped:
         run_study(Path("plans/plan.toml"), Path("study"), StoppedAtOnce, options=options, listener=QuietView())
     assert str(stopped.value).endswith(f"continue with: {command}")

@@ -117,6 +117,18 @@ def test_leaving_out_measures_the_trick() -> None:
     assert without.runs["0"] != plain.runs["0"] or "another base" in expansion.notes[0]
 
 
+@pytest.mark.parametrize("kind", ["r1", "own_mine"])
+def test_every_trick_of_a_name_is_left_out(kind: str, tmp_path: Path) -> None:
+    """Also one of a file of the user, and two of a kind; the others stay."""
+    (tmp_path / "mine.py").write_text("from poise.core.hooks import Trick\n\n\nclass Mine(Trick):\n    pass\n")
+    own = f'{{kind="python", file="{tmp_path / "mine.py"}", name="Mine"}}'
+    tricks = f'tricks=[{{kind="r1"}}, {own}, {{kind="packing"}}, {{kind="r1", every=4}}]'
+    expansion = expanded(base={"ring": RING | {"set": [tricks]}}, leave_out=[kind])
+    without = arms(expansion)[f"ring: without {kind}"]
+    left = [trick.trick_name for trick in expansion.recipes[without.runs["0"]].tricks]
+    assert left == [name for name in ("r1", "own_mine", "packing", "r1") if name != kind]
+
+
 def test_an_inverse_arm_measures_what_it_is_against() -> None:
     expansion = expanded(tip("no labels", SOFT, inverse=True, title="hard labels", seeds=4))
     assert comparisons(expansion) == [("", "hard labels", "base", "/", "no labels")]

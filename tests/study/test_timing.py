@@ -136,6 +136,15 @@ def test_budget_in_seconds(seconds_plan: Plan, tmp_path: Path) -> None:
     assert prepare(seconds_plan, PLAN, anew, Options()) != expansion
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.4])
+def test_an_arm_may_differ_in_its_budget_of_seconds_alone(seconds_plan: Plan, tmp_path: Path, factor: float) -> None:
+    longer = plan_of({"name": "longer", "set": [], "budget_factor": factor}, budget={"seconds": 10.0})
+    times = timing_file(longer, tmp_path / "timing.json", Options())
+    expansion = prepare(longer, PLAN, times, Options())
+    assert [arm.steps for arm in expansion.study.arms] == [100, 100 * factor]
+    assert set(expansion.origins) == {("ring", "base"), ("ring", "longer")}
+
+
 def test_nothing_is_timed_before_the_plan_is_valid(seconds_plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "time_recipe", lambda *given: pytest.fail("timed"))
     plan = seconds_plan.model_copy(update={"limit": 3})

@@ -36,7 +36,7 @@ def study(
     from poise.study.plan import read_plan
     from poise.study.prepare import Options
 
-    options = Options(device, data_root, trust_code)
+    options = Options(device, data_root, trust_code, engine)
     whole = read_plan(plan)
     folder = Path(out) if out is not None else Path("runs") / whole.name
     workers = workers or os.cpu_count() or 1

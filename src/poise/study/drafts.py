@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from poise.errors import RecipeError
 from poise.study.plan import BASE, BasePlan, FactorialPlan, Plan, TipPlan
 from poise.study.records import Expected
 from poise.tips.catalogue import Tip, find, tips
+from poise.tricks.base import TrickConfig
 
 
 class Draft(NamedTuple):
@@ -34,7 +35,7 @@ class Versus(NamedTuple):
 
 
 def draft_arms(
-    plan: Plan, base_name: str, base: BasePlan, tricks: Iterable[str]
+    plan: Plan, base_name: str, base: BasePlan, tricks: Sequence[TrickConfig]
 ) -> tuple[dict[str, Draft], list[Versus]]:
     """All arms of a base by name, and all comparisons.
 
@@ -42,7 +43,7 @@ def draft_arms(
         plan: the plan.
         base_name: the name of the base in the plan.
         base: the base.
-        tricks: the kinds of its tricks, which may be left out.
+        tricks: its tricks, which may be left out.
 
     Raises:
         RecipeError: two arms or comparisons have the same name, or a tip or an arm that is named does not exist.
@@ -62,9 +63,11 @@ def draft_arms(
         add(Draft(tip.name, tip_changes(tip, where), tip.seeds or seeds, tip.budget_factor))
         pairs.append(_versus(tip, where))
     for kind in plan.leave_out:
-        if kind in tricks:
+        if places := [i for i, trick in enumerate(tricks) if trick.trick_name == kind]:
             name = f"without {kind}"
-            add(Draft(name, (f"tricks.{kind}=none",), seeds))
+            by_kind = len(places) == 1 and tricks[places[0]].tag() == kind
+            removals = [f"tricks.{kind}=none"] if by_kind else [f"tricks.{i}=none" for i in reversed(places)]
+            add(Draft(name, tuple(removals), seeds))
             pairs.append(Versus(_tip_of(kind), kind, (BASE,), (name,)))
     for factorial in plan.factorial:
         if factorial.on is None or base_name in factorial.on:

@@ -118,6 +118,7 @@ def _earlier(folder: StudyFolder) -> Study | None:
 def _resume_command(plan_file: Path, out: Path, options: Options) -> str:
     """The command that continues a study with the same options; the number of workers may be another."""
     words = ["poise", "study", str(plan_file), "--out", str(out), "--resume"]
+    words += ["--engine", options.engine] if options.engine != "local" else []
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--data-root", str(options.data_root)] if options.data_root is not None else []
     words += ["--trust-code"] if options.trust_code else []

@@ -138,7 +138,7 @@ def _lay_out(plan: Plan, name: str, data: str, table: Table, steps_for: StepsFor
         combinations = prod(len(levels) for levels in factorial.factors.values())
         if combinations > plan.limit and (factorial.on is None or name in factorial.on):
             raise TooManyRuns(plan.limit, [Load(recipe, recipe, combinations * len(first.seeds))])
-    drafts, pairs = draft_arms(plan, name, base, [trick.trick_name for trick in recipe.tricks])
+    drafts, pairs = draft_arms(plan, name, base, recipe.tricks)
     made = {key: _recipe(plan, base, label, table, draft, steps_for) for key, draft in drafts.items()}
     merged = _merge_equal(label, made, notes)
     seeds: dict[str, set[int]] = {}

@@ -20,13 +20,17 @@ from poise.study.timing import Timing, TimingFile, measure_timing
 from poise.training.train import train
 from poise.user_code.loading import allow_user_code
 
+MANY_STEPS = 10_000
+"""The steps with which a plan with a budget in seconds is checked; enough that arms with other budgets differ."""
+
 
 class Options(NamedTuple):
-    """How the runs of a study are trained; see `train`."""
+    """How the runs of a study are trained; see `train`, and `engines.ENGINES`."""
 
     device: str = "auto"
     data_root: Path | None = None
     trust_code: bool = False
+    engine: str = "local"
 
 
 def time_recipe(recipe: Recipe, plan: Plan, options: Options) -> Timing:
@@ -79,7 +83,7 @@ def prepare(plan: Plan, file: Path, times: TimingFile, options: Options) -> Expa
 def _prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Expansion:
     seconds = plan.budget.seconds if plan.budget is not None else None
     try:
-        expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: 1)
+        expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: MANY_STEPS)
     except TooManyRuns as error:
         raise _with_estimate(error, plan, options) from None
     if plan.compares and not expansion.study.comparisons:

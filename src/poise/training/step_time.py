@@ -33,7 +33,7 @@ def periods(recipe: Recipe) -> tuple[int, ...]:
 
 
 def num_timed(recipe: Recipe) -> int:
-    """The number of steps to time: those of a whole period, in which all terms act, or `TIMED_STEPS` if it is shorter."""
+    """The number of steps to time: a whole period, in which all terms act, but at least `TIMED_STEPS`."""
     return max(TIMED_STEPS, *periods(recipe), 1)
 
 
