@@ -16,6 +16,7 @@ from poise.errors import DiskError, Stopped
 from poise.playground import games, worker
 from poise.playground.commands import parse_arguments
 from poise.playground.options import DEFAULT_GAME
+from poise.playground.pace import Pace
 from poise.playground.worker import Received, Worker
 from poise.runs.folder import RunFolder
 from poise.runs.frames import read_frames, restore_points
@@ -129,6 +130,19 @@ def test_single_moves_are_logged_at_once_and_leave_the_game_paused(tmp_path: Pat
         for row in rows(tmp_path / replies[-1]["runs"][0])
     ]
     assert moved == [{"d", "g"}, {"g"}, {"d", "g"}]  # the first row has the two steps before the pause as well
+
+
+def test_a_single_step_begins_the_pause_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause before it and that after it count once each, or the next row would have an impossible speed."""
+    now, paused = [0.0], list[float]()
+    monkeypatch.setattr(worker, "Pace", lambda speed: Pace(speed, lambda: now[0]))
+    monkeypatch.setattr(games.Games, "exclude", lambda self, seconds: paused.append(seconds))
+    monkeypatch.setattr(games.Games, "check_signals", lambda self: now.__setitem__(0, now[0] + 1.0))
+    step = (5, ("step", {"player": "both"}))
+    lines = (2, ("pause", {})), step, step, (3, ("resume", {})), (1, ("stop", {}))
+    replies = play(tmp_path, (0, ("start", START)), *lines)
+    assert paused == [5.0, 5.0, 3.0]
+    assert states(replies) == ["starting", "running", "paused", "running", "ended"]
 
 
 def test_a_single_move_is_a_frame_in_which_only_the_mover_s_part_changes(tmp_path: Path) -> None:

@@ -149,7 +149,9 @@ class Play:
             self.pace.speed = self.pace.speed if arguments.speed is None else arguments.speed
             self.games.exclude(self.pace.seconds_paused)
             self.pace.resume()
-        elif isinstance(arguments, Step):
+        elif isinstance(arguments, Step):  # of a pause, which ends and begins again with it
+            self.games.exclude(self.pace.seconds_paused)
+            self.pace.resume()
             self.pace.pause()
             self.games.step(None if arguments.player == "both" else Side(arguments.player), log_now=True)
         self._tell(self._state)
