@@ -26,6 +26,7 @@ from poise.networks.biggan import (
 )
 from poise.networks.norms import Norm
 from poise.networks.resnet import DiscriminatorBlock
+from poise.recipe.checks.compatibility import check_compatibility
 
 
 @pytest.fixture(autouse=True)
@@ -232,9 +233,16 @@ def test_every_layer_of_both_networks_is_spectrally_normalised_by_default() -> N
     assert not mixes_samples(nets[1][1])
 
 
-def test_a_class_norm_or_a_concatenated_embedding_is_possible_too() -> None:
-    """BigGAN's generator is one with batch norms, whose latents may be longer."""
-    for conditioning in ({"kind": "class_norm"}, {"kind": "concat", "dim": 3}):
-        network = recipe("labelled").canonical()["network"] | {"g": {"kind": "biggan", "width": 2}}
-        run = session("labelled", network=network, conditioning={"g": conditioning}).play(2)
-        assert all(torch.isfinite(tensor).all() for tensor in run.saved().values())
+def test_a_class_norm_is_possible_too() -> None:
+    """BigGAN's generator is one with batch norms."""
+    network = recipe("labelled").canonical()["network"] | {"g": {"kind": "biggan", "width": 2}}
+    run = session("labelled", network=network, conditioning={"g": {"kind": "class_norm"}}).play(2)
+    assert all(torch.isfinite(tensor).all() for tensor in run.saved().values())
+
+
+def test_an_embedding_after_z_is_refused() -> None:
+    """z is split into parts, so it would reach the last block only."""
+    network = recipe("labelled").canonical()["network"] | {"g": {"kind": "biggan", "width": 2}}
+    after_z = recipe("labelled", network=network, conditioning={"g": {"kind": "concat", "dim": 3}})
+    with pytest.raises(RecipeError, match=r"conditioning.g: .* the label would reach the last block only"):
+        check_compatibility(after_z).raise_first()

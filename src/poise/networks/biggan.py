@@ -39,7 +39,7 @@ from poise.errors import RecipeError
 from poise.networks.attention import PooledSelfAttention
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig
 from poise.networks.blocks import Activation, Output, activation, channel_widths, interpolation, output_activation
-from poise.networks.conditioning import VIRTUAL_NORM, GeneratorConditioning, Incompatibility
+from poise.networks.conditioning import VIRTUAL_NORM, ConcatConfig, GeneratorConditioning, Incompatibility
 from poise.networks.map_sizes import Size, halved, max_halvings
 from poise.networks.norms import Norm, has_bias, norm_layer
 from poise.networks.resnet import DiscriminatorBlock, ResNetConfig
@@ -226,7 +226,12 @@ class BigGANGeneratorConfig(ResNetConfig, GeneratorConfig):
         return super().build_for(conditioning, latent, shape)
 
     def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
-        """With an embedding virtual batch norm is refused; for the other kinds of conditioning see these."""
+        """With an embedding virtual batch norm is refused, and an embedding after z, which is split into parts."""
+        if isinstance(conditioning, ConcatConfig):
+            reason = (
+                "'biggan' splits its input into one part for each block, so the label would reach the last block only"
+            )
+            return reason, 'use conditioning.g kind "shared_embedding" or "class_norm"'
         if isinstance(conditioning, SharedEmbeddingConfig):
             return VIRTUAL_NORM if self.norm == "virtual" else None
         return super().conditioning_incompatibility(conditioning)
