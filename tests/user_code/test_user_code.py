@@ -28,6 +28,7 @@ from poise.objectives.base import Objective
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
+from poise.recipe.shipped import load_table
 from poise.runs import checkpoint_folder
 from poise.runs.run import Run
 from poise.training.listener import NullListener, StartInfo
@@ -380,10 +381,29 @@ def test_every_declaration_of_an_objective_is_that_of_the_file(
     assert {"allows_bf16", "is_separable", "g_target_span"} < declarations
     config = trusted(ring(objective=component("Exponential"))).objective
     assert isinstance(config, UserObjective)
-    for name in declarations:
+    for name in declarations | {"d_losses", "g_losses"}:
         marker = object()
         monkeypatch.setattr(type(config.objective), name, marker, raising=False)
         assert getattr(config, name) is marker, name
+
+
+def test_a_user_s_objective_judges_reconstructions_and_measures_the_elbo(tmp_path: Path) -> None:
+    """Parts that use an objective's formulas get those of the file."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from poise.objectives.pointwise import NonSaturating\nfrom poise.objectives.reconstruction import Elbo\n\n\n"
+        "class Judge(NonSaturating):\n    pass\n\n\nclass Bound(Elbo):\n    pass\n"
+    )
+    small = {"steps": 1, "batch": 4, "log": {"rows": 1, "samples": 1, "saves": 1, "sheet": 4}}
+    for name, class_name, measures in (("vae-gan", "Judge", ["fid"]), ("vae", "Bound", ["elbo"])):
+        table = load_table(name)
+        narrow = {key: part | {"width": 4} for key, part in table["network"].items()}
+        objective = {"kind": "python", "file": str(file), "name": class_name}
+        measure = {"measures": measures, "n": 10, "features": "pixels", "every": 1}
+        changed = table | small | {"objective": objective, "network": narrow, "measure": measure}
+        run = train(trusted(decode(changed)), tmp_path / name, trust_code=True)
+        (line,) = run.measures
+        assert line["measures"].keys() == set(measures)
 
 
 def test_defaults_of_an_objective_are_those_of_the_base(component: MakeTable, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def make_reconstructor(recipe: Recipe, game: Game, streams: RandomStreams) -> Re
     encoder = recipe.network.e
     if encoder is None or encoder.by_index or recipe.labels.g is not None or not recipe.needs_codes:
         return None
-    net, objective = game.g.net, recipe.objective
+    net, objective = game.g.net, game.objective.config  # of a user's objective, the one from the file
     no_indices, batches = torch.zeros(0), count()
 
     def reconstruct(images: Tensor) -> Tensor:

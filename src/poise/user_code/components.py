@@ -125,7 +125,7 @@ class UserObjective(UserCode, Objective):
         return _check_type(self, self.instantiate(), Objective, "a poise.objectives.base.Objective")
 
     def __getattribute__(self, name: str) -> Any:
-        """Forward the declarations of an objective to the one from the file."""
+        """Forward the declarations and the formulas of an objective to the one from the file."""
         return getattr(self.objective, name) if name in _DECLARED else super().__getattribute__(name)
 
     def build(self) -> ObjectiveModule[Any]:
@@ -147,6 +147,8 @@ _DECLARED = frozenset(
         "equilibrium",
         "decision_threshold",
         "extra_metrics",
+        "d_losses",
+        "g_losses",
     )
 )
 
