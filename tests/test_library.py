@@ -20,6 +20,7 @@ from poise.objectives.base import Objective
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import to_toml
+from poise.tricks.lecam import lecam
 
 SMALL = {"batch": 8, "log": {"rows": 2, "saves": 4, "samples": 4, "sheet": 4}}
 
@@ -197,6 +198,18 @@ def test_losses_accept_targets_and_options() -> None:
     assert torch.allclose(hard, F.d_loss("non_saturating", real, fake))
     with pytest.raises(RecipeError, match="no such options"):
         F.d_loss("hinge", real, fake, margin=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_half_precision_scores_are_float32(dtype: torch.dtype) -> None:
+    """As in training: the square of 400 is above the largest number of float16."""
+    real, fake = torch.full((1000,), 400.0, dtype=dtype), torch.linspace(-3, 3, 1000).to(dtype)
+    for kind in ("least_squares", "non_saturating"):
+        for loss in (F.d_loss(kind, real, fake), F.g_loss(kind, real)):
+            assert (loss.dtype, bool(loss.isfinite())) == (torch.float32, True)
+        assert torch.equal(F.d_loss(kind, real, fake), F.d_loss(kind, real.float(), fake.float()))
+    means = torch.tensor(0.5), torch.tensor(-0.5)
+    assert torch.equal(lecam(real, fake, *means), lecam(real.float(), fake.float(), *means))
 
 
 SCORED = [

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from poise.core.config import did_you_mean, find_components
-from poise.core.types import DiscriminatorOutput, Targets, for_patches, per_sample
+from poise.core.types import DiscriminatorOutput, Targets, for_patches, per_sample, to_float32
 from poise.errors import RecipeError
 from poise.interpolation import lerp, slerp
 from poise.latents import gaussian, sphere, truncated, uniform
@@ -124,13 +124,15 @@ def g_loss(kind: str, fake: Tensor, real: Tensor | None = None, **options: Any) 
 def _scores(scores: Tensor, kind: str, name: str) -> Tensor:
     """Scores as B, or B x P if a sample has several, so that they do not broadcast with each other by accident.
 
+    Those of 16 bits become float32, as in training: squares of half-precision scores overflow at 256.
+
     Raises:
         RecipeError: there are none.
     """
     if not scores.numel() or not scores.dim():
         found = " x ".join(map(str, scores.shape)) or "a scalar"
         raise RecipeError(f"needs the scores of {name} samples, B", where=kind, found=found)
-    flat = scores.reshape(len(scores), -1)
+    flat = to_float32(scores).reshape(len(scores), -1)
     return flat[:, 0] if flat.shape[1] == 1 else flat
 
 

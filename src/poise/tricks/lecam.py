@@ -19,7 +19,7 @@ from torch.nn.functional import relu
 from poise.core.hooks import LossTerm, PostUpdate
 from poise.core.move import MoveData
 from poise.core.schedules import Schedulable, in_range
-from poise.core.types import Origin, Side
+from poise.core.types import Origin, Side, to_float32
 from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 def lecam(real: Tensor, fake: Tensor, mean_real: Tensor, mean_fake: Tensor) -> Tensor:
     """E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2, 0-dim, from scores (B each) and running means (0-dim)."""
+    real, fake = to_float32(real), to_float32(fake)
     return relu(real - mean_fake).square().mean() + relu(mean_real - fake).square().mean()
 
 
