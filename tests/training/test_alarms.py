@@ -113,6 +113,22 @@ def test_a_non_finite_gradient_changes_neither_weights_nor_optimizer_state(kind:
     assert same(remembered(one), remembered(other))
 
 
+def test_the_counter_of_an_optimiser_of_the_user_s_stays_too() -> None:
+    """PyTorch's plain Adam corrects its moments by the number of updates."""
+    nets = [nn.Linear(3, 2) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    one, other = (
+        Player(Side.D, net, torch.optim.Adam(net.parameters(), 0.1, fused=False), lambda context: {"lr": 0.1})
+        for net in nets
+    )
+    for bad in (1.0, 2.0, math.nan, math.inf, 0.3):
+        push(one, bad)
+        if math.isfinite(bad):
+            push(other, bad)
+    assert same(weights(one), weights(other))
+    assert same(remembered(one), remembered(other))
+
+
 @pytest.fixture
 def _stained() -> Iterator[None]:
     """Uninitialised memory is filled with NaN."""

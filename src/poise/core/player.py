@@ -124,14 +124,19 @@ class Player(nn.Module):
 
     @torch.no_grad()
     def _step_unless(self, is_skipped: Tensor) -> None:
-        """Update the weights with an optimiser that can't skip an update itself; nothing waits for the device."""
+        """Update the weights with an optimiser that can't skip an update itself; nothing waits for the device.
+
+        A counter of updates that is on the host while the weights are on a device goes on, as only the device knows
+        whether the update is skipped.
+        """
         weights = [weight for weight in self.weights if weight.grad is not None]
         for weight in weights:
             assert weight.grad is not None
             torch.where(is_skipped, torch.zeros_like(weight.grad), weight.grad, out=weight.grad)
         states = [self.optimizer.state[weight] for weight in weights if weight in self.optimizer.state]
-        averages = [value for state in states for name, value in state.items() if name != "step"]
-        before = [(tensor, tensor.clone()) for tensor in (*weights, *averages) if isinstance(tensor, Tensor)]
+        known = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        tensors = [tensor for tensor in (*weights, *known) if tensor.device == is_skipped.device]
+        before = [(tensor, tensor.clone()) for tensor in tensors]
         self.optimizer.step()
         for tensor, old in before:
             tensor.copy_(torch.where(is_skipped, old, tensor))
