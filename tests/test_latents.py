@@ -13,6 +13,7 @@ from torch import Tensor
 from contracts.tiny import recipe
 from poise.errors import RecipeError
 from poise.latents import (
+    LARGEST_BELOW_1,
     CodeLayout,
     Codes,
     Gaussian,
@@ -87,6 +88,13 @@ def test_truncated_is_scipys_truncnorm(threshold: float) -> None:
     assert kstest(z.flatten().numpy(), expected.cdf).pvalue > 1e-3
     assert standard_errors(z**2, expected.var()) < 5
     assert is_uncorrelated(z)
+
+
+def test_a_wide_truncation_is_nearly_gaussian() -> None:
+    """No number is at the bound itself, where float32 has nothing between the distribution function and 1."""
+    assert truncated(4000, 1000, seeded(1), 100.0).abs().max() < 7
+    assert LARGEST_BELOW_1 < 1 == torch.tensor(1 - 2.0**-26, dtype=torch.float32)
+    assert float(torch.tensor(LARGEST_BELOW_1, dtype=torch.float32)) == LARGEST_BELOW_1
 
 
 def test_configs_sample_their_distribution() -> None:

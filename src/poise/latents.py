@@ -42,6 +42,10 @@ def uniform(n: int, dim: int, generator: torch.Generator) -> Tensor:
     return torch.rand(n, dim, generator=generator, device=generator.device).mul_(2).sub_(1)
 
 
+LARGEST_BELOW_1 = 1 - 2**-24
+"""The largest float32 below 1."""
+
+
 def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2.0) -> Tensor:
     """z ~ N(0, 1) given |z| <= threshold, per coordinate, n x dim (Brock 2019, arXiv:1809.11096, section 3.1).
 
@@ -54,7 +58,7 @@ def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2
     if not threshold > 0:
         raise ValueError(f"the threshold must be above 0, found {threshold:g}")
     bound = math.erf(threshold / math.sqrt(2))
-    u = uniform(n, dim, generator).mul_(bound)
+    u = uniform(n, dim, generator).mul_(bound).clamp_(-LARGEST_BELOW_1, LARGEST_BELOW_1)  # erfinv(-1) is infinite
     return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)
 
 
