@@ -41,6 +41,14 @@ def random_tensor(n: int, *shape: int) -> Tensor:
     return torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_batch_norm_is_declared_at_any_depth(depth: int) -> None:
+    """Unlike D's, the first layer of an encoder has a norm."""
+    config = MLPEncoderConfig(width=4, depth=depth, norm="batch")
+    assert config.uses_batch_statistics
+    assert mixes_samples(config.build((2,), 3, 10))
+
+
 # ---------------------------------------------------------------- outputs
 
 

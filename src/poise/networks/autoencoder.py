@@ -20,7 +20,7 @@ from poise.networks.blocks import Down, Up, init_weights_
 from poise.networks.dcgan import DCGANConfig, DCGANGenerator
 from poise.networks.encoders import conv_encoder, mlp_encoder
 from poise.networks.mlp import MLPConfig, MLPGenerator
-from poise.networks.norms import BATCH_STATISTICS_NORMS, Norm
+from poise.networks.norms import Norm
 
 Measure = Literal["norm", "squared", "absolute"]
 
@@ -89,11 +89,6 @@ class FlatAutoencoderConfig(MLPConfig, DiscriminatorConfig):
     kind: Literal["flat_autoencoder"] = "flat_autoencoder"
     code: int = Field(default=16, ge=1, le=65536)
     measure: Measure = "norm"
-
-    @property
-    def uses_batch_statistics(self) -> bool:
-        """True with batch norm at any depth, as all hidden layers are normalised, the first one included."""
-        return self.norm in BATCH_STATISTICS_NORMS
 
     @property
     def output_kind(self) -> OutputKind:

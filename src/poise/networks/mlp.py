@@ -125,11 +125,6 @@ class MLPConfig(NetworkConfig):
         """2 with batch norm: vectors have no spatial dimensions, so its means are over the batch alone."""
         return 2 if self.norm in BATCH_STATISTICS_NORMS else 1
 
-    @property
-    def uses_batch_statistics(self) -> bool:
-        """True with batch norm, except for a D of depth 1: its first layer has no norm."""
-        return super().uses_batch_statistics and (isinstance(self, GeneratorConfig) or self.depth > 1)
-
 
 class MLPGeneratorConfig(MLPConfig, GeneratorConfig):
     """A fully connected generator."""
@@ -147,6 +142,11 @@ class MLPDiscriminatorConfig(MLPConfig, DiscriminatorConfig):
 
     kind: Literal["mlp"] = "mlp"
     fourier_features: FourierFeaturesConfig | None = None
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """True with batch norm, unless the only layer is the first one, which has no norm."""
+        return super().uses_batch_statistics and self.depth > 1
 
     def min_batch(self, shape: Shape | None) -> int:
         """2 with batch norm, unless the only layer is the first one, which has no norm."""
