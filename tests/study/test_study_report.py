@@ -132,6 +132,7 @@ def test_sections_are_in_order(twin: str) -> None:
 def test_the_same_study_gives_the_same_files(whole: StudyResults, report: Path, tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "old.svg").write_text("of an earlier report")
+    (tmp_path / "report.md").write_text("an earlier report")
     write_report(whole, tmp_path, report / "runs", 'name = "synthetic"\nseeds = 8\n')
     for path in (*report.glob("report.*"), *(report / "report").iterdir()):
         assert (tmp_path / path.relative_to(report)).read_bytes() == path.read_bytes()
