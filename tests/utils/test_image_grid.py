@@ -106,6 +106,17 @@ def test_no_grid_is_larger_than_4096_pixels(n: int, side: int, columns: int | No
         assert tiles[1, 0] == to_bytes(images[columns : columns + 1])[0, 0, 0, 0], "rows stay rows"
 
 
+@pytest.mark.parametrize(("height", "width"), [(512, 256), (1024, 256), (2000, 100), (256, 1024)])
+@pytest.mark.parametrize("group", [1, 2])
+def test_grids_of_oblong_images_show_all_that_fit(height: int, width: int, group: int) -> None:
+    """Within 4,096 pixels, in wider or higher grids than square ones if necessary."""
+    rows, columns = grid_capacity((1, height, width), group=group)
+    n = min(64, rows * columns)
+    sheet = image_grid(torch.ones(n, 1, height, width), group=group)
+    assert max(sheet.shape) <= MAX_SIDE
+    assert int((sheet == 255).sum()) == n * height * width
+
+
 def test_grid_capacity() -> None:
     assert num_shown((2,), 10**6) == 10**6
     assert num_shown((3, 32, 32), 50) == 50

@@ -42,10 +42,14 @@ def _group_gap(gap: int, group: int) -> int:
 
 
 def columns_of_groups(n: int, group: int, shape: tuple[int, ...], gap: int = GAP) -> int:
-    """The number of columns with which a grid of n groups of images of `shape` is about as high as wide."""
+    """The number of columns with which a grid of n groups of images of `shape` is about as high as wide.
+
+    There are more if the rows would exceed the largest number.
+    """
     height, width = shape[1:]
-    columns = round(math.sqrt(n * height / (group * width)))
-    return group * min(max(1, columns), max(1, n), grid_capacity(shape, gap, group)[1] // group)
+    max_rows, max_columns = grid_capacity(shape, gap, group)
+    columns = max(1, round(math.sqrt(n * height / (group * width))), math.ceil(n / max_rows))
+    return group * min(columns, max(1, n), max_columns // group)
 
 
 def side_by_side(images: Sequence[Tensor], *, alpha: bool = True) -> Tensor:
@@ -131,7 +135,8 @@ def _crop(images: Tensor, columns: int | None, gap: int, group: int) -> tuple[Te
         columns = columns_of_groups(len(images) // group, group, tuple(images.shape[1:]), gap)
     if columns is None:
         images = images[: max_rows * max_columns]
-        return images, min(max_columns, math.ceil(math.sqrt(len(images))))
+        square, fewest = math.ceil(math.sqrt(len(images))), math.ceil(len(images) / max_rows)
+        return images, min(max_columns, max(square, fewest))
     if columns > max_columns:
         images = torch.cat([row[:max_columns] for row in images[: max_rows * columns].split(columns)])
     columns = min(columns, max_columns)
