@@ -69,6 +69,17 @@ def test_samples_are_those_of_the_folder(poise: Any, store: Store, ring_run: Pat
     assert store.content() == before
 
 
+def test_rows_are_those_of_the_store(store: Store, ring_copy: Path) -> None:
+    """Now, and after the run has gone on."""
+    url = store.put(ring_copy, "ring")
+    assert poise.Run(url).rows == poise.Run(ring_copy).rows != []
+    with (ring_copy / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(poise.Run(ring_copy).rows[-1] | {"step": 99}) + "\n")
+    store.put(ring_copy, "ring")
+    assert poise.Run(url).rows == poise.Run(ring_copy).rows
+    assert poise.Run(url).rows[-1]["step"] == 99
+
+
 def test_run_of_a_script(store: Store, ring_run: Path) -> None:
     url = store.put(ring_run, "ring")
     assert np.array_equal(poise.Run(url).sample(5), poise.Run(ring_run).sample(5))

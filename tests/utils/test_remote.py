@@ -89,6 +89,24 @@ def test_only_what_is_wanted_and_only_what_has_changed(store: Any, monkeypatch: 
     assert traffic.look() == (["run.json"], [])
 
 
+def test_a_store_without_versions_is_read_each_time(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the same size may be another one."""
+    kind = fsspec.get_filesystem_class("memory")
+    find = kind.find
+
+    def bare(fs: Any, *args: Any, **more: Any) -> Any:
+        found = find(fs, *args, **more)
+        known = ("name", "size", "type")
+        return {name: {key: info[key] for key in known} for name, info in found.items()}
+
+    monkeypatch.setattr(kind, "find", bare)
+    for content in (b"step 1000", b"step 2000"):
+        store.pipe("/bucket/runs/x/run.json", content)
+        remote = RemoteFolder(STORE)
+        remote.refresh(ALL)
+        assert files(remote.local) == {"x/run.json": content}
+
+
 def test_of_a_log_only_the_new_lines(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f'{{"step": {n}, "text": "{"x" * 90}"}}\n'.encode() for n in range(100)]
     path, traffic = "/bucket/runs/rows.jsonl", Traffic(monkeypatch)

@@ -97,6 +97,8 @@ class Run:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `rows.jsonl` so far."""
+        if self._remote is not None:
+            self._remote.fetch(self.folder.rows.relative_to(self.path).as_posix())
         return self.folder.read_rows()
 
     @property

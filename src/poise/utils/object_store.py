@@ -17,7 +17,10 @@ from poise.errors import DiskError, PoiseError, RecipeError
 from poise.utils.cache import cache_dir
 from poise.utils.paths import without_login
 
-VERSION_KEYS = ("ETag", "etag", "md5Hash", "md5", "mtime", "LastModified", "last_modified", "updated", "modified")
+VERSION_KEYS = (
+    *("ETag", "etag", "md5Hash", "md5", "xet_hash", "blob_id", "mtime"),
+    *("LastModified", "last_modified", "updated", "modified", "modify", "modificationTime"),
+)
 CHANGED_KEYS = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 """Where the file systems of fsspec say which version an object has, and when it was changed; the first one counts."""
 

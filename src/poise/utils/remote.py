@@ -175,6 +175,8 @@ class RemoteFolder:
 
     def _is_current(self, name: str, known: Mapping[str, list[Any]]) -> bool:
         entry = self._listed[name]
+        if not entry.version:  # of the same size it may be another one
+            return False
         return known.get(name) == [entry.size, entry.version] and self._size(name) == entry.size
 
     def _size(self, name: str) -> int | None:
