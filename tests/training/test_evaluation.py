@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from poise.data.source import DataSplits
-from poise.errors import CheckpointError, RecipeError
+from poise.errors import CheckpointError, Diverged, RecipeError, Stopped
 from poise.measure import classifier
 from poise.measure.catalogue import select_measures
 from poise.measure.evaluator import ENOUGH_TO_RANK
@@ -28,6 +28,7 @@ from poise.training.evaluation import PATIENCE, Best, PeriodicEvaluator
 from poise.training.listener import NullListener
 from poise.training.train import train
 from poise.utils.files import append_line, write_text
+from poise.watch.base import Alarm
 from runs.small_runs import STEPS, digits, ring, stopped, traces
 
 EVERY = 3
@@ -414,6 +415,77 @@ def test_other_settings_discard_the_best(tmp_path: Path, measures: tuple[str, ..
     train(broad(11, *measures, **how), out, resume=True)
     assert info(out)["best"]["step"] == 11
     assert kept(out) == ["step-00000011"]
+
+
+def test_the_best_of_new_settings_stays_when_the_run_is_resumed_again(tmp_path: Path) -> None:
+    """The lines with the old settings are still there; their values are not comparable."""
+    folder, recipe = RunFolder(tmp_path), measured(ring(), n=120)
+    write_text(folder.recipe, recipe.to_toml())
+    for step, value, n in ((3, 0.5, 100), (6, 0.1, 100), (9, 0.4, 120), (12, 0.3, 120), (15, 0.35, 120)):
+        append_line(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": n})
+    checkpoint.write(folder.best, 12, {"weight": torch.zeros(1)}, {"seconds": 0.0}, {})
+    evaluator = PeriodicEvaluator(recipe, recipe.data.load(), folder, 15, torch.device("cpu"), lambda _: None)
+    assert (evaluator.best, evaluator.last, evaluator.num_since_best) == (Best(12, 0.3), 0.35, 1)
+
+
+@pytest.mark.parametrize("policy", ["stop", "roll_back"])
+def test_an_alarm_of_an_evaluation_that_is_repeated_is_obeyed(tmp_path: Path, policy: str) -> None:
+    """A signal had interrupted the evaluation, which is made up for when the run is resumed."""
+    changed = {"policy": {"past_its_best": policy}, "threshold": {"past_its_best": 1.0}}
+    rates = {"g": {"kind": "adam", "lr": 5e-2}, "d": {"kind": "adam", "lr": 1e-2}}
+    table = measured(ring(20)).canonical() | {"seed": 3, "optimizer": rates, "monitor": changed}
+    recipe, alarms = decode(table), []
+
+    class AlarmSteps(NullListener):
+        def on_alarm(self, alarm: Alarm) -> None:
+            alarms.append((alarm.detector, alarm.step))
+
+    class StoppedIn(AlarmSteps):
+        def on_progress(self, what: str, share: float) -> None:
+            if what.startswith(f"measuring at step {at}"):
+                raise Stopped("a test")
+
+    with pytest.raises(Diverged, match="past_its_best"):  # at once, or after three roll-backs
+        train(recipe, tmp_path / "whole", listener=AlarmSteps())
+    at = next(step for detector, step in alarms if detector == "past_its_best")
+    expected, out = list(alarms), tmp_path / "interrupted"
+    alarms.clear()
+    with pytest.raises(Stopped):
+        train(recipe, out, listener=StoppedIn())
+    with pytest.raises(Diverged, match="past_its_best"):
+        train(recipe, out, resume=True, listener=AlarmSteps())
+    assert alarms == expected
+    assert ((out / "alarms.jsonl").read_text()) == (tmp_path / "whole" / "alarms.jsonl").read_text()
+    assert info(out)["state"] == info(tmp_path / "whole")["state"]
+
+
+def test_sample_grids_of_discarded_steps_are_deleted(tmp_path: Path) -> None:
+    """They would be taken for the newest ones; other files stay."""
+
+    def grids(steps: int) -> Recipe:
+        return decode(ring(steps).canonical() | {"log": {"rows": 2, "samples": 4, "saves": 6, "sheet": 4}})
+
+    folder = tmp_path / "run"
+    stopped(grids(20), folder, 6)
+    for name in ("step-00000008.png", "step-00000016.png", "mine.png", "step-by-step.png"):
+        (folder / "samples" / name).write_bytes(b"png")
+    train(grids(7), folder, resume=True)
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == [
+        *("mine.png", "step-00000000.png", "step-00000004.png", "step-00000007.png", "step-by-step.png")
+    ]
+
+
+def test_a_best_that_was_not_kept_leaves_the_one_before(tmp_path: Path) -> None:
+    """A full disk: the checkpoint of step 9 could not be written, and that of step 6 is still in `best/`."""
+    folder, recipe = RunFolder(tmp_path), measured(ring())
+    write_text(folder.recipe, recipe.to_toml())
+    for step, value in ((3, 0.5), (6, 0.3), (9, 0.2), (12, 0.4)):
+        append_line(folder.measures, {"step": step, "measures": {"fid": value}, "floor": {}, "n": 100})
+    checkpoint.write(folder.best, 6, {"weight": torch.zeros(1)}, {"seconds": 0.0}, {})
+    evaluator = PeriodicEvaluator(recipe, recipe.data.load(), folder, 12, torch.device("cpu"), lambda _: None)
+    assert (evaluator.best, evaluator.last, evaluator.num_since_best) == (Best(6, 0.3), 0.4, 2)
+    evaluator.roll_back(9)
+    assert (evaluator.best, evaluator.last, evaluator.num_since_best) == (Best(6, 0.3), 0.2, 1)
 
 
 def test_results_after_the_checkpoint_are_ignored(tmp_path: Path) -> None:

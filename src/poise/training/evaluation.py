@@ -28,6 +28,10 @@ PATIENCE = 3
 two may be worse by chance."""
 
 
+SETTINGS = ("n", "features")
+"""The keys of a line of `measures.jsonl` that must be equal for two values to be comparable."""
+
+
 class Best(NamedTuple):
     """The best value so far of the measure that selects checkpoints, and its step."""
 
@@ -77,10 +81,9 @@ class PeriodicEvaluator:
         self.best: Best | None = None
         self.last: float | None = None
         self.last_step, self.num_since_best, self.n = first, 0, 0
-        for line in folder.read_measures(first) if first else []:
-            self._update_best(line)
         self.settings_changed = first > 0 and self._have_settings_changed()
-        if self.best is not None and (self.settings_changed or not self._best_is_readable(self.best.step)):
+        self._restore_best(folder.read_measures(first) if first else [])
+        if self.settings_changed:
             self.best = self.last = None
 
     @cached_property
@@ -133,11 +136,26 @@ class PeriodicEvaluator:
     def roll_back(self, step: int) -> None:
         """Delete the results after `step`, to which the run has been rolled back."""
         self.lines.drop_after(step)
+        self._restore_best([*self.folder.read_measures(step), *self.lines.pending])
+
+    def _restore_best(self, lines: list[dict[str, Any]]) -> None:
+        """Find the best of the lines whose weights are in `best/`; of other settings than those of the last line none.
+
+        Another one may have been better, whose checkpoint could not be written, or has been replaced and deleted since.
+        """
         self.best = self.last = None
-        for line in [*self.folder.read_measures(step), *self.lines.pending]:
+        last = tuple(map(lines[-1].get, SETTINGS)) if lines else ()
+        comparable = [line for line in lines if tuple(map(line.get, SETTINGS)) == last]
+        for line in comparable:
             self._update_best(line)
-        if self.best is not None and not self._best_is_readable(self.best.step):
-            self.best = self.last = None  # a later checkpoint had replaced it, and is deleted too
+        if self.best is None or self._best_is_readable(self.best.step):
+            return
+        name, lost = self.selecting_measure.name, self.best.step
+        known = [(line["step"], line["measures"][name]) for line in comparable if name in line["measures"]]
+        readable = [place for place, (step, _) in enumerate(known) if step != lost and self._best_is_readable(step)]
+        self.best = Best(*known[readable[-1]]) if readable else None
+        self.last = self.last if readable else None
+        self.num_since_best = len(known) - 1 - readable[-1] if readable else self.num_since_best
 
     def _best_is_readable(self, step: int) -> bool:
         """Whether the best checkpoint, of `step`, exists and is valid; notifies if it is damaged."""

@@ -60,7 +60,8 @@ class Follower:
         """
         self.signals.deferred = True
         with self.agreement.failures():
-            self._agree()  # rank 0 has opened the run folder
+            while self._agree() == ROLL_BACK:  # rank 0 has opened the run folder, and rolled back if an alarm wants it
+                pass
             self.state.share()
             while self.state.steps_done < self.recipe.steps:
                 self._step()

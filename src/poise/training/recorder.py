@@ -18,7 +18,7 @@ from poise.runs.generate import generate, sample_latents
 from poise.runs.jsonl import JsonLinesFile
 from poise.runs.sample_view import PLAIN, SampleView
 from poise.training.trackers.base import TrackedRun, Tracker
-from poise.utils.files import make_folder, write_bytes
+from poise.utils.files import make_folder, remove_file, write_bytes
 from poise.utils.image_grid import MAX_CLASS_ROWS, encode_png, evenly_spaced, grid_capacity, num_shown, sample_grid
 from poise.utils.images import Bytes
 from poise.utils.system import disk_errors
@@ -54,6 +54,7 @@ class Recorder:
     def open(self) -> None:
         """Prepare the files for writing, after all checks of the run have passed."""
         self.folder.drop_after(self.since)
+        self._try("sample grids", self._drop_grids_after, self.since)
         self._try("frames", self.frames.drop_after, self.since)
         for tracker in self.trackers:
             self._try(tracker.title, tracker.open, self.run, self.since)
@@ -62,6 +63,7 @@ class Recorder:
         """Delete what was logged after `step`, except the alarms, which give the reason."""
         self.rows.drop_after(step)
         self.folder.drop_after(step)
+        self._try("sample grids", self._drop_grids_after, step)
         self._try("frames", self.frames.drop_after, step)
         for tracker in self.trackers:
             self._try(tracker.title, tracker.open, self.run, step)
@@ -95,6 +97,11 @@ class Recorder:
         """Tell the trackers that the run has ended, in the state "done", "stopped" or "failed"."""
         for tracker in self.trackers:
             self._try(tracker.title, tracker.close, state)
+
+    def _drop_grids_after(self, step: int) -> None:
+        for path in self.folder.samples.glob("step-*.png"):
+            if path.stem.removeprefix("step-").isdecimal() and int(path.stem.removeprefix("step-")) > step:
+                remove_file(path)
 
     def _write_grid(self, png: bytes, path: Path) -> None:
         with disk_errors(path):

@@ -202,7 +202,10 @@ class Trainer:
             and due.evaluates(self.recipe, self.done)
             and not self.evaluator.has_result(self.done)
         ):
-            self._evaluate(self.evaluator)
+            try:
+                self._evaluate(self.evaluator)
+            except AlarmTriggered as triggered:
+                self._roll_back(triggered)
             if self.signals.requested_by:
                 self._stop(self.signals.requested_by)
 
