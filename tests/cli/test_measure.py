@@ -188,7 +188,10 @@ def test_the_duality_gap_of_packs(poise: Any, tmp_path: Path) -> None:
     """Three samples to a pack, which does not divide the number of points in a batch."""
     words = ("--set", 'tricks=[{kind="packing", samples=3}]', "--set", "batch=33", "--steps", 2)
     assert poise("train", "ring", *words, "--out", tmp_path / "run").code == 0
-    assert "duality_gap" in measured(poise, "measure", tmp_path / "run", "--n", 50, "--measures", "duality_gap")["measures"]
+    assert (
+        "duality_gap"
+        in measured(poise, "measure", tmp_path / "run", "--n", 50, "--measures", "duality_gap")["measures"]
+    )
 
 
 def test_conditional_run_measures_its_classes(poise: Any, conditional: Path) -> None:
