@@ -139,9 +139,10 @@ class PeriodicEvaluator:
         self._restore_best([*self.folder.read_measures(step), *self.lines.pending])
 
     def _restore_best(self, lines: list[dict[str, Any]]) -> None:
-        """Find the best of the lines whose weights are in `best/`; of other settings than those of the last line none.
+        """Find the best of the lines that are comparable with the last one, and whose weights are in `best/`.
 
-        Another one may have been better, whose checkpoint could not be written, or has been replaced and deleted since.
+        The weights of the best line may not be there: their checkpoint could not be written, or a later one had
+        replaced it and was deleted when the run was rolled back. Then the newest checkpoint in `best/` counts.
         """
         self.best = self.last = None
         last = tuple(map(lines[-1].get, SETTINGS)) if lines else ()
