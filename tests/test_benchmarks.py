@@ -51,8 +51,8 @@ NEEDED = {"parity": ("POISE_STYLEGAN2", "POISE_BIGGAN")}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 """Programs of which the target `server` needs one."""
 
-SLOW_TARGETS = {"server"}
-"""Targets that start servers, browsers and trainings, which tests/web has in every test run."""
+SLOW_TARGETS = {"ranks", "server"}
+"""Targets that start servers, browsers or several ranks, which other tests do in every test run."""
 
 SLOW = ["modes.py stacked", "modes.py small"]
 """Commands that train a classifier of digits first."""

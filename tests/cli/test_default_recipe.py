@@ -89,7 +89,7 @@ def test_a_time_leaves_intervals_that_are_set_as_they_are(poise: Callable, tmp_p
         "train",
         "ring",
         "--time",
-        "3s",
+        "1s",
         "--set",
         "log.saves=20",
         "--set",
@@ -106,7 +106,7 @@ def test_a_time_leaves_intervals_that_are_set_as_they_are(poise: Callable, tmp_p
 
 
 def test_steps_are_timed_on_the_data_of_the_recipe(poise: Callable, tmp_path: Path) -> None:
-    result = poise("train", "ring", "--time", "3s", "--out", tmp_path / "run", "--set", "measure=none")
+    result = poise("train", "ring", "--time", "1s", "--out", tmp_path / "run", "--set", "measure=none")
     assert result.code == 0, result.err
     recipe = recipe_of(tmp_path / "run")
     assert recipe["steps"] >= 1

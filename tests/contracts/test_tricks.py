@@ -397,7 +397,7 @@ def name_without_layer_numbers(name: str) -> tuple[str, ...]:
     return tuple(part for part in name.replace("/", ".").split(".") if not part.isdecimal())
 
 
-MAX_DAMAGED = 16
+MAX_DAMAGED = 8
 
 
 @SAMPLE_OR_ALL

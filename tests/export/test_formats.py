@@ -70,9 +70,9 @@ def test_safetensors_of_every_recipe(name: str, tmp_path: Path) -> None:
 QUICK_FORMS = {
     "dcgan": "pt2",
     "cgan with class_norm": "pt2",
-    "hinge-sngan with spectral norm": "onnx",
+    "hinge-sngan with spectral norm": "pt2",
     "biggan": "onnx",
-    "stylegan2 with labels": "onnx",
+    "stylegan2 with labels": "pt2",
 }
 """Each of these in one format; in the other one in the slow tests."""
 

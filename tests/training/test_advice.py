@@ -78,7 +78,13 @@ def followed(table: dict[str, Any], advice: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("detector", CAUSES)
+SLOW = {"labels_wrong"}
+"""Detectors whose case trains a classifier first."""
+
+
+@pytest.mark.parametrize(
+    "detector", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else []) for one in CAUSES]
+)
 def test_following_the_advice_prevents_the_alarm(detector: str, tmp_path: Path) -> None:
     table = {**SOUND, **CAUSES[detector]}
     spoke = alarms(table, tmp_path / "fails")
