@@ -29,6 +29,12 @@ def test_the_mean_is_that_of_a_period() -> None:
     assert mean_step_seconds({1: 2.0}, (4,)) == 2.0, "a step in which the term acts was not timed"
 
 
+def test_many_periods_without_a_common_factor_are_not_counted_to_their_end() -> None:
+    """The steps until all of them meet again would be some 10^12."""
+    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
+    assert mean_step_seconds({step: 1.0 + (step % 31 == 0) for step in range(1, 33)}, primes) == pytest.approx(1, 0.2)
+
+
 def test_a_state_is_timed_over_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy, now = recipe("points", {"kind": "r1", "every": 8}, steps=100), [0.0]
     state = TrainState(lazy, choose_compute("cpu", "fp32", lazy), lazy.data.load())

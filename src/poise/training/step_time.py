@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from math import lcm
 from pathlib import Path
@@ -24,6 +24,9 @@ TIMED_STEPS, MAX_SECONDS = 5, 20.0
 
 MAX_PERIOD = 32
 """Terms that act more rarely are left out of account; the usual ones act in every 16th step at most."""
+
+MAX_COUNTED = 20_000
+"""In how many steps combinations of terms are counted, if their common period is longer."""
 
 
 def periods(recipe: Recipe) -> tuple[int, ...]:
@@ -50,8 +53,8 @@ def mean_step_seconds(times: Mapping[int, float], every: Sequence[int]) -> float
     groups: dict[tuple[bool, ...], list[float]] = defaultdict(list)
     for step, seconds in times.items():
         groups[tuple(step % n == 0 for n in every)].append(seconds)
-    kinds = [tuple(step % n == 0 for n in every) for step in range(lcm(*every))]
-    weights = {kind: kinds.count(kind) for kind in groups}
+    kinds = Counter(tuple(step % n == 0 for n in every) for step in range(min(lcm(*every), MAX_COUNTED)))
+    weights = {kind: kinds[kind] for kind in groups}
     return sum(weights[kind] * median(known) for kind, known in groups.items()) / sum(weights.values())
 
 
