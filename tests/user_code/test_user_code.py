@@ -10,6 +10,7 @@ import os
 import py_compile
 import shutil
 import signal
+import sys
 import tomllib
 from collections.abc import Callable
 from datetime import date
@@ -35,6 +36,7 @@ from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
 from poise.user_code import loading
 from poise.user_code.components import UserObjective
+from poise.user_code.loading import UserCode
 
 Table = dict[str, Any]
 
@@ -210,6 +212,8 @@ def forget_user_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_trusted", set())
     monkeypatch.setattr(loading, "_executed", {})
     monkeypatch.setattr(loading, "_copies", {})
+    monkeypatch.setattr(loading, "_originals", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 def ring(*tricks: Table, g: Table = MLP, d: Table = MLP, **changes: Any) -> Recipe:
@@ -842,6 +846,34 @@ def test_a_file_is_executed_once_per_process(marked: tuple[Recipe, Path], tmp_pa
     assert poise("interpolate", run, "--rows", 2, "--steps", 2, "--trust-code").code == 0
     assert poise("train", "--resume", "--out", run, "--steps", 4, "--trust-code").code == 0
     assert marker.read_text() == "x"
+
+
+def loaded(file: Path, name: str) -> Any:
+    loading.trust_file(file, name, True)
+    return UserCode(file=str(file), name=name).load()
+
+
+def test_a_file_is_compiled_as_it_is_when_it_is_imported(tmp_path: Path) -> None:
+    """Without the future statements of the module that executes it, with which annotations would be text."""
+    (tmp_path / "mine.py").write_text("class Scaled:\n    scale: float\n")
+    assert loaded(tmp_path / "mine.py", "Scaled").__annotations__ == {"scale": float}
+
+
+def test_a_file_can_import_modules_that_lie_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from module_beside_it import WIDTH\n")
+    with pytest.raises(RecipeError, match=f"No module named 'module_beside_it'.*put it into {tmp_path}"):
+        loaded(tmp_path / "mine.py", "WIDTH")
+    (tmp_path / "module_beside_it.py").write_text("WIDTH = 3\n")
+    assert loaded(tmp_path / "mine.py", "WIDTH") == 3
+
+
+def test_equal_files_in_two_folders_read_their_own_folders(tmp_path: Path) -> None:
+    for number in "12":
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "weights.txt").write_text(number)
+        code = "from pathlib import Path\nNUMBER = (Path(__file__).parent / 'weights.txt').read_text()\n"
+        (tmp_path / number / "mine.py").write_text(code)
+    assert [loaded(tmp_path / number / "mine.py", "NUMBER") for number in "12"] == ["1", "2"]
 
 
 def test_trusting_one_file_does_not_trust_another(component: MakeTable, tmp_path: Path) -> None:

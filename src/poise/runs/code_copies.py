@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from poise.core.config import Config
 from poise.errors import CheckpointError
 from poise.recipe.model import Recipe
-from poise.user_code.loading import UserCode, source_of, use_copy, user_components
+from poise.user_code.loading import UserCode, register_copy, source_of, use_copy, user_components
 
 Part = TypeVar("Part")
 
@@ -94,6 +94,7 @@ def _fields(component: Config) -> dict[str, Any]:
 
 def _unchanged(file: str, copy: Path, known: str | None) -> str:
     """The path of the copy if it is what the run was trained with, else that of the file."""
+    register_copy(file, copy)
     for path in (copy, Path(file)):
         if known is not None and _hash(path) == known:
             return str(path)

@@ -19,6 +19,8 @@ from poise.errors import RecipeError
 _trusted: set[Path] = set()
 _copies: dict[Path, Path] = {}
 """Copies that are used for missing files, by the path of the file."""
+_originals: dict[Path, Path] = {}
+"""The files that copies were made of, by the path of the copy."""
 
 
 class ExecutedFile(NamedTuple):
@@ -140,6 +142,12 @@ def source_of(component: UserCode) -> bytes:
 def use_copy(file: str, copy: Path) -> None:
     """Use `copy` in this process wherever a recipe names `file`, as long as that is missing."""
     _copies[Path(file).resolve()] = copy.resolve()
+    register_copy(file, copy)
+
+
+def register_copy(file: str, copy: Path) -> None:
+    """Tell that `copy` was made of `file`, so that equal code of both is executed only once in this process."""
+    _originals[copy.resolve()] = Path(file).resolve()
 
 
 def _survives_toml(value: Any) -> bool:
@@ -171,7 +179,8 @@ def _execute_once(component: UserCode) -> ExecutedFile:
 def _execute(path: Path, file: str) -> ExecutedFile:
     """Execute a file, which is read only once so that the hash is that of the executed code.
 
-    It becomes a module in `sys.modules`, which dataclasses and annotations need. `file` is the path for messages.
+    It becomes a module in `sys.modules`, which dataclasses and annotations need, and can import the modules in its
+    folder, as a script can. `file` is the path for messages.
     """
     try:
         code = path.read_bytes()
@@ -179,18 +188,33 @@ def _execute(path: Path, file: str) -> ExecutedFile:
         cure = "paths are relative to the working directory"
         raise RecipeError("can't be read", where=file, cure=cure) from None
     digest = hashlib.sha256(code).hexdigest()[:16]
-    if same := next((other for other in _executed.values() if other.digest == digest), None):
-        return same  # a copy of a file that was executed already
-    module = ModuleType(f"_user_code_{digest}_{path.stem}")
+    original = _originals.get(path, path)
+    for other, executed in _executed.items():
+        if executed.digest == digest and _originals.get(other, other) == original:
+            return executed
+    module = ModuleType(_new_module_name(f"_user_code_{digest}_{path.stem}"))
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
-        exec(compile(code, str(path), "exec"), vars(module))
+        exec(compile(code, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
         cure = "see the traceback with --debug"
+        if isinstance(error, ModuleNotFoundError):
+            cure = f"install it, or put it into {path.parent}"
         raise RecipeError("fails when it is executed", where=file, found=short_error(error), cure=cure) from error
     return ExecutedFile(digest, code, vars(module))
+
+
+def _new_module_name(name: str) -> str:
+    """The name, numbered if it is taken: equal files in two folders are two modules, as each may read its own folder."""
+    free, n = name, 1
+    while free in sys.modules:
+        n += 1
+        free = f"{name}_{n}"
+    return free
 
 
 def short_error(error: BaseException) -> str:
