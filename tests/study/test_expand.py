@@ -235,6 +235,12 @@ def test_a_plan_above_its_limit() -> None:
     assert [(load.arm.trick_names(), load.runs) for load in caught.value.loads] == [([], 10_000), (["packing"], 10_000)]
 
 
+def test_runs_that_two_bases_share_count_once() -> None:
+    base = {name: {"recipe": "ring", "measures": ["coverage"]} for name in ("one", "other")}
+    assert len(expanded(base=base, seeds=2, limit=2).recipes) == 2
+    assert "found 2;" in refusal(base=base, seeds=2, limit=1)
+
+
 def test_a_factorial_of_many_factors_is_refused_at_once() -> None:
     factors = {f"f{n}": {str(level): [] for level in range(10)} for n in range(20)}
     assert f"found {2 * 10**20:,};" in refusal(factorial=[{"name": "huge", "factors": factors}])
@@ -254,6 +260,39 @@ def test_a_change_that_the_plan_would_override_is_refused(change: str, cure: str
     message = refusal(tip(change=change))
     assert message.startswith(f"ring, arm 'packing': set: {change}: the plan sets this field for all arms")
     assert cure in message
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [("log={rows=10, saves=3}", "'log.saves'"), ("measure={measures=['coverage']}", "'measure.measures'")],
+)
+def test_a_table_with_such_a_field_is_refused(change: str, field: str) -> None:
+    message = refusal(tip(change=change))
+    assert "the plan sets this field for all arms" in message
+    assert field in message
+    assert arms(expanded(tip(change="log={rows=10}")))["ring: packing"].steps > 0
+
+
+@pytest.mark.parametrize("change", ["measure.n=20", "measure={n=20}", "measure=none"])
+def test_an_arm_can_not_be_measured_in_another_way(change: str) -> None:
+    assert "the arms of a base are measured alike" in refusal(tip(change=change))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("seed=5", "the plan sets this field for all arms"),
+        ("name='mine'", "the plan sets this field for all arms"),
+        ("measure.every=3", "the plan sets this field for all arms"),
+        ("steps=777", "the budget sets the steps"),
+        ("data.sigma=0.1", "data sets replace the data of all bases"),
+    ],
+)
+def test_a_change_of_a_base_that_the_plan_would_override_is_refused(change: str, reason: str) -> None:
+    base = {"ring": {"recipe": "ring", "set": [change], "measures": ["coverage"]}}
+    message = refusal(tip(), base=base, budget={"images": 1000}, data={"grid": {"kind": "grid"}})
+    assert reason in message
+    assert f"set: {change}" in message
 
 
 def test_the_steps_of_an_arm_are_its_own_only_without_a_budget() -> None:

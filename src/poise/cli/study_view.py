@@ -209,14 +209,15 @@ def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: 
     table = Table(*names[:2], *(Column(name, justify="right") for name in numbers), names[2])
     table.box, table.pad_edge = None, False
     for arm in expansion.study.arms:
-        new = sum(run not in done for run in arm.runs.values())
+        new = len(set(arm.runs.values()) - done)
+        done |= set(arm.runs.values())  # runs that several arms share are counted once
         loads.append(Load(recipe[arm.base, BASE], recipe[arm.base, arm.name], new))
         table.add_row(arm.base, arm.name, f"{arm.steps:,}", str(len(arm.runs)), str(new), "; ".join(arm.changes))
     TerminalConsole().print(table)
     for note in expansion.notes:
         print_line(note)
     runs, comparisons = len(expansion.recipes), len(expansion.study.comparisons)
-    new_runs = len(expansion.recipes.keys() - done)
+    new_runs = sum(load.runs for load in loads)
     print_line(f"{count_noun(runs, 'run')}, {new_runs:,} new; {count_noun(comparisons, 'comparison')}")
     if not new_runs:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from math import prod
 from pathlib import Path
@@ -78,11 +79,6 @@ class _Layout(NamedTuple):
         """The recipe of the base."""
         return self.arms[BASE][1]
 
-    def loads(self) -> list[Load]:
-        """The runs of each arm."""
-        return [Load(self.base, recipe, len(seeds)) for _, recipe, seeds in self.arms.values()]
-
-
 def expand(plan: Plan, folder: Path, steps_for: StepsFor | None = None) -> Expansion:
     """The runs and comparisons of a plan.
 
@@ -103,7 +99,7 @@ def expand(plan: Plan, folder: Path, steps_for: StepsFor | None = None) -> Expan
         for data, table in base_tables(plan, name, folder).items()
     ]
     _check_leave_out(plan, layouts)
-    loads = [load for layout in layouts for load in layout.loads()]
+    loads = _loads(layouts)
     if sum(load.runs for load in loads) > plan.limit:
         raise TooManyRuns(plan.limit, loads)
     recipes: dict[str, Recipe] = {}
@@ -148,6 +144,18 @@ def _lay_out(plan: Plan, name: str, data: str, table: Table, steps_for: StepsFor
     return _Layout(label, base, arms, list(_distinct(label, pairs, merged, notes)))
 
 
+def _loads(layouts: list[_Layout]) -> list[Load]:
+    """The runs of each arm that no earlier arm has."""
+    known: dict[str, set[int]] = {}
+    loads = []
+    for layout in layouts:
+        for _, recipe, seeds in layout.arms.values():
+            before = known.setdefault(recipe.model_copy(update={"seed": 0}).hash, set())
+            loads.append(Load(layout.base, recipe, len(set(seeds) - before)))
+            before.update(seeds)
+    return loads
+
+
 def _check_leave_out(plan: Plan, layouts: list[_Layout]) -> None:
     """Refuse a kind of trick that no base has."""
     kinds = {trick.trick_name for layout in layouts for trick in layout.base.tricks}
@@ -172,6 +180,7 @@ def base_tables(plan: Plan, name: str, folder: Path) -> dict[str, Table]:
     with errors_in(name):
         table = load_recipe(str(folder / base.recipe) if base.recipe.endswith(".toml") else base.recipe, "recipe")
         for change in base.set:
+            _refuse_overridden(change, plan)
             set_value(table, change)
     return {data: deepcopy(table) | {"data": entry} for data, entry in plan.data.items()} or {"": table}
 
@@ -197,7 +206,7 @@ def _recipe(plan: Plan, base: BasePlan, label: str, table: Table, draft: Draft, 
     where = label if draft.name == BASE else f"{label}, arm '{draft.name}'"
     with errors_in(where):
         for change in draft.changes:
-            _refuse_overridden(change, plan)
+            _refuse_overridden(change, plan, of_arm=True)
             set_value(table, change)
     measure = _table(table, "measure", where) | {"measures": measured(base), "every": 1}
     table |= {"name": plan.name, "about": "", "seed": draft.seeds[0], "measure": measure}
@@ -222,14 +231,50 @@ def _table(table: Table, key: str, where: str) -> Table:
     return value
 
 
-def _refuse_overridden(change: str, plan: Plan) -> None:
-    """Refuse a change of an arm to a field that the plan sets for all arms, because it would have no effect."""
-    field = change.partition("=")[0].strip().removesuffix("+")
-    if field == "steps" and plan.budget is not None:
-        raise RecipeError("the budget sets the steps", where=f"set: {change}", cure="use 'budget_factor' for this arm")
-    if field in OVERRIDDEN:
-        cure = f"set it by '{OVERRIDDEN[field]}' of the plan" if OVERRIDDEN[field] else "remove the change"
-        raise RecipeError("the plan sets this field for all arms", where=f"set: {change}", cure=cure)
+def _refuse_overridden(change: str, plan: Plan, *, of_arm: bool = False) -> None:
+    """Refuse a change of a base or an arm to a field that the plan sets for all arms, because it would have no effect.
+
+    An arm can't change how it is measured at all, as its results would not be comparable with those of the base.
+    """
+    where = f"set: {change}"
+    for field in _assigned_fields(change):
+        if field == "steps" and plan.budget is not None:
+            cure = "use 'budget_factor' for this arm" if of_arm else "remove the change, or the plan's budget"
+            raise RecipeError("the budget sets the steps", where=where, cure=cure)
+        if field in OVERRIDDEN:
+            cure = f"set it by '{OVERRIDDEN[field]}' of the plan" if OVERRIDDEN[field] else "remove the change"
+            raise RecipeError(
+                "the plan sets this field for all arms", where=where, found=_unless_in(field, change), cure=cure
+            )
+        if of_arm and field.split(".")[0] == "measure":
+            cure = "change it in the base, for all its arms"
+            raise RecipeError(
+                "the arms of a base are measured alike", where=where, found=_unless_in(field, change), cure=cure
+            )
+        if not of_arm and plan.data and field.split(".")[0] == "data":
+            cure = "change it in [data.NAME], or in an arm"
+            raise RecipeError("the plan's data sets replace the data of all bases", where=where, cure=cure)
+
+
+def _unless_in(field: str, change: str) -> str | None:
+    """The field, for the message, if the change does not begin with it because it assigns a whole table."""
+    return None if change.strip().startswith(field) else f"'{field}'"
+
+
+def _assigned_fields(change: str) -> list[str]:
+    """The dotted names of the fields that a change assigns; of those in a table, if it assigns a whole table."""
+    alone: Table = {}
+    with suppress(RecipeError):  # it changes an item of a list, which none of the fields of interest is
+        set_value(alone, change)
+    return list(_names(alone, "")) or [change.partition("=")[0].strip().removesuffix("+").strip()]
+
+
+def _names(table: Table, prefix: str) -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _names(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def measured(base: BasePlan) -> list[str]:
