@@ -162,8 +162,9 @@ def test_crashed_runs_are_told(poise: Any, tmp_path: Path, monkeypatch: pytest.M
     crash = RunResult(run="a", state="crashed", reason="killed", step=0, images=0)
     monkeypatch.setattr("poise.study.execute.run_study", lambda *given, **options: [crash])
     result = poise("study", write_plan(tmp_path / "plan.toml", seeds=1), "--out", tmp_path / "out")
-    assert result.code == 0
-    assert "1 run crashed; continue with --resume to try again\n" in result.err
+    assert result.code == 1
+    crashes = tmp_path / "out" / "runs" / "*" / "crash.txt"
+    assert f"1 run crashed ({crashes}); continue with --resume to try again\n" in result.err
 
 
 def test_live_table(tmp_path: Path) -> None:

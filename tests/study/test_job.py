@@ -173,6 +173,7 @@ def test_an_error_of_user_code_is_tried_again(job: Job, whole: dict[str, Any], m
     assert (result["state"], result["run"]) == ("crashed", job.folder.name)
     assert result["reason"].startswith("Strange: 1")
     assert "\n" not in result["reason"]
+    assert "in train_run" in (job.folder / "crash.txt").read_text()
     assert without_times(run_job(job)) == whole
 
 
@@ -214,6 +215,36 @@ def test_it_does_not_wait_forever(job: Job, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
     assert module._rounded({"a": "nan", "b": "inf", "c": 1.23456789, "d": 1e200}) == {"c": 1.234568}
+
+
+@pytest.mark.parametrize("end", ["the run was interrupted", "its result was not recorded"])
+def test_a_run_that_began_with_another_version_of_its_code_begins_again(
+    end: str, job: Job, whole: dict[str, Any]
+) -> None:
+    """As if the user had edited a file between the interruption and the resume."""
+    if end == "the run was interrupted":
+        interrupt(job, 5)
+    else:
+        run_job(job)
+    for name in {"run.json", "result.json"} & {path.name for path in job.folder.iterdir()}:
+        content = json.loads((job.folder / name).read_text())
+        content.get("versions", {})["code"] = "mine.py 0123"
+        content["code"] = {"mine.py": "0123"}
+        if name == "result.json":
+            del content["code"]
+        (job.folder / name).write_text(json.dumps(content))
+    origin = {"data": whole["versions"]["data"], "code": "mine.py 4567"}
+    trained: list[bool] = []
+    train = module.train
+
+    def train_run(*given: Any, **options: Any) -> Any:
+        trained.append(options["resume"])
+        return train(*given, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "train", train_run)
+        assert without_times(run_job(job._replace(origin=origin))) == whole
+    assert trained == [False]
 
 
 def test_a_result_from_other_data_is_refused_and_leaves_nothing(job: Job, whole: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def study(
     from poise.study.engines import executor_of
     from poise.study.execute import run_study
     from poise.study.folder import StudyFolder
+    from poise.study.job import CRASH
     from poise.study.plan import read_plan
     from poise.study.prepare import Options
 
@@ -54,5 +55,8 @@ def study(
         listener=view,
     )
     if crashed := sum(result.state == "crashed" for result in results):
-        view.on_message(f"{count_noun(crashed, 'run')} crashed; continue with --resume to try again")
+        where = folder / "runs" / "*" / CRASH
+        view.on_message(f"{count_noun(crashed, 'run')} crashed ({where}); continue with --resume to try again")
     view.on_message(f"{'the verdicts' if whole.compares else 'the results'}: poise report {folder}")
+    if crashed:
+        raise typer.Exit(1)

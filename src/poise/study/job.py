@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from poise.recipe.model import Recipe
 from poise.runs.changes import changes_from_json, describe_with_cause, in_force
 from poise.runs.folder import RunFolder
 from poise.study.budget import images_per_step
-from poise.study.origin import check_origin, recorded_origin
+from poise.study.origin import check_origin, has_origin, recorded_origin
 from poise.study.records import LARGEST, RunResult, State
 from poise.training.train import train
 from poise.utils.files import make_folder, write_json
@@ -33,6 +34,9 @@ from poise.version import __version__
 
 LOCK_SECONDS = 60.0
 """How long a run waits for another process to end that writes to its folder: the worker of a study that was killed."""
+
+CRASH = "crash.txt"
+"""The file in a run folder with the traceback of an unexpected error."""
 
 FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO") if hasattr(errno, name))
 """The error numbers of a disk to which the other runs can't write either."""
@@ -66,8 +70,9 @@ def run_job(job: Job) -> dict[str, Any]:
     """Train a run to its end with one thread, and return its result as JSON. A run that has ended is not trained again.
 
     The result is also written to `result.json` in the run folder, so that it is not lost if the caller is killed. The
-    exception to this is the state "crashed": such a run is tried again when the study is resumed. An error of the
-    user's code has that state too, because its class may not exist in the process that receives the result.
+    exception to this is the state "crashed": such a run is tried again when the study is resumed, and the traceback is
+    in `crash.txt` in the run folder. An error of the user's code has that state too, because its class may not exist in
+    the process that receives the result.
 
     Raises:
         DataError, DiskError: the run can't be trained, for a reason that would stop the other runs as well.
@@ -86,6 +91,9 @@ def run_job(job: Job) -> dict[str, Any]:
         reason = str(error)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
+        with suppress(OSError, DiskError):
+            make_folder(job.folder)
+            (job.folder / CRASH).write_text(traceback.format_exc(), "utf-8")
     return crashed(job.folder.name, reason).model_dump(mode="json")
 
 
@@ -98,10 +106,14 @@ def _result_of(job: Job) -> RunResult:
     """The result in `result.json`; or that of the run, trained or resumed if it has not ended."""
     _wait_for_lock(job.folder)
     path = job.folder / "result.json"
-    if (result := _read_result(path)) is not None:
+    recipe, folder = decode(job.table), RunFolder(job.folder)
+    result = _read_result(path)
+    if not has_origin(_origin_so_far(folder) if result is None else result.versions, job.origin or {}):
+        folder.clean_up(start_over=True)
+        result = None
+    if result is not None:
         _remove_checkpoints(job)  # the process may have been killed before it removed them
         return result
-    recipe, folder = decode(job.table), RunFolder(job.folder)
     state: State = "done"
     reason, seconds = "", 0.0
     try:
@@ -228,6 +240,13 @@ def _read_result(path: Path) -> RunResult | None:
     with suppress(OSError, ValueError, ValidationError):
         return RunResult.model_validate(json.loads(path.read_bytes()))
     return None
+
+
+def _origin_so_far(folder: RunFolder) -> dict[str, str]:
+    """The origin of an unfinished run; empty if there is none."""
+    with suppress(Exception):
+        return recorded_origin(folder.read_info())
+    return {}
 
 
 def _has_ended(folder: RunFolder) -> bool:
