@@ -17,7 +17,7 @@ from contracts import synthetic_study
 from poise.errors import DiskError
 from poise.study.effects import Effect
 from poise.study.plots import curve_plot, forest_plot
-from poise.study.records import Arm, Comparison, RunResult, Study, StudyBase, StudyMeasure
+from poise.study.records import Arm, Better, Comparison, RunResult, Study, StudyBase, StudyMeasure
 from poise.study.report import write_report
 from poise.study.report_images import ImageFiles
 from poise.study.report_tables import failure_table, overview_table, reason_for_seeds, seeds_table
@@ -387,7 +387,22 @@ def test_bands_leave_out_points_of_few_seeds() -> None:
     band = results.band([results.arms["b", "base"]], "fid")
     assert band is not None
     assert band.images == [0, 10]
-    assert band.median == [3, 2]
+    assert band.median == [3, 3], "the seed that ends early has the worst value"
+
+
+@pytest.mark.parametrize(("better", "medians"), [("less", [5, 9]), ("more", [5, 1])])
+def test_seeds_that_failed_have_the_worst_value(better: Better, medians: list[float]) -> None:
+    """Two of five end after the first point and one before it; those that end early are not the good ones."""
+    curves = [[(0, 5.0), (5, 1.0)], [(0, 5.0), (5, 2.0)], [(0, 5.0), (5, 9.0)], [(0, 5.0)], []]
+    results = two_arms({"base": curves})
+    band = results.band([results.arms["b", "base"]], "fid", better)
+    assert band is not None
+    assert band.median == medians
+
+
+def test_points_are_counted_against_all_seeds() -> None:
+    results = two_arms({"base": [[(0, 8.0)], [(0, 6.0)], *[[]] * 8]})
+    assert results.band([results.arms["b", "base"]], "fid") is None, "eight of ten failed before the first point"
 
 
 def test_bands_of_several_arms_take_the_mean_for_each_seed() -> None:

@@ -79,6 +79,7 @@ class _Layout(NamedTuple):
         """The recipe of the base."""
         return self.arms[BASE][1]
 
+
 def expand(plan: Plan, folder: Path, steps_for: StepsFor | None = None) -> Expansion:
     """The runs and comparisons of a plan.
 

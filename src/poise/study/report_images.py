@@ -51,7 +51,10 @@ def forest_section(results: StudyResults, images: ImageFiles) -> ReportSection:
 
 def curve_sections(results: StudyResults, images: ImageFiles) -> Iterator[ReportSection]:
     """Learning curves: first where an effect was seen or seeds were too few, then where no effect was seen."""
-    text = "Lines are medians over the seeds, bands go from the lower to the upper quartile."
+    text = (
+        "Lines are medians over the seeds, bands go from the lower to the upper quartile. A seed whose run "
+        "failed has the worst value of the others from there on."
+    )
     for heading, unseen, folded in (
         ("Learning curves", False, False),
         ("Learning curves where no effect was seen", True, True),
@@ -62,7 +65,7 @@ def curve_sections(results: StudyResults, images: ImageFiles) -> Iterator[Report
 
 
 def _curve_image(results: StudyResults, effect: Effect, images: ImageFiles) -> ReportImage | None:
-    bands = [results.band(arms, effect.measure) for arms in results.sides(results.comparison(effect))]
+    bands = [results.band(arms, effect.measure, effect.better) for arms in results.sides(results.comparison(effect))]
     plot = curve_plot(bands[0], bands[1], effect.measure, results.floor(effect.base, effect.measure))
     if plot is None:
         return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from poise.study.effects import Effect
 from poise.study.effects import as_json as effect_json
-from poise.study.records import Arm, Comparison, RunResult, Study, StudyBase, StudyMeasure
+from poise.study.records import Arm, Better, Comparison, RunResult, Study, StudyBase, StudyMeasure
 
 
 class Band(NamedTuple):
@@ -144,20 +144,28 @@ class StudyResults:
         done = [run for run in runs if run is not None and run.state == "done" and run.images > 0 < run.cpu_seconds]
         return fmean(run.cpu_seconds / run.images for run in done) if len(done) == len(arms) else None
 
-    def band(self, arms: Sequence[Arm], measure: str) -> Band | None:
+    def band(self, arms: Sequence[Arm], measure: str, better: Better = "less") -> Band | None:
         """The learning curves of one or several arms: median and quartiles over the seeds at each point.
 
-        Of several arms, the mean is taken for each seed. Points that fewer than half of the seeds have are left out.
-        None if nothing is left.
+        Of several arms, the mean is taken for each seed. A seed whose run failed before a point has the worst value of
+        the other seeds there, as the median would otherwise be that of the survivors. Points that fewer than half of
+        the seeds have are left out. None if nothing is left.
         """
-        curves = [curve for seed in arms[0].runs if (curve := self._curve(arms, seed, measure))]
+        curves = [self._curve(arms, seed, measure) for seed in arms[0].runs if self._have_ended(arms, seed)]
         points = Counter(images for curve in curves for images in curve)
         images = sorted(at for at, count in points.items() if count >= len(curves) / 2)
         if not images:
             return None
-        columns = [[curve[at] for curve in curves if at in curve] for at in images]
+        known = [[curve[at] for curve in curves if at in curve] for at in images]
+        worst = max if better == "less" else min
+        columns = [[*column, *[worst(column)] * (len(curves) - len(column))] for column in known]
         low, middle, high = ([float(np.quantile(column, share)) for column in columns] for share in (0.25, 0.5, 0.75))
         return Band(images, middle, low, high)
+
+    def _have_ended(self, arms: Sequence[Arm], seed: str) -> bool:
+        """Whether all runs of a seed have a result."""
+        runs = [self.results.get(arm.runs.get(seed, "")) for arm in arms]
+        return all(run is not None and run.state != "crashed" for run in runs)
 
     def _curve(self, arms: Sequence[Arm], seed: str, measure: str) -> dict[float, float]:
         """The mean of the arms' curves of one seed, by the real images seen; empty if an arm has none."""
