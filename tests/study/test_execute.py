@@ -13,6 +13,8 @@ import pytest
 from tiny_studies import DirectExecutor, QuietView, lines_of, write_plan
 
 from poise.errors import CheckpointError, DiskError, RecipeError, Stopped
+from poise.recipe.shipped import load_table
+from poise.recipe.toml import to_toml
 from poise.study import execute, prepare
 from poise.study.execute import run_study
 from poise.study.executor import WorkerDied
@@ -47,6 +49,18 @@ class Study:
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     return Study(tmp_path, monkeypatch)
+
+
+def test_recipe_files_lie_beside_the_copy_of_the_plan(study: Study) -> None:
+    """So that the study can be repeated from its folder."""
+    text = study.plan.read_text()
+    study.plan.write_text(text.replace('recipe = "ring"', 'recipe = "recipes/mine.toml"'))
+    (study.plan.parent / "recipes").mkdir()
+    (study.plan.parent / "recipes" / "mine.toml").write_text(to_toml(load_table("ring")))
+    study.run()
+    copy = Study(study.out, study.patch)
+    copy.plan.write_text((study.out / "plan.toml").read_text())
+    assert copy.run() == [run.run for run in map(RunResult.model_validate, lines_of(study.out))]
 
 
 def test_every_run_is_trained_once_and_recorded_once(study: Study) -> None:

@@ -21,7 +21,8 @@ from poise.study.plan import Plan, read_plan
 from poise.study.prepare import Options, prepare, timing_file
 from poise.study.records import RunResult, Study
 from poise.training.signals import Signals
-from poise.utils.files import write_text
+from poise.utils.files import make_folder, write_text
+from poise.utils.system import disk_errors
 
 TICK = 0.5
 """Seconds between two updates of the view."""
@@ -90,6 +91,7 @@ def run_study(
             check_origins(expansion.origins, expansion.study.arms, results)
             study, changed = add_sources(expansion.study, _earlier(folder) if results else None)
             write_text(folder.plan, plan_file.read_text("utf-8"))
+            _copy_recipes(plan, plan_file.parent, folder)
             folder.write_study(study)
             recipes = {key: recipe for key, recipe in expansion.recipes.items() if key not in results}
             origins = _origins_of_runs(expansion)
@@ -113,6 +115,16 @@ def _earlier(folder: StudyFolder) -> Study | None:
     with suppress(CheckpointError, RecipeError):
         return folder.read_study()
     return None
+
+
+def _copy_recipes(plan: Plan, source: Path, folder: StudyFolder) -> None:
+    """Copy the recipe files that the plan names, which lie beside or below it, so that its copy finds them too."""
+    for base in plan.base.values():
+        name = Path(base.recipe)
+        if name.suffix == ".toml" and not name.is_absolute() and ".." not in name.parts:
+            with disk_errors(folder.path):
+                make_folder((folder.path / name).parent)
+            write_text(folder.path / name, (source / name).read_text("utf-8"))
 
 
 def _resume_command(plan_file: Path, out: Path, options: Options) -> str:

@@ -234,7 +234,10 @@ def _reproduction(results: StudyResults, plan: str) -> Iterator[ReportSection]:
     folder = shlex.quote(f"runs/{results.study.name}")
     yield ReportSection(
         "Reproduction",
-        ["The plan is the file plan.toml in the folder of the study. With it, these commands repeat the study:"],
+        [
+            "The plan is the file plan.toml in the folder of the study. There, these commands repeat the study, with "
+            "the same data and the options --data-root, --device and --trust-code that it was started with, if any:"
+        ],
         code=f"poise study plan.toml --out {folder}\npoise report {folder}",
     )
     yield ReportSection("plan.toml", code=plan.rstrip("\n"), level=3, folded=True)

@@ -209,7 +209,10 @@ def _execute(path: Path, file: str) -> ExecutedFile:
 
 
 def _new_module_name(name: str) -> str:
-    """The name, numbered if it is taken: equal files in two folders are two modules, as each may read its own folder."""
+    """The name, numbered if it is taken.
+
+    Equal files in two folders are two modules, as each may read its own folder.
+    """
     free, n = name, 1
     while free in sys.modules:
         n += 1
