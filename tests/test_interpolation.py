@@ -72,8 +72,17 @@ def test_end_points_are_exact(interpolate: object, dtype: torch.dtype) -> None:
 
 def test_lerp_is_linear() -> None:
     a, b = vectors(5, 3, 1), vectors(5, 3, 2)
-    for t in FRACTIONS:
-        assert torch.allclose(lerp(a, b, float(t)), (1 - t) * a + t * b, atol=1e-15)
+    for t in (*FRACTIONS, -0.5, 1.5):
+        assert torch.allclose(lerp(a, b, float(t)), (1 - t) * a + t * b, atol=1e-14)
+
+
+@pytest.mark.parametrize("t", [-0.5, 1.5])
+def test_slerp_goes_on_along_the_great_circle(t: float) -> None:
+    """By t times the angle between both vectors, here a sixth of a turn."""
+    angle = math.pi / 3
+    a, b = (torch.tensor([math.cos(at), math.sin(at)], dtype=torch.float64) for at in (0.0, angle))
+    expected = torch.tensor([math.cos(t * angle), math.sin(t * angle)], dtype=torch.float64)
+    assert torch.allclose(slerp(a, b, t), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from poise.core.config import did_you_mean, find_components
@@ -74,6 +75,8 @@ def d_loss(
     kind: str, real: Tensor, fake: Tensor, *, targets: tuple[Tensor, Tensor] | None = None, **options: Any
 ) -> Tensor:
     """The loss of the discriminator: the sum of the mean losses of both batches, as in the papers; 0-dim.
+
+    Where it is a sum, the `d/adversarial` of `rows.jsonl` and of `poise.Monitor` is half of it.
 
     Args:
         kind: the name of an objective in recipes: "non_saturating", "hinge", "least_squares", "wasserstein", ...
@@ -162,10 +165,16 @@ def _make_objective(kind: str, options: dict[str, Any]) -> Objective:
     known = {name: config for name, config in components.items() if _is_function_of_scores(config)}
     if kind not in known:
         raise RecipeError("no such objective", where="kind", found=f"'{kind}'", cure=did_you_mean(kind, list(known)))
+    fields = [name for name in known[kind].model_fields if name != "kind"]
+    if unknown := next((name for name in options if name not in fields), None):
+        cure = did_you_mean(unknown, fields) if fields else "it has no options"
+        raise RecipeError("has no such option", where=kind, found=f"'{unknown}'", cure=cure)
     try:
         objective = known[kind].model_validate({"kind": kind, **options})
-    except ValueError as error:
-        raise RecipeError("has no such options", where=kind, found=str(options), cure=str(error)) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option, value = ".".join(map(str, first["loc"])), repr(first["input"])[:60]
+        raise RecipeError(first["msg"], where=f"{kind}: {option}", found=value) from None
     assert isinstance(objective, Objective)
     return objective
 

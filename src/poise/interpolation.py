@@ -9,23 +9,23 @@ from poise.core.types import check_floating_point
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
-    """Linear interpolation: (1 - t) a + t b, exact at t = 0 and t = 1.
+    """Linear interpolation: (1 - t) a + t b, exact at t = 0 and t = 1; beyond them it extrapolates.
 
     Raises:
         ValueError: the latents are integers.
     """
     check_floating_point(a)
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
-    return torch.where(t >= 1, b, a + t * (b - a))
+    return torch.where(t == 1, b, a + t * (b - a))
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """Spherical linear interpolation between `a` and `b`, along their last dimension.
 
     sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985; for
-    latents White 2016, arXiv:1609.04468). Exact at t = 0 and t = 1. If the great circle is not unique
-    (parallel or opposite vectors, or one of length zero), the interpolation is linear. Types of 16 bits are computed in
-    float32.
+    latents White 2016, arXiv:1609.04468). Exact at t = 0 and t = 1; beyond them it goes on along the great circle. If
+    that is not unique (parallel or opposite vectors, or one of length zero), the interpolation is linear. Types of 16
+    bits are computed in float32.
 
     Raises:
         ValueError: the latents are integers.
@@ -43,4 +43,4 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     safe = torch.where(linear, torch.ones_like(sine), sine)
     arc = ((1 - t) * angle).sin() / safe * a + (t * angle).sin() / safe * b
     path = torch.where(linear, lerp(a, b, t), arc)
-    return torch.where(t <= 0, a, torch.where(t >= 1, b, path))
+    return torch.where(t == 0, a, torch.where(t == 1, b, path))

@@ -135,7 +135,9 @@ class Monitor:
 
         Args:
             step: the number of steps done in the whole run. It must not decrease; if it does, a warning says so once.
-            numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval. If
+            numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval.
+                `d/adversarial` is the mean of D's losses on real and on generated samples: halve a loss that is their
+                sum. Losses of pairs are single ones. If
                 the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
         """
         is_first = bool(numbers) and not self.history.series
