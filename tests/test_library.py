@@ -196,11 +196,11 @@ def test_losses_accept_targets_and_options() -> None:
     real, fake = scores()
     hard = F.d_loss("non_saturating", real, fake, targets=(torch.ones(9), torch.zeros(9)))
     assert torch.allclose(hard, F.d_loss("non_saturating", real, fake))
-    with pytest.raises(RecipeError, match="^hinge: has no such option, found 'margin'; it has no options$"):
+    with pytest.raises(RecipeError, match=r"^hinge: has no such option, found 'margin'; it has no options$"):
         F.d_loss("hinge", real, fake, margin=2)
-    with pytest.raises(RecipeError, match="^least_squares: has no such option, found 'd'; known: a, b, c"):
+    with pytest.raises(RecipeError, match=r"^least_squares: has no such option, found 'd'; known: a, b, c"):
         F.d_loss("least_squares", real, fake, d=1.0)
-    with pytest.raises(RecipeError, match="^least_squares: a: .*, found 'one'$"):
+    with pytest.raises(RecipeError, match=r"^least_squares: a: .*, found 'one'$"):
         F.d_loss("least_squares", real, fake, a="one")
 
 

@@ -18,7 +18,7 @@ from poise.data.zip_archive import ZipConfig
 @pytest.mark.parametrize(("n", "warned"), [(49, True), (50, False)], ids=["I23-under-50", "I23-50"])
 def test_few_images_are_reported(tmp_path: Path, write_images: WriteImages, n: int, warned: bool) -> None:
     write_images(tmp_path, n, size=4)
-    assert has_note(load(tmp_path), rf"only {n} images.*DiffAugment \(M02\)") is warned
+    assert has_note(load(tmp_path), rf"only {n} images.*tip M02") is warned
 
 
 def test_mixed_formats_are_summarised_once(tmp_path: Path, write_images: WriteImages) -> None:

@@ -15,13 +15,15 @@ import pytest
 from PIL import Image
 
 from poise.cli import progress_view, run_progress
-from poise.cli.progress_view import LiveView, NotebookView, PlainView
+from poise.cli.progress_view import LiveView, NotebookView, PlainView, equilibrium_note
 from poise.cli.run_progress import RunProgress
+from poise.core.config import find_components
 from poise.data.config import DataConfig
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
+from poise.objectives.base import Objective
 from poise.recipe.decode import decode
 from poise.training.listener import NullListener, SafeListener, StartInfo
 from poise.training.train import train
@@ -393,3 +395,17 @@ def test_commands_report_progress_without_a_terminal(
     assert result.code == 0, result.err
     assert "reading 20 of 20 images (100%)\n" in result.err
     assert "reading" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("objective", "note"),
+    [
+        ("non_saturating", " (equilibrium: log 2)"),
+        ("minimax", " (equilibrium: D log 2, G -log 2)"),
+        ("least_squares", " (equilibrium: 0.12)"),
+        ("wasserstein", ""),
+    ],
+)
+def test_the_losses_at_equilibrium_are_those_of_each_player(objective: str, note: str) -> None:
+    given = find_components(Objective, "poise.objectives")[objective]()
+    assert equilibrium_note(given.equilibrium) == note  # type: ignore[attr-defined]

@@ -953,6 +953,14 @@ def test_a_wasserstein_estimate_with_missing_rows() -> None:
     assert [alarm.step for alarm in run_monitor(rows, "wasserstein")] == [2550]
 
 
+def test_points_that_are_drawn_anew_are_not_known_by_heart() -> None:
+    """A run on points logs the diversity of its samples, one on images their shades too."""
+    right = {"d/real_accuracy": 1.0, "g/diversity": 0.9}
+    assert [alarm.detector for alarm in run_monitor(make_rows(25, 600, right), "logistic")] == []
+    on_images = make_rows(25, 600, right | {"g/shades": 0.5})
+    assert "d_knows_by_heart" in [alarm.detector for alarm in run_monitor(on_images, "logistic")]
+
+
 def test_an_infinite_floor_gives_no_slack() -> None:
     """The floor is reported as not finite, and the measure is compared without it."""
     rows = make_rows(

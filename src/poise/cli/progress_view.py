@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from rich.console import Group
@@ -34,6 +34,16 @@ LEVEL_STYLES = {"note": "bold", "warning": "bold yellow", "failure": "bold red"}
 def equilibrium_label(equilibrium: float) -> str:
     """The value of a loss at equilibrium as text: "log 2", or a number."""
     return {LOG2: "log 2", -LOG2: "-log 2"}.get(equilibrium, f"{equilibrium:.2f}")
+
+
+def equilibrium_note(equilibrium: Mapping[Side, float]) -> str:
+    """The losses of both players at equilibrium in brackets, or the one of both if they are equal; empty if unknown."""
+    labels = {side: equilibrium_label(equilibrium[side]) for side in Side if side in equilibrium}
+    if not labels:
+        return ""
+    if len(set(labels.values())) == 1:
+        return f" (equilibrium: {next(iter(labels.values()))})"
+    return f" (equilibrium: {', '.join(f'{side.upper()} {label}' for side, label in labels.items())})"
 
 
 def track_position(loss: float, equilibrium: float) -> int:
@@ -85,8 +95,7 @@ class PlainView:
     def on_start(self, start: StartInfo) -> None:
         """Print what is trained, on what data, and where the run is written."""
         self._progress = RunProgress(start)
-        levels = ", ".join(sorted({equilibrium_label(value) for value in start.equilibrium.values()}))
-        self._equilibrium = f" (equilibrium: {levels})" if levels else ""
+        self._equilibrium = equilibrium_note(start.equilibrium)
         self.on_message(f"{start.name}, {count_noun(start.steps - start.first, 'step')}, run folder {start.folder}")
         for line in start.lines:
             self.on_message(f"  {line}")

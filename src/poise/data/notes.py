@@ -27,7 +27,7 @@ OUTLIERS = 0.05
 """The fraction of the images that may exceed the range of the others."""
 
 RESIZED = "and are resized to"
-WILL_OVERFIT = "D will soon overfit; DiffAugment (M02) helps"
+WILL_OVERFIT = "D will soon overfit; more images help most, then tip M02 (augmentation of D's input)"
 CLASSES = re.compile(r"(from dataset\.json: )?[0-9,]+ class(es)?[:,]")
 """Parts of notes that a comparison leaves out, see `notes_for_comparison`."""
 

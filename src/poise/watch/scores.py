@@ -67,7 +67,12 @@ def d_never_right(history: MetricHistory, settings: DetectorSettings) -> Detecti
 
 
 def d_knows_by_heart(history: MetricHistory, settings: DetectorSettings) -> str | None:
-    """ADA's r_t, the mean sign of D's scores on training images, close to 1: D overfits."""
+    """ADA's r_t, the mean sign of D's scores on training images, close to 1: D overfits.
+
+    Not on points in the plane, which are drawn anew in each step, so that there is nothing to overfit to.
+    """
+    if "g/diversity" in history.series and "g/shades" not in history.series:  # which only images have
+        return None
     window = _fraction_window(history, "d/real_accuracy", settings.window)
     if window is None or 2 * window.mean - 1 <= settings.threshold:
         return None
