@@ -377,3 +377,10 @@ def test_warnings_about_the_data_in_both_commands(poise: Poise, tmp_path: Path) 
     (line,) = [line for line in result.err.splitlines() if "look like splits" in line]
     assert line.startswith("  warning, data: ")
     assert f"--data {place / 'train'}" in line
+
+
+def test_a_run_folder_is_not_a_recipe(poise: Any, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").touch()
+    poise("check", tmp_path).assert_error(
+        2, "a run folder is not a recipe", f"its recipe is {tmp_path / 'recipe.toml'}"
+    )

@@ -135,3 +135,9 @@ def test_no_run(poise: Any, words: list[str], tmp_path: Path, monkeypatch: pytes
 def test_full_disk(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     (tmp_path / "g.safetensors").symlink_to("/dev/full")
     poise("export", ring_run, "--out", tmp_path / "g.safetensors").assert_error(6, "No space left on device")
+
+
+def test_an_unknown_ending_is_refused_with_all_that_are_known(poise: Any, ring_run: Path, tmp_path: Path) -> None:
+    poise("export", ring_run, "--out", tmp_path / "a.foo").assert_error(2, "must end in .safetensors, .onnx or .pt2")
+    words = ("export", ring_run, "--format", "pt2", "--out", tmp_path / "a.onnx")
+    poise(*words).assert_error(2, "must end in .pt2")

@@ -169,7 +169,7 @@ def test_no_run(
         ("interpolate", ["--path", "zigzag"], ["--path", "'slerp'", "'lerp'"]),
         ("interpolate", ["--steps", "1"], ["--steps", "2"]),
         ("interpolate", ["--rows", "0"], ["--rows", "1"]),
-        ("interpolate", ["--out", "x.jpg"], ["--out", ".png or .gif", "'x.jpg'"]),
+        ("interpolate", ["--out", "x.jpg"], ["--out", ".png, .gif or .mp4", "'x.jpg'"]),
         ("interpolate", ["--out", "no/x.gif"], ["--out", "its folder does not exist"]),
     ],
 )
@@ -240,3 +240,9 @@ def test_shortest_gif(poise: Any, ring_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "walk.GIF"
     assert poise("interpolate", ring_run, "--steps", 2, "--rows", 30, "--out", out).code == 0
     assert len(frames(out)) == 2
+
+
+def test_a_folder_of_runs_is_no_run(poise: Any, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "run.json").write_text("{}")
+    poise("sample", tmp_path / "runs").assert_error(4, "not a run folder", f"poise runs {tmp_path / 'runs'} lists")

@@ -252,3 +252,10 @@ def test_no_torch(won: Path, tmp_path: Path) -> None:
     result = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout)["rows"] == 20
     assert result.stderr.splitlines()[-1] == "0 False"
+
+
+def test_the_absence_of_alarms_in_few_rows_is_qualified(poise: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss_D,loss_G\n" + "".join(f"{step},0.69,0.7\n" for step in range(3)))
+    result = poise("watch", log)
+    assert result.out.splitlines()[-1] == "no alarm; most detectors need more than 3 rows"

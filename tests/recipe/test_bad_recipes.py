@@ -33,7 +33,7 @@ def line_of(text: str) -> str:
     return f"line {RING[: RING.index(text)].count(chr(10)) + 1}"
 
 
-STEPS = "steps = 12000"
+STEPS = "steps = 16000"
 LATENT = RING[RING.index("[latent]") : RING.index("[network.g]")]
 LR = "optimizer.d.lr"
 
@@ -51,6 +51,8 @@ CHANGES = [
     case("C01-misspelt-key", "optimizer.d.beats=[0.5, 0.9]", "optimizer.d.beats", "did you mean 'betas'?"),
     case("C01-unknown-key", f"{LR[:-2]}speed=1e-4", "optimizer.d.speed", "known: betas, eps, kind, lr"),
     case("C01-misspelt-key-at-top", "bacth=3", "bacth", "did you mean 'batch'?"),
+    case("C01-usual-word", "optimizer.d.learning_rate=1e-4", "optimizer.d.learning_rate", "did you mean 'lr'?"),
+    case("C01-usual-word-for-a-kind", 'tricks=[{kind="EMA"}]', "tricks.0", "did you mean 'averaged_weights'?"),
     case("C01-misspelt-table", "optimizr.d.lr=1e-4", "optimizr", "did you mean 'optimizer'?"),
     case("C01-misspelt-in-trick", 'tricks=[{kind="r1", gama=1.0}]', "tricks.0.gama", "did you mean 'gamma'?"),
     case(

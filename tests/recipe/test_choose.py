@@ -52,7 +52,7 @@ def test_every_choice_is_a_valid_recipe(count: int, grey: bool, shape: tuple[int
     assert recipe.batch <= count // 2
     assert getattr(recipe.data, "path", None) == "images"
     assert len(choice.reasons) == 2 + (count < 600)
-    assert ("resemble single images" in choice.reasons[-1]) == (count < 600)
+    assert ("near-copies of training images" in choice.reasons[-1]) == (count < 600)
     assert f"{count:,}" in choice.reasons[0]
 
 
@@ -84,7 +84,7 @@ def test_in_less_time_only_fewer_images_are_augmented(seconds: float, limit: int
     for count in (limit - 1, limit):
         choice = choose(facts(count), DATA, Limits(seconds=seconds, size=32), never)
         assert ("diff_augment" in kinds(choice.table)) == (count < limit)
-        assert (f"fewer than {limit:,} for" in choice.reasons[0]) == (count < limit)
+        assert (f"fewer than {limit:,} images in" in choice.reasons[0]) == (count < limit)
 
 
 @pytest.mark.parametrize("grey", [True, False])
@@ -106,7 +106,8 @@ def test_limits_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usual", "count", "size"), [(64, 1000, 64), (64, 128, 64), (64, 127, 32), (64, 9, 4), (64, 1, 4)]
+    ("usual", "count", "size"),
+    [(64, 1000, 64), (64, 128, 64), (64, 127, 32), (64, 9, 4), (64, 4, 4), (64, 3, 2), (64, 1, 2)],
 )
 def test_a_batch_is_at_most_half_of_the_images(usual: int, count: int, size: int) -> None:
     assert batch_size(usual, count) == size

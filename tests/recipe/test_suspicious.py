@@ -249,7 +249,7 @@ CASES: dict[str, Case] = {
         ({"latent": {"kind": "codes"}}, tricks("infogan")),
         "latent",
         "M03",
-        "nothing makes G show the codes",
+        "no loss ties the codes",
     ),
     # ---- _unused
     "an unused average": Case(

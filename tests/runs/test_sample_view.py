@@ -185,7 +185,7 @@ def test_what_has_no_space_of_latents_is_refused_with_a_cure(
     run, image = runs["a_to_b", "pairs"], tmp_path / "x.png"
     Image.new("L", (SIDE, SIDE)).save(image)
     for words in (("interpolate", run), ("interpolate", run, "--through", 3, "--out", tmp_path / "x.gif")):
-        poise(*words).assert_error(2, "no space to move in", f"poise translate {run} --data DIR --out DIR")
+        poise(*words).assert_error(2, "no latent space to move in", f"poise translate {run} --data DIR --out DIR")
     poise("project", run, image).assert_error(2, f"poise translate {run} --data DIR --out DIR")
     poise("sample", run, "--truncation", 0.5).assert_error(2, "can't be truncated", "sample without truncation")
     with pytest.raises(RecipeError, match="generates no images of a"):
@@ -200,7 +200,7 @@ def test_the_cure_is_a_command_that_takes_such_a_run(
     table = load_table("align") | {"steps": 1, "batch": 8, "data": {"kind": "clouds", "count": 60, "dim": 4}}
     vectors = train(decode(table), tmp_path / "vectors").path
     result = poise("interpolate", vectors)
-    result.assert_error(2, "no space to move in", f"see what it makes of them: poise sample {vectors}")
+    result.assert_error(2, "no latent space to move in", f"see what it makes of them: poise sample {vectors}")
     assert poise("sample", vectors, "--n", 4).code == 0
     for direction in ([], ["--direction", "b_to_a"]):
         result = poise("translate", vectors, "--data", tmp_path, "--out", tmp_path / "out", *direction)

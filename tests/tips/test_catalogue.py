@@ -189,6 +189,8 @@ def test_the_page_lists_all_fields_that_accept_a_schedule() -> None:
         ("packing", ["T16"]),
         ("m02", ["M02"]),
         (" Historical-Averaging ", ["T20"]),
+        ("EMA", ["T21"]),
+        ("label_smoothing", ["T07a"]),
     ],
 )
 def test_find_by_id_name_and_kind(query: str, ids: list[str]) -> None:

@@ -558,7 +558,7 @@ def test_all_alarms_are_reported_at_the_end(tmp_path: Path, poise: Callable[...,
     assert info(out)["alarms"] == dict(Counter(raised))
     name, n = Counter(raised).most_common(1)[0]
     message = listener.output[-1]
-    assert message.startswith(f"done, with {len(raised)} alarm{'s' if len(raised) > 1 else ''}: ")
+    assert message.startswith(f"done, with {len(raised)} note{'s' if len(raised) > 1 else ''}: ")
     assert (f"{name} ({n})" if n > 1 else name) in message
     assert message.endswith(f"; see poise watch '{out}'")
     recipe = tmp_path / "loud.toml"
@@ -576,7 +576,7 @@ def test_the_last_message_names_the_alarms_whose_condition_held_to_the_end(
     out, listener = tmp_path / "run", Listener()
     train(loud(policy=policy), out, listener=listener)
     (alarm,) = lines(out, "alarms")
-    total = f"1 alarm: gradient_long; see poise watch {out}"
+    total = f"1 {'note' if policy == 'note' else 'alarm'}: gradient_long; see poise watch {out}"
     problem = f"done, but {alarm['message']} (gradient_long, step 8); {total}"
     assert listener.output[-1] == (problem if is_named else f"done, with {total}")
 

@@ -118,7 +118,7 @@ def test_g_learns_to_show_its_codes() -> None:
 def test_codes_that_nothing_shows_are_warned_about() -> None:
     found = check_compatibility(recipe("pictures", latent=LATENT), (1, 8, 8), 0, ())
     assert [warning.message for warning in found.warnings if warning.field == "latent"] == [
-        "nothing makes G show the codes of its latents, so they will have no meaning"
+        "no loss ties the codes in z to the images, so they will have no meaning"
     ]
     shown = check_compatibility(recipe("pictures", {"kind": "infogan"}, latent=LATENT), (1, 8, 8), 0, ())
     assert [warning for warning in shown.warnings if warning.field == "latent"] == []

@@ -22,6 +22,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, dotted_fields
 from poise.recipe.toml import parse_toml
 from poise.utils.files import open_atomic
+from poise.utils.printing import shorten_list
 
 FILE = "search.npz"
 FORMAT = 1
@@ -144,7 +145,7 @@ class SearchRecord:
         )
         if changed:
             cure = "give the same options as before, or none, or choose another --out"
-            found = f"different values of {', '.join(changed)}"
+            found = f"different values of {shorten_list(changed)}"
             raise RecipeError("a resumed alignment must keep its recipe", where="--resume", found=found, cure=cure)
         if fingerprint != self.fingerprint:
             cure = "restore those files, or choose another --out"

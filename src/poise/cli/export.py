@@ -42,9 +42,10 @@ def export(
 
     check_run(run)
     suffix = "" if out is None else out.suffix.lower().removeprefix(".")
-    name = form or (suffix if suffix in ("safetensors", "onnx", "pt2") else "safetensors")
+    forms = ("safetensors", "onnx", "pt2")
+    name = form or (suffix if suffix in forms else forms[0])
     out = output_in_run(run, f"generator.{name}") if out is None else out
-    check_writable(out, (f".{name}",), "--out")
+    check_writable(out, tuple(f".{one}" for one in ((form,) if form else forms)), "--out")
     check_license(license)
 
     from poise.export.comparison import BATCHES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
     """
     refuse_url(path, option)
     if path.suffix.lower() not in suffixes:
-        allowed = " or ".join(suffixes)
+        allowed = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise RecipeError(
             f"must end in {allowed}", where=option, found=f"'{path}'", cure=f"write {path.stem}{suffixes[0]}"
         )
@@ -43,8 +44,12 @@ def check_run(run: Path) -> None:
     Raises:
         CheckpointError: it is not.
     """
-    if url_of(run) is None and not (run / "run.json").is_file():
-        raise CheckpointError("not a run folder: it has no run.json", where=str(run))
+    if url_of(run) is not None or (run / "run.json").is_file():
+        return
+    if not run.exists():
+        raise CheckpointError("not a run folder: it does not exist", where=str(run))
+    cure = f"poise runs {shlex.quote(str(run))} lists the runs in it" if any(run.glob("*/run.json")) else ""
+    raise CheckpointError("not a run folder: it has no run.json", where=str(run), cure=cure)
 
 
 def output_in_run(run: Path, name: str) -> Path:

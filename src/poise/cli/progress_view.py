@@ -96,7 +96,10 @@ class PlainView:
         """Print what is trained, on what data, and where the run is written."""
         self._progress = RunProgress(start)
         self._equilibrium = equilibrium_note(start.equilibrium)
-        self.on_message(f"{start.name}, {count_noun(start.steps - start.first, 'step')}, run folder {start.folder}")
+        steps = count_noun(start.steps - start.first, "step")
+        if start.first >= start.steps:
+            steps = f"complete at step {start.first:,} (--steps N trains it further)"
+        self.on_message(f"{start.name}, {steps}, run folder {start.folder}")
         for line in start.lines:
             self.on_message(f"  {line}")
 

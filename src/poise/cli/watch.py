@@ -94,6 +94,10 @@ def watch(
         print_line(f"{plot}: plot of the losses and alarms", err=True)
 
 
+FEW_ROWS = 8
+"""With fewer rows the absence of alarms means little: most detectors compare windows of at least four."""
+
+
 def _describe_steps(log: Log) -> str:
     """The first step and the usual distance of two rows, in brackets."""
     steps = sorted({step for step, _ in log.rows})
@@ -116,8 +120,9 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
     if inactive:
         console.print(styled_text((f"detectors without data: {', '.join(inactive)}", "dim")))
     if not alarms:
+        few = f"; most detectors need more than {count_noun(log.count, 'row')}" if log.count < FEW_ROWS else ""
         console.print(
-            "no alarm"
+            f"no alarm{few}"
             if log.has_d_loss
             else "nothing was detected in the columns that were read, but D's loss was not found"
         )

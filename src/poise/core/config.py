@@ -21,8 +21,36 @@ def reject_value(what: str, *, found: str = "", key: str = "", cure: str = "") -
     raise PydanticCustomError("poise", "{what}", {"what": what, "found": found, "key": key, "cure": cure})
 
 
+SYNONYMS = {
+    "ada": "adaptive_augment",
+    "batch_size": "batch",
+    "bce": "non_saturating",
+    "channels": "width",
+    "diffaug": "diff_augment",
+    "ema": "averaged_weights",
+    "gradient_penalty": "wgan_gp",
+    "iterations": "steps",
+    "label_smoothing": "soft_labels",
+    "learning_rate": "lr",
+    "lsgan": "least_squares",
+    "max_steps": "steps",
+    "n_critic": "d",
+    "ndf": "width",
+    "ngf": "width",
+    "nz": "dim",
+    "sn": "spectral",
+    "spectral_norm": "spectral",
+    "swa": "mean_weights",
+    "wgan": "wasserstein",
+    "z_dim": "dim",
+}
+"""Usual words for what has another name in recipes."""
+
+
 def did_you_mean(word: str, words: list[str]) -> str:
-    """A suggestion for a misspelt word: the most similar known word, or all known words."""
+    """A suggestion for a word that is not known: the one that means the same, the most similar one, or all of them."""
+    if (same := SYNONYMS.get(word.lower().replace("-", "_"))) in words:
+        return f"did you mean '{same}'?"
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(words))}"
 

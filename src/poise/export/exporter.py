@@ -174,7 +174,7 @@ def _callable(generator: ExportedGenerator, original: nn.Module) -> GenerateFn:
 def _refuse_random(net: nn.Module, name: str) -> RecipeError:
     has_means = any(mean_layer(module) is not None for module in net.modules())
     cure = "--no-noise replaces these layers by their means; " if has_means else ""
-    what = "this generator draws random numbers that can't be an input, and those of another engine would be others"
+    what = "this generator draws random numbers itself, so the exported graph would not give the same results"
     return RecipeError(what, where=f"--format {name}", cure=f"{cure}--format safetensors keeps them")
 
 

@@ -118,14 +118,15 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
     table["data"] = data | {"size": size}
     height, width = facts.typical_shape
     kind = count_noun(facts.count, f"{'greyscale' if facts.grey else 'colour'} image")
-    small = f" with DiffAugment, as there are fewer than {few:,} for {duration_text(seconds)}" if augmented else ""
+    when = f"fewer than {few:,} images in {duration_text(seconds)} of training"
+    small = f" with DiffAugment, which is used for {when}" if augmented else ""
     reasons = [
         f"{kind} of about {width} x {height}: the recipe {table['name']}{small}",
         f"{size} x {size} pixels, {why}, in batches of {table['batch']}",
     ]
     if facts.count < FEW_TO_LEARN_FROM:
         compare = "compare them with poise measure RUN --neighbours FILE"
-        reasons.append(f"samples may resemble single images, as there are so few: {compare}")
+        reasons.append(f"with so few images, samples may be near-copies of training images: {compare}")
     return Choice(table, reasons)
 
 
@@ -167,8 +168,8 @@ def max_augmented(seconds: float) -> int:
 
 
 def batch_size(usual: int, count: int) -> int:
-    """The usual batch size, halved until a batch contains at most half of the images; at least 4."""
-    while usual > max(4, count // 2):
+    """The usual batch size, halved until a batch contains at most half of the images; at least 4, if there are 4."""
+    while usual > max(2, min(4, count), count // 2):
         usual //= 2
     return usual
 

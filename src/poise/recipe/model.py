@@ -280,8 +280,10 @@ def dotted_fields(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The dotted paths of the fields that differ, except for those that may change when a run is resumed."""
+    """The dotted paths of the fields that differ, except for those that may change when a run is resumed.
 
+    A field that is a number in one and a table, such as a schedule, in the other is one field.
+    """
     a, b = dotted_fields(old.canonical()), dotted_fields(new.canonical())
-    paths = sorted(p for p in a.keys() | b.keys() if a.get(p) != b.get(p))
-    return [p for p in paths if not _is_free(p)]
+    paths = {p for p in a.keys() | b.keys() if a.get(p) != b.get(p) and not _is_free(p)}
+    return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths))

@@ -59,6 +59,8 @@ def load_recipe(recipe: str, where: str = "RECIPE") -> Table:
         return read_file(Path(recipe))
     if recipe in recipe_names():
         return load_table(recipe)
+    if (own := Path(recipe) / "recipe.toml").is_file():
+        raise RecipeError("a run folder is not a recipe", where=where, found=f"'{recipe}'", cure=f"its recipe is {own}")
     cure = did_you_mean(recipe, recipe_names())
     raise RecipeError(
         "no shipped recipe of that name",

@@ -16,6 +16,7 @@ from poise.recipe.toml import parse_toml
 from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.changes import Changes, changed_table, changes_from_json
 from poise.runs.folder import RunFolder
+from poise.utils.printing import shorten_list
 
 KEEP = "undo the change, or start a new run"
 """What to do about a recipe with which a run can't be resumed."""
@@ -97,7 +98,7 @@ def find_stage(folder: RunFolder, given: Recipe) -> Stage:
     if given.core in known:
         return stage
     fields = min((differences(recipe, given) for recipe in (original, stage.recipe)), key=len)
-    found = f"different values of {', '.join(fields)}"
+    found = f"different values of {shorten_list(fields)}"
     raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=KEEP)
 
 
@@ -161,7 +162,7 @@ def _mismatch(
     fields = _different_fields(candidate.state.get("recipe"), recipe)
     if not fields:
         return _other_critics(candidate.manifest.get("critics", {}), critics, saves)
-    found = f"different values of {', '.join(fields)} in {candidate.path.name}"
+    found = f"different values of {shorten_list(fields)} in {candidate.path.name}"
     cure = f"{KEEP}; {saves.parent / 'recipe.toml'} may have been edited"
     return RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=cure)
 

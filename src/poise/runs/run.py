@@ -214,7 +214,7 @@ class Run:
         cure = f"give it images of yours: poise translate {run} --data DIR --out DIR{label}"
         if len(self.shape) != 3:
             cure = f"see what it makes of them: poise sample {run}"
-        what = "this generator starts from samples of the data, which are no space to move in"
+        what = "this generator translates images: it has no latent space to move in"
         raise RecipeError(what, where="latent.kind", found=f"'{latent.tag()}'", cure=cure)
 
     @cached_property

@@ -257,9 +257,9 @@ def _refuse_overridden(change: str, plan: Plan, *, of_arm: bool = False) -> None
             raise RecipeError("the plan's data sets replace the data of all bases", where=where, cure=cure)
 
 
-def _unless_in(field: str, change: str) -> str | None:
-    """The field, for the message, if the change does not begin with it because it assigns a whole table."""
-    return None if change.strip().startswith(field) else f"'{field}'"
+def _unless_in(field: str, change: str) -> str:
+    """The field, for the message; empty if the change begins with it, and does not assign a whole table."""
+    return "" if change.strip().startswith(field) else f"'{field}'"
 
 
 def _assigned_fields(change: str) -> list[str]:

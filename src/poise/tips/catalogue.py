@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from poise.core.config import SYNONYMS
 from poise.errors import RecipeError
 from poise.tips.verdicts import NOT_MEASURED, Verdict, leading, leading_arm, published, short_text
 
@@ -134,7 +135,7 @@ def _parse_tip(table: dict[str, Any]) -> Tip:
 
 
 def find(query: str) -> tuple[Tip, ...]:
-    """The tips with a given id (T07 stands for T07a and T07b), name, or kind of a part.
+    """The tips with a given id (T07 stands for T07a and T07b), name, or kind of a part, or a usual word for that kind.
 
     Raises:
         RecipeError: there is none; the error names the closest match.
@@ -144,6 +145,7 @@ def find(query: str) -> tuple[Tip, ...]:
         lambda tip: tip.id.lower() == key or tip.name == key,
         lambda tip: tip.id[-1].isalpha() and tip.id.lower()[:-1] == key,
         lambda tip: key in {kind.replace("_", "-") for kind in tip.kinds},
+        lambda tip: SYNONYMS.get(key.replace("-", "_")) in tip.kinds,
     ):
         found = tuple(tip for tip in tips() if matches(tip))
         if found:

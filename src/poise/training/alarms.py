@@ -150,7 +150,9 @@ class AlarmHandler:
             return "done"
         counts = ", ".join(name if n == 1 else f"{name} ({n:,})" for name, n in self.counts.items())
         hint = f"see poise watch {shlex.quote(str(self.folder.path))}"
-        total = f"{count_noun(self.counts.total(), 'alarm')}: {counts}; {hint}"
+        notes = sum(n for name, n in self.counts.items() if LEVELS.get(self.monitoring.policy_of(name)) == "note")
+        kinds = [count_noun(n, kind) for n, kind in ((self.counts.total() - notes, "alarm"), (notes, "note")) if n]
+        total = f"{' and '.join(kinds)}: {counts}; {hint}"
         open_alarms = [alarm for alarm in self.monitor.open_alarms() if alarm.level != "note"]
         if not open_alarms:
             return f"done, with {total}"

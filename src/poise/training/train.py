@@ -36,7 +36,7 @@ from poise.training.trainer import Trainer
 from poise.user_code.loading import allow_user_code
 from poise.utils.launcher import number_of_ranks
 from poise.utils.paths import folder_around
-from poise.utils.printing import count_noun
+from poise.utils.printing import count_noun, shorten_list
 from poise.utils.progress import progress_to
 
 
@@ -288,7 +288,7 @@ def _check_same_recipe(folder: RunFolder, new: Recipe, known: Collection[str] = 
         return [f"{error.where}: {error.what}: it is written anew, and the checkpoints are checked instead"]
     changed = differences(old, new)
     if changed and old.core not in known:
-        found = f"different values of {', '.join(changed)}"
+        found = f"different values of {shorten_list(changed)}"
         raise RecipeError("a resumed run must keep its recipe", where="--resume", found=found, cure=KEEP)
     notes = moved_note(old.data, new.data)
     if old.steps != new.steps and 'over = "progress"' in new.to_toml():

@@ -60,6 +60,13 @@ def one_line(text: str) -> str:
     return re.sub(r"(?:[ \t]|\r?\n)+", " ", text).strip()
 
 
+def shorten_list(words: Sequence[str], most: int = 6) -> str:
+    """The words, separated by commas; if there are more than `most`, the first ones and the number of the others."""
+    if len(words) <= most:
+        return ", ".join(words)
+    return f"{', '.join(words[: most - 1])} and {len(words) - most + 1} others"
+
+
 def count_noun(n: int, singular: str, plural: str = "") -> str:
     """A number with its noun: `1 image`, `2,000 images`; `plural` if the plural is not the singular with an "s"."""
     return f"{n:,} {agree(n, singular, plural or f'{singular}s')}"

@@ -166,8 +166,9 @@ def _hidden_codes(recipe: Recipe, findings: Findings) -> None:
     """G ignores codes if nothing rewards it for showing them. On points they have another purpose: separate modes."""
     is_points = isinstance(recipe.data, PointsConfig)
     if recipe.latent.tag() == "codes" and "codes" not in recipe.required_outputs and not is_points:
-        reason = "nothing makes G show the codes of its latents, so they will have no meaning"
-        findings.warnings.append(Finding("latent", reason, "M03", "add the trick 'infogan'"))
+        reason = "no loss ties the codes in z to the images, so they will have no meaning"
+        cure = "add the trick 'infogan', or use latent={kind=\"gaussian\", dim=100}"
+        findings.warnings.append(Finding("latent", reason, "M03", cure))
 
 
 def _unused(recipe: Recipe, findings: Findings) -> None:
