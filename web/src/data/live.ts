@@ -1,4 +1,8 @@
-/** The stream of server-sent events: what is new, for the runs that are shown. It reconnects by itself. */
+/**
+ * The stream of server-sent events: what is new, for the runs that are shown. It reconnects by itself.
+ *
+ * Browsers allow six connections to a server, all windows together, so a window that is hidden holds no stream.
+ */
 
 import type { GameStatus, OverviewEvent, RunEvent } from "./types";
 
@@ -8,7 +12,7 @@ interface Events {
   playground: GameStatus | null;
   /** A stream is open. It tells what changes from now on, and all of the runs that it is about; the overview before was missed. */
   opened: null;
-  /** The same, after the server was lost. */
+  /** The same, after events may have been missed: the server was lost, or the window was hidden. */
   reopened: null;
   /** Whether the server can be reached. */
   connected: boolean;
@@ -27,6 +31,13 @@ export class Live {
   private timer = 0;
   private lost = false;
 
+  constructor() {
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.rest();
+      else if (!this.source) this.open();
+    });
+  }
+
   /** Listen to one kind of event until `signal` is aborted. */
   on<K extends keyof Events>(kind: K, listener: Listener<K>, signal?: AbortSignal): void {
     const set = this.listeners.get(kind) ?? new Set();
@@ -40,7 +51,7 @@ export class Live {
     const wanted = [...new Set(runs)].sort();
     if (this.source && wanted.join() === this.runs.join()) return;
     this.runs = wanted;
-    this.open();
+    if (!document.hidden) this.open();
   }
 
   private emit<K extends keyof Events>(kind: K, data: Events[K]): void {
@@ -64,6 +75,15 @@ export class Live {
       source.addEventListener(kind, (event) => this.emit(kind, JSON.parse((event as MessageEvent<string>).data)));
     }
     source.addEventListener("error", () => this.retry(source));
+  }
+
+  /** End the stream until the window is visible again. */
+  private rest(): void {
+    window.clearTimeout(this.timer);
+    if (!this.source) return;
+    this.source.close();
+    this.source = null;
+    this.lost = true;
   }
 
   /** The browser's own way to reconnect gives up at an error status, so the page does it. */
