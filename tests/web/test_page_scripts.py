@@ -63,3 +63,59 @@ show({ told, seen, waiting, kept });
     assert found["told"] == [a, [], [], b, b]
     assert found["seen"] == ["opened", "opened", "reopened"], "what was missed meanwhile is fetched"
     assert (found["waiting"], found["kept"]) == (1, 0)
+
+
+def test_labels_of_a_y_axis_are_short_and_tell_its_ticks_apart(tmp_path: Path) -> None:
+    """Ranges of any size and place: each tick is its label plus the base, as exactly as the distance of ticks needs."""
+    found = run_script(
+        tmp_path,
+        """
+import { axisTexts } from "@/format.ts";
+let seed = 1;
+const random = (): number => (seed = (seed * 48271) % 2147483647) / 2147483647;
+const value = (text: string): number => Number(text.replaceAll(",", "").replaceAll("−", "-") || 0);
+const wrong: unknown[] = [];
+let longest = 0;
+for (let number = 0; number < 20000; number += 1) {
+  const centre = (random() < 0.5 ? -1 : 1) * 10 ** (random() * 15 - 6);
+  const span = Math.abs(centre) * 10 ** (0.5 - random() * 5.5);
+  const raw = span / (2 + random() * 6);
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const distance = ([1, 2, 2.5, 5, 10].find((one) => one * power >= raw * (1 - 1e-12)) ?? 10) * power;
+  const first = Math.ceil((centre - span / 2) / distance - 1e-9);
+  const last = Math.floor((centre + span / 2) / distance + 1e-9);
+  if (last - first < 1) continue;
+  const ticks = Array.from({ length: last - first + 1 }, (_, index) => (first + index) * distance);
+  const { texts, base } = axisTexts(ticks, distance);
+  const isRight = ticks.every((tick, index) => Math.abs(value(base) + value(texts[index]) - tick) < 0.001 * distance);
+  const isShort = texts.every((text) => text.length <= 8);
+  longest = Math.max(longest, base.length);
+  if (!isRight || !isShort || new Set(texts).size < texts.length) wrong.push({ ticks, texts, base });
+}
+const examples = [[0.6931, 0.693105, 0.69311], [1.2e7, 1.21e7], [-0.5, 0, 0.5], [0, 250000, 500000], [0, 1e-5]];
+show({ wrong: wrong.slice(0, 3), longest, examples: examples.map((ticks) => axisTexts(ticks, ticks[1] - ticks[0])) });
+""",
+    )
+    assert found["wrong"] == []
+    assert found["longest"] <= 15
+    assert found["examples"] == [
+        {"texts": ["0", "5e−6", "1e−5"], "base": "0.6931"},
+        {"texts": ["1.2e7", "1.21e7"], "base": ""},
+        {"texts": ["−0.5", "0", "0.5"], "base": ""},
+        {"texts": ["0", "250,000", "500,000"], "base": ""},
+        {"texts": ["0", "0.00001"], "base": ""},
+    ]
+
+
+def test_a_figure_has_its_digits_at_any_size_and_more_where_values_are_close(tmp_path: Path) -> None:
+    found = run_script(
+        tmp_path,
+        """
+import { digitsOf, figure } from "@/format.ts";
+const texts = [0.693, 0.0001, -1.25e-7, 1.234e7, 12345.6, 0, null].map((value) => figure(value, 3));
+const close = [[0.69311, 0.6931, 0.69312], [1.21e7, 1.2e7, 1.24e7], [12345.6, 12345, 12346], [0.7, 0, 1], [2, 2, 2]];
+show({ texts, close: close.map(([value, low, high]) => figure(value, digitsOf(low, high))) });
+""",
+    )
+    assert found["texts"] == ["0.693", "1e−4", "−1.25e−7", "1.23e7", "12,346", "0", "–"]
+    assert found["close"] == ["0.69311", "1.21e7", "12,345.6", "0.7", "2"]

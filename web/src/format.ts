@@ -7,20 +7,29 @@ export function count(value: number): string {
   return GROUPED.format(value);
 }
 
+/** 12,345.6: a number with at most so many decimal places. */
+function grouped(value: number, places: number): string {
+  return value.toLocaleString("en", { maximumFractionDigits: places });
+}
+
 /** "1 step", "2 steps". */
 export function counted(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+/** 1.25e7: a number with a power of ten and at most so many decimal places. */
+function powerOfTen(value: number, places: number): string {
+  const text = value.toExponential(Math.min(100, Math.max(0, places)));
+  return text.replace(/(\.\d*?)0*e/, "$1e").replace(".e", "e").replace("e+", "e").replaceAll("-", "−");
 }
 
 /** A figure with `digits` significant digits, without exponents where they can be avoided; a dash for null. */
 export function figure(value: number | null | undefined, digits = 4): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e7)) {
-    return value.toExponential(Math.max(0, digits - 2)).replace("e+", "e").replace("-", "−");
-  }
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return powerOfTen(value, digits - 1);
   const places = size === 0 ? 0 : Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
-  const text = size >= 1000 ? count(Math.round(value)) : Number(value.toFixed(Math.min(places, 8))).toString();
+  const text = size >= 1000 ? grouped(value, places) : Number(value.toFixed(Math.min(places, 10))).toString();
   return text.replace("-", "−");
 }
 
@@ -69,14 +78,51 @@ export function tipName(tip: { name: string }): string {
   return tip.name.replaceAll("-", " ");
 }
 
+/** The longest label that fits beside a plot, in characters. */
+const WIDEST = 7;
+
+/** The decimal places of the multiples of a distance of ticks, which is 1, 2, 2.5 or 5 times a power of ten. */
+function placesOf(distance: number): number {
+  const places = Math.max(0, Math.ceil(-Math.log10(distance) - 1e-9));
+  const whole = distance * 10 ** places;
+  return Math.min(100, places + (Math.abs(whole - Math.round(whole)) < 1e-6 ? 0 : 1));
+}
+
 /** A number on an axis, with as many decimal places as the distance of two ticks needs to tell them apart. */
 export function tickText(value: number, distance: number): string {
-  const places = Math.max(0, Math.ceil(-Math.log10(distance) - 1e-9));
-  const isWhole = Math.abs(distance * 10 ** places - Math.round(distance * 10 ** places)) < 1e-6;
-  const size = Math.abs(value);
-  if (places > 4 || size >= 1e7) return figure(value, 3);
-  if (size >= 1000 && places === 0 && isWhole) return figure(value, 7);
-  return Number(value.toFixed(places + (isWhole ? 0 : 1))).toString().replace("-", "−");
+  const places = placesOf(distance);
+  const text = value.toFixed(places);
+  const short = places ? text.replace(/\.?0+$/, "") : count(Number(text));
+  return short === "-0" ? "0" : short.replace("-", "−");
+}
+
+/** The same with a power of ten: 1.25e−6. */
+function powerText(value: number, distance: number): string {
+  const places = placesOf(distance);
+  const rounded = Number(value.toFixed(places));
+  return rounded === 0 ? "0" : powerOfTen(rounded, Math.floor(Math.log10(Math.abs(rounded)) + 1e-9) + places);
+}
+
+/** Labels of a y axis, no two of them equal. If they would be too long, `base` is what is to be added to each of them. */
+export function axisTexts(ticks: number[], distance: number): { texts: string[]; base: string } {
+  const fit = (texts: string[]): boolean => texts.every((text) => text.length <= WIDEST);
+  const plain = ticks.map((tick) => tickText(tick, distance));
+  if (fit(plain)) return { texts: plain, base: "" };
+  const powers = ticks.map((tick) => powerText(tick, distance));
+  if (fit(powers)) return { texts: powers, base: "" };
+  const first = ticks[0] ?? 0;
+  const unit = 10 ** Math.ceil(Math.log10((ticks.at(-1) ?? first) - first || distance) - 1e-9);
+  const base = Math.floor(first / unit + 1e-9) * unit;
+  if (base === 0) return { texts: powers, base: "" };
+  const told = tickText(base, unit);
+  const { texts } = axisTexts(ticks.map((tick) => tick - base), distance);
+  return { texts, base: told.length <= 2 * WIDEST ? told : powerText(base, unit) };
+}
+
+/** The significant digits with which values between these two can be told apart: three, or more if they are close together. */
+export function digitsOf(low: number, high: number): number {
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  return high > low ? Math.min(7, Math.max(3, Math.floor(Math.log10(size / (high - low))) + 2)) : 3;
 }
 
 /** A step on an axis: 12.5k or 1.25M where that has few digits at this distance of two ticks, else 123,450. */

@@ -5,8 +5,8 @@ import uPlot from "uplot";
 import { indexAt, type Timeline } from "../data/timeline";
 import type { Alarm, Value } from "../data/types";
 import { h, setText } from "../dom";
-import { figure, stepText, tickText } from "../format";
-import { drawAlarms, drawGaps, drawReferences, type ReferenceLine } from "./overlay";
+import { axisTexts, digitsOf, figure, stepText } from "../format";
+import { drawAlarms, drawBase, drawGaps, drawReferences, type ReferenceLine } from "./overlay";
 import { color, faded, type Stroke } from "./palette";
 
 export interface Curve extends Stroke {
@@ -31,7 +31,7 @@ export interface ChartOptions {
 }
 
 /** The distance of the plot from the left and the right edge of the chart, in pixels: the last step may be 1,234,560. */
-export const [PLOT_LEFT, PLOT_RIGHT] = [52, 30];
+export const [PLOT_LEFT, PLOT_RIGHT] = [60, 30];
 
 /** In a narrower chart there is no room for the spread beside a value. */
 const NARROW = 300;
@@ -40,6 +40,9 @@ const NARROW = 300;
 const STEP_DISTANCES = Array.from({ length: 15 }, (_, power) => [1, 2, 2.5, 5].map((first) => first * 10 ** power))
   .flat()
   .filter(Number.isInteger);
+
+/** The server rounds values to seven digits, so a smaller difference, in parts of the values, may be none. */
+const ROUNDING = 1e-6;
 
 type Column = (number | null | undefined)[];
 
@@ -75,6 +78,8 @@ export class Chart {
   private plot: uPlot | null = null;
   private curves: Curve[] = [];
   private alarms: Alarm[] = [];
+  /** What is to be added to each label of the y axis; empty for nothing. */
+  private base = "";
   private readonly sizes: ResizeObserver;
 
   constructor(
@@ -164,7 +169,7 @@ export class Chart {
           size: PLOT_LEFT,
           gap: 6,
           space: 34,
-          values: (_plot, values, _axis, _space, distance) => values.map((value) => tickText(value, distance)),
+          values: (_plot, values, _axis, _space, distance) => this.yLabels(values, distance),
         },
       ],
       series: [{}, ...this.curves.flatMap((curve) => lineSeries(curve))],
@@ -179,10 +184,18 @@ export class Chart {
             drawReferences(plot, this.options.references ?? []);
             drawAlarms(plot, this.alarms);
             drawGaps(plot, this.curves);
+            drawBase(plot, this.base);
+            this.read(); // the digits of the values depend on the range of the axis
           },
         ],
       },
     };
+  }
+
+  private yLabels(values: number[], distance: number): string[] {
+    const { texts, base } = axisTexts(values, distance);
+    this.base = base;
+    return texts;
   }
 
   /** The range of the y axis, which includes the reference lines and is never empty. */
@@ -191,7 +204,9 @@ export class Chart {
     const bottom = Math.min(low ?? Infinity, ...values);
     const top = Math.max(high ?? -Infinity, ...values);
     if (!Number.isFinite(bottom) || !Number.isFinite(top)) return [0, 1];
-    const margin = (top - bottom || Math.abs(top) || 1) * 0.06;
+    const size = Math.max(Math.abs(bottom), Math.abs(top));
+    const isFlat = top - bottom <= ROUNDING * size;
+    const margin = (isFlat ? size || 1 : top - bottom) * 0.06;
     return [bottom >= 0 && bottom < margin * 3 ? 0 : bottom - margin, top + margin];
   }
 
@@ -231,21 +246,29 @@ export class Chart {
     if (min !== oldMin || max !== oldMax) this.plot.setScale("x", { min, max });
     const { step } = this.timeline;
     this.plot.setCursor({ left: step < min || step > max ? -10 : this.plot.valToPos(step, "x"), top: 0 }, false);
+    this.read();
+  }
+
+  /** Write the value of each curve at the step that is shown. */
+  private read(): void {
+    if (!this.plot) return;
+    const { min, max } = this.plot.scales["y"] ?? {};
+    const digits = digitsOf(min ?? 0, max ?? 0);
     const brief = this.curves.length > 2 || this.plot.width < NARROW;
     this.curves.forEach((curve, index) => {
       const reading = this.readings[index];
-      if (reading) setText(reading, readingAt(curve, step, brief));
+      if (reading) setText(reading, readingAt(curve, this.timeline.step, brief, digits));
     });
   }
 }
 
-/** The value of a curve at a step, with its spread unless there is no room for it. */
-function readingAt(curve: Curve, step: number, brief: boolean): string {
+/** The value of a curve at a step in so many digits, with its spread unless there is no room for it. */
+function readingAt(curve: Curve, step: number, brief: boolean, digits: number): string {
   if (!curve.step.length) return "–";
   const index = indexAt(curve.step, step);
-  const text = figure(curve.mean[index], 3);
+  const text = figure(curve.mean[index], digits);
   const [low, high] = [curve.low?.[index], curve.high?.[index]];
-  return brief || low == null || high == null || low === high ? text : `${text}  [${figure(low, 3)}, ${figure(high, 3)}]`;
+  return brief || low == null || high == null || low === high ? text : `${text}  [${figure(low, digits)}, ${figure(high, digits)}]`;
 }
 
 /** The places of values between two gaps, to which no line leads: null is a gap, undefined a step of another curve. */

@@ -20,6 +20,30 @@ function vertical(plot: uPlot, step: number): void {
   plot.ctx.stroke();
 }
 
+/** Write over the curves, on a ground of their background; `y` is the lower edge. */
+function write({ ctx }: uPlot, text: string, x: number, y: number, align: CanvasTextAlign): void {
+  ctx.save();
+  ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  ctx.textAlign = align;
+  ctx.textBaseline = "bottom";
+  ctx.setLineDash([]);
+  ctx.lineWidth = 4 * devicePixelRatio;
+  ctx.lineJoin = "round";
+  ctx.strokeStyle = color("--page");
+  ctx.strokeText(text, x, y);
+  ctx.fillStyle = color("--muted");
+  ctx.fillText(text, x, y);
+  ctx.restore();
+}
+
+/** What is to be added to each label of the y axis, at its upper end. */
+export function drawBase(plot: uPlot, base: string): void {
+  if (!base) return;
+  const { left, top } = plot.bbox;
+  const text = base.startsWith("−") ? `− ${base.slice(1)}` : `+ ${base}`;
+  write(plot, text, left + 4 * devicePixelRatio, top + 13 * devicePixelRatio, "left");
+}
+
 /** A dashed horizontal line with its meaning at the right end. */
 export function drawReferences(plot: uPlot, references: ReferenceLine[]): void {
   const { ctx, bbox } = plot;
@@ -27,9 +51,6 @@ export function drawReferences(plot: uPlot, references: ReferenceLine[]): void {
   ctx.save();
   ctx.lineWidth = ratio;
   ctx.setLineDash([2 * ratio, 3 * ratio]);
-  ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-  ctx.textAlign = "right";
-  ctx.textBaseline = "bottom";
   for (const { value, label } of references) {
     const y = Math.round(plot.valToPos(value, "y", true)) + 0.5;
     if (!(y >= bbox.top && y <= bbox.top + bbox.height)) continue;
@@ -38,16 +59,7 @@ export function drawReferences(plot: uPlot, references: ReferenceLine[]): void {
     ctx.moveTo(bbox.left, y);
     ctx.lineTo(bbox.left + bbox.width, y);
     ctx.stroke();
-    const x = bbox.left + bbox.width - 4 * ratio;
-    ctx.setLineDash([]);
-    ctx.lineWidth = 4 * ratio;
-    ctx.lineJoin = "round";
-    ctx.strokeStyle = color("--page");
-    ctx.strokeText(label, x, y - 2 * ratio);
-    ctx.fillStyle = color("--muted");
-    ctx.fillText(label, x, y - 2 * ratio);
-    ctx.setLineDash([2 * ratio, 3 * ratio]);
-    ctx.lineWidth = ratio;
+    write(plot, label, bbox.left + bbox.width - 4 * ratio, y - 2 * ratio, "right");
   }
   ctx.restore();
 }
