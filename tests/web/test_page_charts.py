@@ -10,7 +10,7 @@ import pytest
 
 from web.browser import Surfer, launched, serving
 from web.page_runs import curve_row
-from web.sites import lines, make_run
+from web.sites import ALARM, lines, make_run, row
 
 INK = """steps => {
     const chart = document.querySelector("figure[aria-label='Gradient penalties']");
@@ -31,14 +31,23 @@ INK = """steps => {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("charts") / "runs"
     rows = [curve_row(step, {"d/r1": 0.0}) for step in range(100, 901, 100)]
-    for row in (rows[2], rows[4]):
-        row["stats"]["d/r1"] = dict.fromkeys(("mean", "std", "min", "max"), "nan")
+    for broken in (rows[2], rows[4]):
+        broken["stats"]["d/r1"] = dict.fromkeys(("mean", "std", "min", "max"), "nan")
     (make_run(root / "with gaps", grids=()) / "rows.jsonl").write_text(lines(rows))
     for name, first in (("hundreds", 400), ("thousands", 120_000), ("millions", 1_234_000)):
         steps = range(first, first + 10_001, 100)
         run = make_run(root / name, grids=(), step=steps[-1], steps=steps[-1])
         (run / "rows.jsonl").write_text(lines([curve_row(step, {"d/r1": 0.0}) for step in steps]))
+    run = make_run(root / "long", grids=(), step=30_000, steps=30_000)
+    (run / "rows.jsonl").write_text(lines([row(step, close_loss(step)) for step in range(50, 30_001, 50)]))
+    (run / "measures.jsonl").write_text("")
+    (run / "alarms.jsonl").write_text(lines([ALARM | {"step": step} for step in (50, 15_000, 30_000)]))
     return root
+
+
+def close_loss(step: int) -> float:
+    """A loss whose values differ in the sixth digit."""
+    return 0.6931 + 2e-5 * (step % 1900) / 1900
 
 
 @pytest.fixture(scope="module")
@@ -96,4 +105,20 @@ def test_a_view_that_is_left_while_it_zooms_leaves_no_error(surfer: Surfer) -> N
         surfer.page.get_by_role("button", name="Zoom in").click()
     surfer.visit("/")
     surfer.page.wait_for_timeout(100)
+    surfer.assert_harmless()
+
+
+def test_a_long_run_of_close_values_has_its_alarms_and_distinct_labels(surfer: Surfer) -> None:
+    """Alarms at both ends of the axis, where the curves end in the middles of buckets; losses that differ by 1e-5."""
+    surfer.record_labels()
+    surfer.visit_run("long")
+    surfer.wait("() => document.querySelectorAll('.alarm-mark').length === 3")
+    places = surfer.page.eval_on_selector_all(".alarm-mark", "marks => marks.map(mark => mark.ariaLabel)")
+    assert [text.split(":")[0].split(" step ")[1] for text in places] == ["50", "15,000", "30,000"]
+    drawn = surfer.labels()[0]["y"]
+    assert len(set(drawn)) == len(drawn) >= 3
+    assert surfer.page.locator(".reading").first.inner_text().startswith("0.69311")
+    surfer.visit(f"/compare/{surfer.id_of('long')},{surfer.id_of('with gaps')}")
+    surfer.wait("() => document.querySelectorAll('.chart .u-over').length > 1")
+    assert surfer.labels()[0]["x"][-1] == "30k"
     surfer.assert_harmless()

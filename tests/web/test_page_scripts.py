@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+
+from poise.web.series import RowSeries
 from web.scripts import BROWSER, run_script
+from web.sites import row
 
 LIVE = (
     BROWSER
@@ -119,3 +124,97 @@ show({ texts, close: close.map(([value, low, high]) => figure(value, digitsOf(lo
     )
     assert found["texts"] == ["0.693", "1e−4", "−1.25e−7", "1.23e7", "12,346", "0", "–"]
     assert found["close"] == ["0.69311", "1.21e7", "12,345.6", "0.7", "2"]
+
+
+APPENDED = """
+import { appended } from "@/data/series.ts";
+const [first, ...others] = ANSWERS;
+show(others.reduce(appended, first));
+"""
+
+
+def followed(folder: Path, values: list[float | str], begun: int, stride: int) -> tuple[dict, dict]:
+    """What a page has of rows at steps 50, 100, ... that it followed from `begun` rows on, and all that there is.
+
+    It asks for what is new after every `stride` rows.
+    """
+    series, answers, asked = RowSeries(), [], -1
+    for number, value in enumerate(values, 1):
+        series.add_line(json.dumps(row(50 * number, value)).encode())
+        if number >= begun and (number - begun) % stride == 0:
+            answers.append(series.view(["d/accuracy"], asked + 1, 10**15, 512)["d/accuracy"])
+            asked = 50 * number
+    everything = series.view(["d/accuracy"], 0, 10**15, 2048)["d/accuracy"]
+    return run_script(folder, APPENDED.replace("ANSWERS", json.dumps(answers))), everything
+
+
+@pytest.mark.parametrize("stride", [1, 3, 64])
+def test_a_long_run_that_is_followed_has_each_bucket_once(tmp_path: Path, stride: int) -> None:
+    """Buckets have two rows here, so the last one comes again when it has both of them."""
+    values = [float(number) for number in range(1, 2101 + 3 * 64)]
+    shown, everything = followed(tmp_path, values, 2100, stride)
+    tail = sum(step > 50 * 2101 for step in everything["step"])
+    assert tail > 60
+    for name in ("step", "mean", "min", "max"):
+        assert shown[name][-tail:] == everything[name][-tail:]
+
+
+@pytest.mark.parametrize("stride", [1, 7])
+def test_a_long_run_that_is_followed_loses_no_spike_and_no_gap(tmp_path: Path, stride: int) -> None:
+    """While the buckets of the server become two and four rows wide."""
+    count = 2 * 2048 + 301
+    values: list[float | str] = [100.0 + number if number % 10 == 0 else 0.0 for number in range(1, count + 1)]
+    values[::997] = ["nan"] * len(values[::997])
+    shown, everything = followed(tmp_path, values, count - 7 * 330, stride)
+    assert shown["step"] == sorted(shown["step"])
+    gaps = [step for step, mean in zip(shown["step"], shown["mean"], strict=True) if mean is None]
+    assert gaps == shown["bad"] == everything["bad"]
+    spikes = {value for value in everything["max"][-500:] if value}
+    assert spikes <= set(shown["max"])
+
+
+def test_what_is_new_of_a_run_is_fetched_alone_and_with_one_timer(tmp_path: Path) -> None:
+    """While the server reads a large file, events change nothing, and all is asked for again now and then."""
+    found = run_script(
+        tmp_path,
+        BROWSER
+        + """
+import { RunSeries } from "@/data/series.ts";
+const asked: string[] = [];
+let complete = false;
+let reachable = true;
+const answer = () => ({ first: 10, last: 500, rows: 9, complete, generation: "g", series: {} });
+const fetch = async (path: string) => {
+  asked.push(path.split("?")[1]);
+  if (!reachable) throw new Error("the server is gone");
+  return { ok: true, json: async () => answer() };
+};
+Object.assign(globalThis, { fetch });
+const run = { id: "a", series: ["d/r1"] };
+const { signal } = new AbortController();
+const series = new RunSeries({ run: () => run as never, part: () => null }, 512, signal, () => undefined);
+const counts: number[] = [];
+const runTimers = async (): Promise<void> => {
+  const due = [...timers.values()];
+  timers.clear();
+  due.forEach((call) => call());
+  await settled();
+};
+await series.load("all");
+for (let event = 0; event < 5; event += 1) await series.load("new");
+await series.load("all");
+counts.push(asked.length, timers.size);
+reachable = false;
+await runTimers();
+counts.push(asked.length, timers.size);
+[reachable, complete] = [true, true];
+await runTimers();
+counts.push(asked.length, timers.size);
+await series.load("new");
+show({ counts, newest: asked.at(-1), first: asked[0], extent: [series.first, series.last] });
+""",
+    )
+    assert found["counts"] == [2, 1, 3, 1, 4, 0]
+    assert found["first"] == "names=d%2Fr1&points=512"
+    assert found["newest"] == "names=d%2Fr1&from=501&points=512"
+    assert found["extent"] == [10, 500]

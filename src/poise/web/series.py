@@ -124,12 +124,14 @@ class RowSeries:
         self.first = step if self.first is None else self.first
         self.last, self.rows = step, self.rows + 1
 
-    def view(self, names: list[str], start: float, end: float, points: int) -> dict[str, dict[str, list[Any]]]:
+    def view(self, names: list[str], start: float, end: float, points: int) -> dict[str, dict[str, Any]]:
         """The buckets between two steps, merged until they are at most `points`.
 
         Returns:
             For each of the names that exist: lists of steps (the middle of each bucket), means, standard deviations,
-            smallest and largest values, and the steps with values that are not finite; see `with_gaps`.
+            smallest and largest values, and the steps with values that are not finite; see `with_gaps`. A bucket may
+            have rows from before `start`, and replaces what was told of it when it had fewer: `since` is the step from
+            which on nothing of an earlier answer is valid any more.
         """
         found = {}
         for name in names:
@@ -137,9 +139,11 @@ class RowSeries:
             if metric is not None:
                 table = metric.table()
                 table = table[:, (table[LAST] >= start) & (table[FIRST] <= end)]
+                since = int(table[FIRST].min(initial=start))
                 if table.shape[1] > points:
                     table = merged(table, -(-table.shape[1] // points))
-                found[name] = with_gaps(as_lists(table), [step for step in metric.bad if start <= step <= end])
+                bad = [step for step in metric.bad if since <= step <= end]
+                found[name] = with_gaps(as_lists(table), bad) | {"since": since}
         return found
 
 

@@ -1,31 +1,17 @@
 /** All charts of one run: series in their groups, and the measures, over one timeline. */
 
-import { fetchSeries } from "../data/api";
-import type { Timeline } from "../data/timeline";
-import type { Buckets, Run } from "../data/types";
+import { RunSeries } from "../data/series";
+import type { Range, Timeline } from "../data/timeline";
+import type { Run } from "../data/types";
 import { h } from "../dom";
 import { figure, heading } from "../format";
 import { Chart, type ChartOptions } from "./chart";
-import { EMPTY, extent, measureCurve, seriesCurve, type Spread } from "./curves";
+import { measureCurve, seriesCurve, type Spread } from "./curves";
 import { sections, type Group, type Line } from "./groups";
 import type { ReferenceLine } from "./overlay";
 import { PLAYER } from "./palette";
 
 const POINTS = 512;
-
-/** The buckets with those of later steps; `more` may begin with some that are there already. */
-function appended(old: Buckets, more: Buckets): Buckets {
-  const last = old.step.at(-1) ?? -1;
-  const known = more.step.filter((step) => step <= last).length;
-  return {
-    step: [...old.step, ...more.step.slice(known)],
-    mean: [...old.mean, ...more.mean.slice(known)],
-    std: [...old.std, ...more.std.slice(known)],
-    min: [...old.min, ...more.min.slice(known)],
-    max: [...old.max, ...more.max.slice(known)],
-    bad: [...old.bad, ...more.bad.filter((step) => step > last)],
-  };
-}
 
 /** The reference lines of a group, with one label for lines at the same height. */
 function referencesOf(group: Group, run: Run): ReferenceLine[] {
@@ -52,24 +38,23 @@ export class Board {
   /** What stands below the axis of the first chart. */
   lane: HTMLElement | null = null;
   spread: Spread = "range";
-  private series: Record<string, Buckets> = {};
   private charts: { chart: Chart; lines: Line[] }[] = [];
   private measureCharts = new Map<string, Chart>();
   private run: Run | null = null;
   private built = "";
   /** Aborted when the charts are replaced by others. */
   private charted = new AbortController();
-  private last = -1;
-  /** What the rows that are here belong to, all of them up to `last` or of the steps that are zoomed to; null without them. */
-  private held: { names: string; generation: string } | null = null;
-  private complete = true;
-  private loading = false;
-  private again: "new" | "all" | null = null;
+  private readonly series: RunSeries;
 
   constructor(
     private readonly timeline: Timeline,
     private readonly signal: AbortSignal,
   ) {
+    const part = (): Range | null => (timeline.isZoomed ? timeline.range : null);
+    this.series = new RunSeries({ run: () => this.run, part }, POINTS, signal, () => {
+      if (!timeline.isZoomed) timeline.setExtent("rows", this.series.first, this.series.last);
+      this.draw();
+    });
     let zoom = "";
     timeline.onChange(() => {
       const now = timeline.isZoomed ? timeline.range.join() : "";
@@ -92,27 +77,15 @@ export class Board {
     this.draw();
   }
 
-  /** Fetch rows: only those after the last one if all before it are here and have not been replaced, or all of the steps that are shown. */
-  async load(what: "new" | "all"): Promise<void> {
-    this.again = this.again === "all" ? "all" : what;
-    if (this.loading) return;
-    this.loading = true;
-    try {
-      while (this.again && !this.signal.aborted) {
-        const all = this.again === "all" || !this.complete || this.isFull() || this.held?.names !== this.run?.series.join();
-        this.again = null;
-        await this.fetch(all);
-      }
-    } finally {
-      this.loading = false;
-    }
-    if (!this.complete && !this.signal.aborted) window.setTimeout(() => void this.load("all").catch(() => undefined), 1500);
+  /** Fetch rows; see `RunSeries.load`. */
+  load(what: "new" | "all"): Promise<void> {
+    return this.series.load(what);
   }
 
   draw(): void {
     const alarms = this.run?.alarms ?? [];
     for (const { chart, lines } of this.charts) {
-      chart.show(lines.map((line) => seriesCurve(line, line.label, this.series[line.name], this.spread)), alarms);
+      chart.show(lines.map((line) => seriesCurve(line, line.label, this.series.of[line.name], this.spread)), alarms);
     }
     for (const [name, chart] of this.measureCharts) {
       chart.show([measureCurve(PLAYER.d, "", name, this.run?.measures ?? [])], alarms);
@@ -122,34 +95,6 @@ export class Board {
   repaint(): void {
     for (const { chart } of this.charts) chart.repaint();
     for (const chart of this.measureCharts.values()) chart.repaint();
-  }
-
-  private isFull(): boolean {
-    return Object.values(this.series).some((buckets) => buckets.step.length > 2 * POINTS);
-  }
-
-  private async fetch(all: boolean): Promise<void> {
-    if (!this.run) return;
-    const { isZoomed, range } = this.timeline;
-    const { id, series: names } = this.run;
-    if (all) this.held = null;
-    const steps = !all ? { from: this.last + 1 } : isZoomed ? { from: range[0], to: range[1] } : {};
-    const answer = await fetchSeries(id, { names, points: POINTS, ...steps }, this.signal);
-    this.complete = answer.complete;
-    if (all) {
-      this.series = answer.series;
-      this.held = { names: names.join(), generation: answer.generation };
-    } else if (answer.generation !== this.held?.generation) {
-      this.again = "all";
-      return;
-    } else if (isZoomed) {
-      return; // new rows come after the steps that are shown
-    } else {
-      for (const [name, buckets] of Object.entries(answer.series)) this.series[name] = appended(this.series[name] ?? EMPTY, buckets);
-    }
-    this.last = answer.last ?? -1;
-    if (!isZoomed) this.timeline.setExtent("rows", ...extent(Object.values(this.series)));
-    this.draw();
   }
 
   private build(run: Run, measures: string[]): void {

@@ -1,19 +1,12 @@
 /** From what the server says of a series or a measure to the curve that a chart draws. */
 
+import { EMPTY } from "../data/series";
 import type { Buckets, Measured, Value } from "../data/types";
 import type { Curve } from "./chart";
 import type { Stroke } from "./palette";
 
 /** What the band about a mean shows: from the least to the largest value, a standard deviation to each side, or nothing. */
 export type Spread = "range" | "std" | "none";
-
-export const EMPTY: Buckets = { step: [], mean: [], std: [], min: [], max: [], bad: [] };
-
-/** The first and the last step of all of these series. */
-export function extent(series: Buckets[]): [number | undefined, number | undefined] {
-  const steps = series.flatMap(({ step }) => [step[0], step.at(-1)]).filter((step) => step !== undefined);
-  return steps.length ? [Math.min(...steps), Math.max(...steps)] : [undefined, undefined];
-}
 
 /** The curve of a series, of which `buckets` is undefined until there is a row. */
 export function seriesCurve(stroke: Stroke, label: string, buckets: Buckets = EMPTY, spread: Spread = "range"): Curve {

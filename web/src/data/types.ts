@@ -157,6 +157,8 @@ export interface Buckets {
   min: Value[];
   max: Value[];
   bad: number[];
+  /** What was known from this step on is replaced by these buckets. */
+  since: number;
 }
 
 export interface SeriesAnswer {

@@ -1,19 +1,22 @@
 /** Several runs: curves overlaid, differences of the recipes, sample grids at a common step. */
 
 import { Chart, type Curve } from "../charts/chart";
-import { extent, measureCurve, seriesCurve } from "../charts/curves";
+import { measureCurve, seriesCurve } from "../charts/curves";
 import { MAX_COMPARED, STROKES, type Stroke } from "../charts/palette";
 import { sections, type Group, type Line } from "../charts/groups";
-import { fetchRun, fetchSeries, gridAddress } from "../data/api";
+import { fetchRun, gridAddress } from "../data/api";
 import { isBehind } from "../data/behind";
+import { RunSeries } from "../data/series";
 import { indexAt, Timeline } from "../data/timeline";
-import type { Buckets, Run, RunEvent } from "../data/types";
+import type { Run, RunEvent } from "../data/types";
 import { fill, h, setText, svg, type Child } from "../dom";
 import { count, heading, valueText } from "../format";
 import { scrubber } from "../parts/scrubber";
 import { stateMark } from "../parts/state";
 import { headings, row, scrollTable } from "../parts/table";
 import type { Context, View } from "./view";
+
+const POINTS = 512;
 
 /** Bands of more runs would hide each other. */
 const MOST_BANDS = 3;
@@ -22,9 +25,7 @@ interface Compared {
   run: Run;
   stroke: Stroke;
   letter: string;
-  series: Record<string, Buckets>;
-  /** False while the curves are made of a part of the rows. */
-  complete: boolean;
+  series: RunSeries;
 }
 
 /** A part of the view, and how it shows what the runs are now. */
@@ -45,68 +46,74 @@ export const compareView: View = async (context, parameter) => {
   const { signal, title, root, store } = context;
   title("Compare");
   const ids = parameter.split(",").slice(0, MAX_COMPARED);
-  const compared = await Promise.all(
-    ids.map(async (id, index): Promise<Compared> => {
-      const run = await fetchRun(id, signal);
-      return { run, ...(await curvesOf(run, signal)), letter: String.fromCharCode(65 + index), stroke: STROKES[index] as Stroke };
-    }),
-  );
+  const parts: Part[] = [];
+  const show = oncePerFrame(() => parts.forEach((part) => part.show()), signal);
+  const runs = await Promise.all(ids.map((id) => fetchRun(id, signal)));
+  const compared = runs.map((run, index) => make(run, index, signal, show));
+  await Promise.all(compared.map(({ series }) => series.load("all")));
   const timeline = new Timeline();
-  const parts = {
-    legend: legend(compared),
-    grids: grids(compared, timeline, signal),
-    differences: differenceTable(compared),
-    charts: charts(compared, timeline, context),
-  };
+  const [head, samples, differing, board] = [legend(compared), grids(compared, timeline, signal), differenceTable(compared), charts(compared, timeline, context)];
+  parts.push(head, samples, differing, board);
   root.replaceChildren(
-    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")), h("h1", {}, `Compare ${compared.length} runs`), parts.legend.element),
+    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")), h("h1", {}, `Compare ${compared.length} runs`), head.element),
     h(
       "div",
       "run-columns",
       h(
         "aside",
         { class: "run-side", attrs: { "aria-label": "Samples and recipes" } },
-        h("div", "run-sticky", parts.grids.element, parts.differences.element),
+        h("div", "run-sticky", samples.element, differing.element),
       ),
-      h("div", "run-charts", parts.charts.element),
+      h("div", "run-charts", board.element),
     ),
   );
-  const show = (): void => Object.values(parts).forEach((part) => part.show());
-  show();
+  parts.forEach((part) => part.show());
   for (const one of compared) follow(one, show, context);
   store.events.watch(ids);
 };
 
-/** Fetch a run anew when it goes on, or when the server has read more of it; one request at a time. */
+function make(run: Run, index: number, signal: AbortSignal, show: () => void): Compared {
+  const series = new RunSeries({ run: () => one.run, part: () => null }, POINTS, signal, show);
+  const one: Compared = { run, series, letter: String.fromCharCode(65 + index), stroke: STROKES[index] as Stroke };
+  return one;
+}
+
+/** Call `draw` in the next frame of the screen, once however often this is called until then. */
+function oncePerFrame(draw: () => void, signal: AbortSignal): () => void {
+  let pending = false;
+  return () => {
+    if (pending) return;
+    pending = true;
+    requestAnimationFrame(() => {
+      pending = false;
+      if (!signal.aborted) draw();
+    });
+  };
+}
+
+/** Fetch what is new of a run when it goes on; one request at a time. */
 function follow(one: Compared, show: () => void, { store, signal }: Context): void {
   let newest: RunEvent | null = null;
   let busy = false;
-  let again = false;
-  let timer = 0;
   async function update(): Promise<void> {
-    again = true;
     if (busy) return;
     busy = true;
-    window.clearTimeout(timer);
     try {
-      while (again && !signal.aborted) {
-        again = false;
-        const event = newest;
+      while (newest && !signal.aborted) {
+        const event: RunEvent = newest;
         newest = null;
-        if (event && isBehind(one.run, event)) one.run = await fetchRun(one.run.id, signal);
-        Object.assign(one, await curvesOf(one.run, signal));
-        show();
+        if (isBehind(one.run, event)) {
+          one.run = await fetchRun(one.run.id, signal);
+          show();
+        }
+        await one.series.load("new");
       }
     } catch {
       // The next event asks again.
     } finally {
       busy = false;
     }
-    later();
   }
-  const later = (): void => {
-    if (!one.complete && !signal.aborted) timer = window.setTimeout(() => void update(), 1500);
-  };
   store.events.on(
     "run",
     (event) => {
@@ -116,12 +123,6 @@ function follow(one: Compared, show: () => void, { store, signal }: Context): vo
     },
     signal,
   );
-  later();
-}
-
-async function curvesOf(run: Run, signal: AbortSignal): Promise<Pick<Compared, "series" | "complete">> {
-  const { series, complete } = await fetchSeries(run.id, { names: run.series, points: 512 }, signal);
-  return { series, complete };
 }
 
 function key({ stroke, letter }: Compared): HTMLElement {
@@ -175,7 +176,7 @@ function charts(compared: Compared[], timeline: Timeline, { signal, onRepaint }:
   onRepaint(() => shown.forEach(({ chart }) => chart.repaint()));
   const show = (): void => {
     board.show();
-    timeline.setExtent("rows", ...extent(compared.flatMap(({ series }) => Object.values(series))));
+    for (const { series, letter } of compared) timeline.setExtent(letter, series.first, series.last);
     for (const { chart, curves } of shown) chart.show(curves());
   };
   return { element: board.element, show };
@@ -183,7 +184,7 @@ function charts(compared: Compared[], timeline: Timeline, { signal, onRepaint }:
 
 function seriesCurves(compared: Compared[], name: string): Curve[] {
   const spread = compared.length <= MOST_BANDS ? "std" : "none";
-  return compared.map(({ series, stroke, letter }) => seriesCurve(stroke, letter, series[name], spread));
+  return compared.map(({ series, stroke, letter }) => seriesCurve(stroke, letter, series.of[name], spread));
 }
 
 function measureCurves(compared: Compared[], name: string): Curve[] {

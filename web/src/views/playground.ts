@@ -28,6 +28,8 @@ interface Side {
   plane: ReturnType<typeof gameView>;
   chart: Chart;
   series: Record<string, Buckets>;
+  /** The step of the last row. */
+  last: number;
   element: HTMLElement;
 }
 
@@ -111,7 +113,7 @@ class Playground {
     const plane = gameView(`Game ${index === 0 ? "A" : "B"}`, this.timeline, signal);
     const chart = new Chart({ title: "Adversarial losses", height: 150 }, this.timeline, signal);
     const element = h("section", "playground-side", h("div", "section-line", heading, link), plane.element, chart.element);
-    return { run: "", heading, link, plane, chart, series: {}, element };
+    return { run: "", heading, link, plane, chart, series: {}, last: 0, element };
   }
 
   private async start(): Promise<void> {
@@ -164,7 +166,7 @@ class Playground {
       if (!game) fill(this.stage, introduction());
       return;
     }
-    for (const side of this.sides.slice(game.runs.length)) Object.assign(side, { run: "", series: {} }); // a second game of before
+    for (const side of this.sides.slice(game.runs.length)) Object.assign(side, { run: "", series: {}, last: 0 }); // a second game of before
     game.runs.forEach((run, index) => this.assign(index, run, game));
     const shown = this.sides.slice(0, game.runs.length).map(({ element }) => element);
     if (this.stage.children.length !== shown.length || this.stage.firstElementChild !== shown[0]) fill(this.stage, shown);
@@ -178,7 +180,7 @@ class Playground {
     const side = this.sides[index];
     if (!side || side.run === run) return;
     side.run = run;
-    side.series = {};
+    Object.assign(side, { series: {}, last: 0 });
     side.link.href = `#/run/${run}`;
     setText(side.heading, describe(game.games, index, this.answer));
     this.timeline.clear();
@@ -201,8 +203,8 @@ class Playground {
     try {
       const answer = await fetchSeries(run, { names: [...LOSSES], points: 256 }, this.context.signal);
       if (side.run !== run) return;
-      side.series = answer.series;
-      this.timeline.setExtent("rows", 0, Math.max(...this.sides.map((one) => one.series[LOSSES[0]]?.step.at(-1) ?? 0)));
+      Object.assign(side, { series: answer.series, last: answer.last ?? 0 });
+      this.timeline.setExtent("rows", 0, Math.max(...this.sides.map((one) => one.last)));
       side.chart.show(this.curves(side));
     } catch {
       // The next event asks again.
