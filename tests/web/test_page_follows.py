@@ -16,9 +16,9 @@ from poise.playground.options import DEFAULT_GAME
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
 from web.browser import Surfer, launched, serving
-from web.page_runs import NAMES, add_frames, append_line, curve_row, make_curves, wave
+from web.page_runs import NAMES, add_frames, append_line, curve_row, make_curves, make_study, wave
 from web.running import Running
-from web.sites import INFO, lines, make_run
+from web.sites import ALARM, INFO, lines, make_run
 from web.test_playground import Recorded
 
 STEP = "text => document.querySelector('.toolbar output').textContent === `step ${text}`"
@@ -35,6 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_run(root / name, grids=(), step=1000, steps=1000)
         write_rows(root / name, range(10, 1001, 10))
     make_curves(root / "finished")
+    make_curves(root / "steady", alarms=8)
+    make_study(root / "packing")
     begun = make_run(root / "begun", grids=(), step=0, steps=2000)
     for name in ("rows.jsonl", "measures.jsonl"):
         (begun / name).write_text("")
@@ -165,6 +167,48 @@ def test_a_comparison_follows_its_runs(surfer: Surfer, folder: Path) -> None:
     write_info(run, state="failed", step=2010, steps=3000)
     surfer.wait("() => document.querySelector('.compare-legend .state').textContent === 'failed'")
     page.locator(".differences").get_by_role("rowheader", name="seed").wait_for()
+    surfer.assert_harmless()
+
+
+KEEP = "texts => window.kept = texts.map(text => document.querySelector(text))"
+KEPT = "() => [...window.kept.map(one => one.isConnected), window.kept.includes(document.activeElement)]"
+"""Whether the elements that were kept are still there, and whether one of them has the focus."""
+
+
+def test_the_focus_and_selected_text_stay_while_a_run_goes_on(surfer: Surfer, folder: Path) -> None:
+    """On the page of a run, in the list of runs, which it leads from now on, and in the list of studies."""
+    page, run = surfer.page, folder / "steady"
+    surfer.visit_run("steady")
+    page.wait_for_selector(".alarm-mark")
+    page.evaluate(KEEP, [".crumbs a", "h1", ".alarm-mark", ".alarm-row", ".thumb", ".run-facts dd"])
+    page.focus(".alarm-mark")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    append_line(run / "rows.jsonl", curve_row(1010, NAMES))
+    append_line(run / "alarms.jsonl", ALARM | {"step": 1010})
+    Image.new("L", (8, 8), 100).save(run / "samples/step-00001010.png")
+    write_info(run, state="stopped", step=1010, steps=2000)
+    surfer.wait("() => document.querySelectorAll('.alarm-row').length === 9")
+    surfer.wait("() => document.querySelector('.run-line').innerText.includes('1,010 of 2,000')")
+    assert page.evaluate(KEPT) == [True] * 7
+    assert page.evaluate("getSelection().toString()") == "steady"
+    surfer.visit("/")
+    row = f".run-row:has(a[href='#/run/{surfer.id_of('steady')}'])"
+    surfer.wait("row => document.querySelector(row)", row)
+    page.evaluate(KEEP, [f"{row} .run-name a", f"{row} input", f"{row} img"])
+    page.focus(f"{row} .run-name a")
+    write_info(run, state="failed", step=1020, steps=2000)
+    surfer.wait("row => document.querySelector(row).innerText.includes('1,020 of 2,000')", row)
+    assert page.evaluate(KEPT) == [True] * 4
+    assert page.evaluate("row => document.querySelector('.run-row').matches(row)", row)
+    surfer.visit("/studies")
+    page.wait_for_selector(".plain-list a")
+    page.evaluate(KEEP, [".plain-list a"])
+    page.focus(".plain-list a")
+    told = page.locator(".plain-list .figures").first.inner_text()
+    results = folder / "packing/results.jsonl"
+    results.write_text("".join(results.read_text().splitlines(keepends=True)[:-1]))
+    surfer.wait("told => document.querySelector('.plain-list .figures').innerText !== told", told)
+    assert page.evaluate(KEPT) == [True] * 2
     surfer.assert_harmless()
 
 

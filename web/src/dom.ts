@@ -57,6 +57,45 @@ export function fill(parent: Element, ...children: Child[]): void {
   append(parent, children);
 }
 
+/**
+ * Replace the children of `parent`, but keep what is there already, so that the focus, a click and selected text are not lost.
+ * Listeners stay as they are: they must not depend on what has changed.
+ */
+export function refill(parent: Element, ...children: Child[]): void {
+  const fresh = parent.cloneNode(false) as Element;
+  append(fresh, children);
+  renew(parent, fresh);
+}
+
+/** Make `element` equal to `fresh`, which is of the same kind; see `refill`. */
+export function renew(element: Element, fresh: Element): void {
+  for (const { name } of [...element.attributes]) if (!fresh.hasAttribute(name)) element.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) {
+    if (element.getAttribute(name) === value) continue;
+    if (name === "style") (element as HTMLElement).style.cssText = value; // an attribute of style would be refused by the page's policy
+    else element.setAttribute(name, value);
+  }
+  const known = [...element.childNodes];
+  [...fresh.childNodes].forEach((child, index) => {
+    const old = known[index];
+    if (!old) element.append(child);
+    else if (old.nodeName !== child.nodeName) old.replaceWith(child);
+    else if (old instanceof Element) renew(old, child as Element);
+    else if (old.nodeValue !== child.nodeValue) old.nodeValue = child.nodeValue;
+  });
+  known.slice(fresh.childNodes.length).forEach((child) => child.remove());
+}
+
+/** Put `elements` into `list` in this order. Those that are in place are left there, and so is the one with the focus, which would lose it. */
+export function place(list: Element, elements: Element[]): void {
+  elements.forEach((element, index) => {
+    const stays = element.parentElement === list && element.contains(document.activeElement);
+    while (stays && list.children[index] !== element) list.append(list.children[index] as Element);
+    if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
+  });
+  while (list.children.length > elements.length) list.lastElementChild?.remove();
+}
+
 /** Write `text` only if it differs, so that a screen reader is not told twice. */
 export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;

@@ -2,7 +2,7 @@
 
 import type { Timeline } from "../data/timeline";
 import type { Alarm } from "../data/types";
-import { fill, h } from "../dom";
+import { h, place, renew } from "../dom";
 import { count } from "../format";
 import { levelIcon, worstLevel } from "../parts/icons";
 import { PLOT_LEFT, PLOT_RIGHT } from "./chart";
@@ -13,6 +13,8 @@ export function alarmLane(timeline: Timeline, open: (alarms: Alarm[]) => void, s
   const lane = h("div", { class: "alarm-lane", attrs: { role: "group", "aria-label": "Alarms on the step axis" } });
   let alarms: Alarm[] = [];
   let drawn = "";
+  /** The buttons by the step of their first alarm, which stay while the axis grows, and the alarms of each. */
+  const buttons = new Map<number, { element: HTMLElement; group: Alarm[] }>();
 
   function draw(): void {
     const [first, last] = timeline.range;
@@ -28,24 +30,32 @@ export function alarmLane(timeline: Timeline, open: (alarms: Alarm[]) => void, s
       if (group && x - group.x < NEAREST) group.alarms.push(alarm);
       else groups.push({ x, alarms: [alarm] });
     }
-    fill(lane, groups.map((group) => mark(group.x, group.alarms)));
+    place(lane, groups.map((group) => mark(group.x, group.alarms)));
   }
 
   function mark(x: number, group: Alarm[]): HTMLElement {
+    const [first] = group as [Alarm];
+    const known = buttons.get(first.step) ?? { element: button(group, () => open(known.group)), group };
+    known.group = group;
+    buttons.set(first.step, known);
+    renew(known.element, button(group));
+    known.element.style.left = `${x}px`;
+    return known.element;
+  }
+
+  function button(group: Alarm[], click: () => void = () => undefined): HTMLElement {
     const [first] = group as [Alarm];
     const label =
       group.length === 1
         ? `Alarm ${first.detector} at step ${count(first.step)}: ${first.message}`
         : `${group.length} alarms from step ${count(first.step)}`;
     const level = worstLevel(group);
-    const button = h(
+    return h(
       "button",
-      { class: `alarm-mark level-${level}`, attrs: { type: "button", "aria-label": label, title: label }, on: { click: () => open(group) } },
+      { class: `alarm-mark level-${level}`, attrs: { type: "button", "aria-label": label, title: label }, on: { click } },
       levelIcon(level),
       group.length > 1 ? h("span", "alarm-number", group.length) : null,
     );
-    button.style.left = `${x}px`;
-    return button;
   }
 
   timeline.onChange(draw);

@@ -19,7 +19,8 @@ function optionParts(advice: string): Child[] {
 
 /** A button that opens the explanation of a tip of the catalogue. */
 export function tipButton(id: string, text = `Tip ${id}`): HTMLElement {
-  return h("button", { class: "link", attrs: { type: "button" }, on: { click: () => void openTipById(id) } }, text);
+  const open = (event: Event): void => void openTipById((event.currentTarget as HTMLElement).dataset["tip"] ?? id);
+  return h("button", { class: "link", attrs: { type: "button", "data-tip": id }, on: { click: open } }, text);
 }
 
 export async function openTipById(id: string): Promise<void> {

@@ -2,7 +2,7 @@
 
 import { gridAddress } from "../data/api";
 import { indexAt, type Timeline } from "../data/timeline";
-import { h, setText } from "../dom";
+import { h, refill, setText } from "../dom";
 import { count } from "../format";
 import { scrubber } from "./scrubber";
 
@@ -43,16 +43,21 @@ export function filmstrip(run: string, starts: string, timeline: Timeline, signa
     return Array.from({ length: number }, (_, index) => grids[at(index)] as number);
   }
 
+  function pin(event: Event): void {
+    timeline.pin(Number((event.currentTarget as HTMLElement).dataset["step"]));
+  }
+
   function drawStrip(): void {
     const steps = chosen();
     if (steps.join() === thumbnails) return;
     thumbnails = steps.join();
-    strip.replaceChildren(
-      ...steps.map((step) => {
+    refill(
+      strip,
+      steps.map((step) => {
         const picture = h("img", { attrs: { src: gridAddress(run, step), alt: "", loading: "lazy", decoding: "async" } });
         const button = h(
           "button",
-          { class: "thumb", attrs: { type: "button", "aria-label": `Sample grid at step ${count(step)}` }, on: { click: () => timeline.pin(step) } },
+          { class: "thumb", attrs: { type: "button", "aria-label": `Sample grid at step ${count(step)}` }, on: { click: pin } },
           picture,
         );
         button.dataset["step"] = String(step);

@@ -9,7 +9,7 @@ import { isBehind } from "../data/behind";
 import { RunSeries } from "../data/series";
 import { indexAt, Timeline } from "../data/timeline";
 import type { Run, RunEvent } from "../data/types";
-import { fill, h, setText, svg, type Child } from "../dom";
+import { fill, h, refill, setText, svg, type Child } from "../dom";
 import { count, heading, valueText } from "../format";
 import { scrubber } from "../parts/scrubber";
 import { stateMark } from "../parts/state";
@@ -131,14 +131,14 @@ function key({ stroke, letter }: Compared): HTMLElement {
   return h("span", "run-key", svg("svg", { viewBox: "0 0 30 12", class: "key-line", "aria-hidden": "true" }, line), h("strong", {}, letter));
 }
 
-/** A part of the view that is built anew only if what it is made of has changed, so that the focus stays in it. */
-function part(element: HTMLElement, source: () => unknown, build: () => Child): Part {
+/** A part of the view that is built anew only if what it is made of has changed; `put` replaces its children. */
+function part(element: HTMLElement, source: () => unknown, build: () => Child, put = refill): Part {
   let built = "";
   const show = (): void => {
     const now = JSON.stringify(source());
     if (now === built) return;
     built = now;
-    fill(element, build());
+    put(element, build());
   };
   return { element, show };
 }
@@ -172,7 +172,7 @@ function charts(compared: Compared[], timeline: Timeline, { signal, onRepaint }:
     if (panels.length) parts.splice(1, 0, section("Measures", panels));
     return parts.length ? parts : h("p", "muted", "Curves appear with the first row of one of the runs.");
   };
-  const board = part(h("div", "board"), () => [names(), measures()], build);
+  const board = part(h("div", "board"), () => [names(), measures()], build, fill); // a chart is more than its elements
   onRepaint(() => shown.forEach(({ chart }) => chart.repaint()));
   const show = (): void => {
     board.show();

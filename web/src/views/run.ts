@@ -7,7 +7,7 @@ import { fetchRun, RequestError } from "../data/api";
 import { isBehind } from "../data/behind";
 import { Timeline } from "../data/timeline";
 import type { Alarm, Change, Run, RunEvent } from "../data/types";
-import { fill, h, type Child } from "../dom";
+import { fill, h, place, refill, setText, type Child } from "../dom";
 import { count, duration, figure, shapeText, words } from "../format";
 import { openAlarms } from "../parts/explain";
 import { filmstrip } from "../parts/filmstrip";
@@ -38,10 +38,14 @@ class RunPage {
   private readonly game;
   private readonly gameScrubber;
   private readonly head = h("header", "run-head");
-  private readonly alarms = h("section", "side-section");
+  private readonly alarmTally = h("span", "tally figures");
+  private readonly alarmList = h("ul", { class: "alarms", attrs: { "aria-label": "Alarms" } });
+  private readonly alarmRows = new Map<string, HTMLElement>();
+  private readonly noAlarm = h("p", "muted", "No alarm. The monitor looks at losses, scores, gradients and samples.");
+  private readonly changes = h("div", "side-section");
+  private readonly alarms = h("section", "side-section", h("h2", {}, "Alarms", this.alarmTally), this.alarmList, this.noAlarm, this.changes);
   private readonly samples = h("section", "side-section");
   private readonly details = h("div", "run-details");
-  private shownAlarms = "";
   private fetching = false;
   private again = false;
 
@@ -98,7 +102,7 @@ class RunPage {
       fact("time", duration(seconds)),
       run.best ? fact(`best ${words(run.best.measure)}`, `${figure(run.best.value)} at ${count(run.best.step)}`) : null,
     ];
-    fill(
+    refill(
       this.head,
       h("p", "crumbs", this.origin()),
       h("h1", {}, run.name),
@@ -136,21 +140,25 @@ class RunPage {
 
   private showAlarms(): void {
     const { alarms, changes } = this.run;
-    const shown = `${alarms.length},${changes.length}`;
-    if (shown === this.shownAlarms) return;
-    this.shownAlarms = shown;
-    const latest = [...alarms].reverse();
-    fill(
-      this.alarms,
-      h("h2", {}, "Alarms", alarms.length ? h("span", "tally figures", count(alarms.length)) : null),
-      latest.length
-        ? h("ul", { class: "alarms", attrs: { tabindex: latest.length > 6 ? 0 : null, "aria-label": "Alarms" } }, latest.map((alarm) => this.alarmRow(alarm)))
-        : h("p", "muted", "No alarm. The monitor looks at losses, scores, gradients and samples."),
-      changes.length ? [h("h2", {}, "Changes of the recipe"), h("ul", "changes", changes.map(changeRow))] : null,
-    );
+    this.alarmTally.hidden = this.alarmList.hidden = alarms.length === 0;
+    this.noAlarm.hidden = alarms.length > 0;
+    setText(this.alarmTally, count(alarms.length));
+    place(this.alarmList, alarms.map((alarm, index) => this.alarmRow(alarm, index)).reverse());
+    if (alarms.length > 6) this.alarmList.tabIndex = 0;
+    else this.alarmList.removeAttribute("tabindex");
+    this.changes.hidden = changes.length === 0;
+    refill(this.changes, changes.length ? [h("h2", {}, "Changes of the recipe"), h("ul", "changes", changes.map(changeRow))] : null);
   }
 
-  private alarmRow(alarm: Alarm): HTMLElement {
+  /** The row of an alarm, which is made once. */
+  private alarmRow(alarm: Alarm, index: number): HTMLElement {
+    const key = JSON.stringify([index, alarm]);
+    const known = this.alarmRows.get(key) ?? this.makeAlarmRow(alarm);
+    this.alarmRows.set(key, known);
+    return known;
+  }
+
+  private makeAlarmRow(alarm: Alarm): HTMLElement {
     const open = (): void => {
       this.timeline.pin(alarm.step);
       openAlarms([alarm]);

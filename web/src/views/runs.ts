@@ -2,7 +2,7 @@
 
 import { gridAddress } from "../data/api";
 import type { Card, State } from "../data/types";
-import { fill, h, setText } from "../dom";
+import { fill, h, place, renew, setText } from "../dom";
 import { ago, count, counted, shapeText } from "../format";
 import { levelIcon } from "../parts/icons";
 import { commandLine, emptyState, reading } from "../parts/notice";
@@ -56,12 +56,14 @@ export const runsView: View = ({ store, root, signal, title }) => {
   const filters = h("div", "filters", filter, state, studyChoice, tally);
   root.replaceChildren(h("header", "list-head", h("h1", {}, "Runs"), filters), body, selection.bar);
 
-  /** The row of a run; made again only if something that it shows has changed. */
+  /** The row of a run, of which what has changed is replaced. */
   function row(card: Card): HTMLElement {
     const told = JSON.stringify(card);
     const known = rows.get(card.id);
     if (known?.told === told) return known.element;
-    const element = makeRow(card, selection);
+    const fresh = makeRow(card, selection);
+    const element = known?.element ?? fresh;
+    if (known) renew(element, fresh);
     rows.set(card.id, { element, told });
     return element;
   }
@@ -102,14 +104,6 @@ export const runsView: View = ({ store, root, signal, title }) => {
   store.events.watch([]);
   update();
 };
-
-/** Put `elements` into `list` in this order and leave those that are in place, so that the focus stays. */
-function place(list: HTMLElement, elements: HTMLElement[]): void {
-  elements.forEach((element, index) => {
-    if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
-  });
-  while (list.children.length > elements.length) list.lastElementChild?.remove();
-}
 
 function makeRow(card: Card, selection: Selection): HTMLElement {
   const box = h("input", { attrs: { type: "checkbox", "aria-label": `Select ${card.name}` } });

@@ -1,7 +1,7 @@
 /** The studies and the ladders in the folder. */
 
 import type { Store } from "../data/store";
-import { fill, h, type Child } from "../dom";
+import { fill, h, place, renew, type Child } from "../dom";
 import { ago } from "../format";
 import { commandLine, emptyState, reading } from "../parts/notice";
 import { progress, stateMark } from "../parts/state";
@@ -19,14 +19,26 @@ function list<T extends Listed>(context: Context, heading: string, kind: string,
   const { store, root, signal, title } = context;
   title(heading);
   store.events.watch([]);
+  const rows = new Map<string, HTMLElement>();
+  const rowList = h("ul", "plain-list");
+  const body = h("div");
+  root.replaceChildren(h("header", "list-head", h("h1", {}, heading)), body);
+
   function entry(one: T): HTMLElement {
     const link = h("a", { class: "plain-name", attrs: { href: `#/${kind}/${one.id}` } }, one.name);
     const name = h("div", "plain-title", link, one.reason ? h("span", "reason", one.reason) : null);
-    return h("li", {}, name, facts(one), h("span", "figures muted plain-changed", ago(one.changed)));
+    const fresh = h("li", {}, name, facts(one), h("span", "figures muted plain-changed", ago(one.changed)));
+    const known = rows.get(one.id);
+    if (known) renew(known, fresh);
+    else rows.set(one.id, fresh);
+    return known ?? fresh;
   }
+
   function update(): void {
     const found = [...of(store)].sort((a, b) => b.changed - a.changed);
-    fill(root, h("header", "list-head", h("h1", {}, heading)), found.length ? h("ul", "plain-list", found.map(entry)) : store.complete ? none : reading());
+    place(rowList, found.map(entry));
+    if (!found.length) fill(body, store.complete ? none : reading());
+    else if (!body.contains(rowList)) fill(body, rowList);
   }
   store.onChange(update, signal);
   update();

@@ -3,7 +3,7 @@
 import { ForestScale } from "../charts/forest";
 import { fetchStudy } from "../data/api";
 import type { Effect, Study, StudyRun } from "../data/types";
-import { fill, h } from "../dom";
+import { h, refill } from "../dom";
 import { count, figure, words } from "../format";
 import { tipButton, verdictMark } from "../parts/explain";
 import { progress, stateMark } from "../parts/state";
@@ -40,13 +40,13 @@ export const studyView: View = async ({ store, root, signal, title }, id) => {
   function show(): void {
     const all = panels(study);
     const chosen = choice.value;
-    choice.replaceChildren(...all.map((one, index) => h("option", { attrs: { value: index } }, `${one.base}: ${words(one.measure)}`)));
+    refill(choice, all.map((one, index) => h("option", { attrs: { value: index } }, `${one.base}: ${words(one.measure)}`)));
     choice.value = chosen || "0";
     const panel = all[Number(choice.value)] ?? all[0];
-    fill(head, h("p", "crumbs", h("a", { attrs: { href: "#/studies" } }, "Studies")), h("h1", {}, study.name), counts(study));
+    refill(head, h("p", "crumbs", h("a", { attrs: { href: "#/studies" } }, "Studies")), h("h1", {}, study.name), counts(study));
     if (!panel) return;
-    fill(forest, forestTable(panel, study));
-    fill(runs, runTable(panel, study));
+    refill(forest, forestTable(panel, study));
+    refill(runs, runTable(panel, study));
   }
 
   choice.addEventListener("change", show);
