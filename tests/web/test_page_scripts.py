@@ -218,3 +218,24 @@ show({ counts, newest: asked.at(-1), first: asked[0], extent: [series.first, ser
     assert found["first"] == "names=d%2Fr1&points=512"
     assert found["newest"] == "names=d%2Fr1&from=501&points=512"
     assert found["extent"] == [10, 500]
+
+
+def test_a_folder_with_too_many_folders_is_read_once_and_said_to_be_incomplete(tmp_path: Path) -> None:
+    """`complete` of the overview never becomes true there; the page knows by itself whether it has been answered."""
+    found = run_script(
+        tmp_path,
+        BROWSER
+        + """
+import { Store } from "@/data/store.ts";
+let asked = 0;
+const lists = { runs: [], studies: [], ladders: [] };
+const answer = { directory: "runs", playground: false, complete: false, ...lists };
+const fetch = async () => ((asked += 1), { ok: true, json: async () => answer });
+Object.assign(globalThis, { fetch });
+const store = new Store({ on: () => undefined } as never);
+const before = store.loaded;
+await store.load();
+show({ before, after: store.loaded, complete: store.complete, asked, timers: timers.size });
+""",
+    )
+    assert found == {"before": False, "after": True, "complete": False, "asked": 1, "timers": 0}

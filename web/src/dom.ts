@@ -59,7 +59,7 @@ export function fill(parent: Element, ...children: Child[]): void {
 
 /**
  * Replace the children of `parent`, but keep what is there already, so that the focus, a click and selected text are not lost.
- * Listeners stay as they are: they must not depend on what has changed.
+ * Listeners stay as they are: they must not depend on what has changed. The new children are only a pattern, to be made for this call.
  */
 export function refill(parent: Element, ...children: Child[]): void {
   const fresh = parent.cloneNode(false) as Element;

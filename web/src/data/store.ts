@@ -7,15 +7,16 @@ import type { Card, LadderCard, Overview, OverviewEvent, StudyCard } from "./typ
 export class Store {
   directory = "";
   playground = false;
-  /** False while the server has not yet looked into every folder. */
-  complete = false;
+  /** False if there are more folders than the server searches, so that runs may be missing. */
+  complete = true;
+  /** Whether the server has answered; until then nothing is known. */
+  loaded = false;
   readonly runs = new Map<string, Card>();
   readonly studies = new Map<string, StudyCard>();
   readonly ladders = new Map<string, LadderCard>();
   private readonly listeners = new Set<() => void>();
   /** The events since the last request for the overview was sent; null if it is answered. */
   private meanwhile: OverviewEvent[] | null = null;
-  private timer = 0;
 
   constructor(private readonly live: Live) {
     live.on("overview", (event) => {
@@ -28,7 +29,6 @@ export class Store {
 
   /** Fetch everything anew. */
   async load(): Promise<void> {
-    window.clearTimeout(this.timer);
     const events: OverviewEvent[] = [];
     this.meanwhile = events;
     const overview: Overview = await fetchOverview();
@@ -37,13 +37,13 @@ export class Store {
     this.directory = overview.directory;
     this.playground = overview.playground;
     this.complete = overview.complete;
+    this.loaded = true;
     this.runs.clear();
     this.studies.clear();
     this.ladders.clear();
     this.merge(overview.runs, overview.studies, overview.ladders);
     events.forEach((event) => this.apply(event)); // some may be newer than the answer
     this.tell();
-    if (!this.complete) this.timer = window.setTimeout(() => void this.load().catch(() => undefined), 1000);
   }
 
   /** Call `listener` after every change, until `signal` is aborted. */

@@ -8,8 +8,19 @@ export function emptyState(title: string, ...children: Child[]): HTMLElement {
 }
 
 /** What stands in a list while the server looks into the folder. */
-export function reading(): HTMLElement {
+function reading(): HTMLElement {
   return h("p", "muted", "Reading the runs …");
+}
+
+/** What stands beside a list from which something may be missing. */
+export function incompleteNote(): HTMLElement {
+  return h("p", "muted", "Only the first 10,000 folders were searched; give poise web a folder nearer to the runs.");
+}
+
+/** What stands in place of a list that is empty: `none`, or why it may be. */
+export function nothing(store: { loaded: boolean; complete: boolean }, none: () => HTMLElement): HTMLElement {
+  if (!store.loaded) return reading();
+  return store.complete ? none() : incompleteNote();
 }
 
 export function commandLine(text: string): HTMLElement {

@@ -2,10 +2,10 @@
 
 import { gridAddress } from "../data/api";
 import type { Card, State } from "../data/types";
-import { fill, h, place, renew, setText } from "../dom";
+import { fill, h, place, refill, renew, setText } from "../dom";
 import { ago, count, counted, shapeText } from "../format";
 import { levelIcon } from "../parts/icons";
-import { commandLine, emptyState, reading } from "../parts/notice";
+import { commandLine, emptyState, incompleteNote, nothing } from "../parts/notice";
 import { bestText, progress, stateMark } from "../parts/state";
 import { Selection } from "./selection";
 import type { View } from "./view";
@@ -40,6 +40,8 @@ export const runsView: View = ({ store, root, signal, title }) => {
     for (const box of list.querySelectorAll<HTMLInputElement>("input[type=checkbox]")) box.checked = false;
   });
   const none = h("p", { class: "muted", attrs: { hidden: true } });
+  const note = incompleteNote();
+  const empty = h("div");
   const body = h("div");
   const bodyHead = h(
     "div",
@@ -75,9 +77,11 @@ export const runsView: View = ({ store, root, signal, title }) => {
 
   function update(): void {
     const every = store.newest();
+    note.hidden = store.complete;
     filters.hidden = !every.length;
     if (!every.length) {
-      fill(body, store.complete ? noRuns(store.directory) : reading());
+      refill(empty, nothing(store, () => noRuns(store.directory)));
+      if (!body.contains(empty)) fill(body, empty);
       return;
     }
     const all = wanted.ofStudies ? every : every.filter((card) => card.study === null);
@@ -87,7 +91,7 @@ export const runsView: View = ({ store, root, signal, title }) => {
     const found = all.filter((card) => matches(card, wanted.text, wanted.state));
     setText(tally, found.length === all.length ? counted(all.length, "run") : `${count(found.length)} of ${counted(all.length, "run")}`);
     place(list, found.slice(0, limit).map(row));
-    if (!body.contains(list)) fill(body, bodyHead, list, none, more);
+    if (!body.contains(list)) fill(body, note, bodyHead, list, none, more);
     more.hidden = found.length <= limit;
     setText(more, `Show ${count(Math.min(PAGE, found.length - limit))} more`);
     list.hidden = bodyHead.hidden = !found.length;

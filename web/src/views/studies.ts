@@ -1,9 +1,9 @@
 /** The studies and the ladders in the folder. */
 
 import type { Store } from "../data/store";
-import { fill, h, place, renew, type Child } from "../dom";
+import { fill, h, place, refill, renew, type Child } from "../dom";
 import { ago } from "../format";
-import { commandLine, emptyState, reading } from "../parts/notice";
+import { commandLine, emptyState, incompleteNote, nothing } from "../parts/notice";
 import { progress, stateMark } from "../parts/state";
 import type { Context, View } from "./view";
 
@@ -15,12 +15,14 @@ interface Listed {
 }
 
 /** A list, newest first, that is kept up to date. */
-function list<T extends Listed>(context: Context, heading: string, kind: string, of: (store: Store) => Iterable<T>, facts: (one: T) => Child, none: HTMLElement): void {
+function list<T extends Listed>(context: Context, heading: string, kind: string, of: (store: Store) => Iterable<T>, facts: (one: T) => Child, none: () => HTMLElement): void {
   const { store, root, signal, title } = context;
   title(heading);
   store.events.watch([]);
   const rows = new Map<string, HTMLElement>();
   const rowList = h("ul", "plain-list");
+  const note = incompleteNote();
+  const empty = h("div");
   const body = h("div");
   root.replaceChildren(h("header", "list-head", h("h1", {}, heading)), body);
 
@@ -37,8 +39,10 @@ function list<T extends Listed>(context: Context, heading: string, kind: string,
   function update(): void {
     const found = [...of(store)].sort((a, b) => b.changed - a.changed);
     place(rowList, found.map(entry));
-    if (!found.length) fill(body, store.complete ? none : reading());
-    else if (!body.contains(rowList)) fill(body, rowList);
+    note.hidden = store.complete;
+    refill(empty, found.length ? null : nothing(store, none));
+    const [shown, ...others] = found.length ? [note, rowList] : [empty];
+    if (!body.contains(shown)) fill(body, shown, ...others);
   }
   store.onChange(update, signal);
   update();
@@ -51,11 +55,12 @@ export const studiesView: View = (context) =>
     "study",
     (store) => store.studies.values(),
     (study) => h("div", "run-state", stateMark(study.state), study.planned ? progress(study.done, study.planned, study.name, "runs") : null),
-    emptyState(
-      "No studies yet",
-      h("p", {}, "A study trains a recipe with and without each tip over paired seeds, and says which tips help. Start one from a plan:"),
-      commandLine("poise study plan.toml"),
-    ),
+    () =>
+      emptyState(
+        "No studies yet",
+        h("p", {}, "A study trains a recipe with and without each tip over paired seeds, and says which tips help. Start one from a plan:"),
+        commandLine("poise study plan.toml"),
+      ),
   );
 
 export const laddersView: View = (context) =>
@@ -65,9 +70,10 @@ export const laddersView: View = (context) =>
     "ladder",
     (store) => store.ladders.values(),
     () => null,
-    emptyState(
-      "No ladders yet",
-      h("p", {}, "A ladder trains an autoencoder, a VAE, a GAN and a hybrid with one decoder, and shows them side by side. Start one:"),
-      commandLine("poise ladder"),
-    ),
+    () =>
+      emptyState(
+        "No ladders yet",
+        h("p", {}, "A ladder trains an autoencoder, a VAE, a GAN and a hybrid with one decoder, and shows them side by side. Start one:"),
+        commandLine("poise ladder"),
+      ),
   );
