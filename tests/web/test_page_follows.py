@@ -143,7 +143,7 @@ def test_a_series_that_begins_late_has_all_its_rows(surfer: Surfer, folder: Path
 
 
 def test_a_comparison_follows_its_runs(surfer: Surfer, folder: Path) -> None:
-    page, run = surfer.page, folder / "begun"
+    page, run, before = surfer.page, folder / "begun", len(surfer.requests)
     surfer.visit(f"/compare/{surfer.id_of('begun')},{surfer.id_of('finished')}")
     assert page.locator(".compare-legend .state").all_inner_texts() == ["done", "done"]
     surfer.wait("() => document.querySelector('.scrubber input').max === '9'")
@@ -167,6 +167,8 @@ def test_a_comparison_follows_its_runs(surfer: Surfer, folder: Path) -> None:
     write_info(run, state="failed", step=2010, steps=3000)
     surfer.wait("() => document.querySelector('.compare-legend .state').textContent === 'failed'")
     page.locator(".differences").get_by_role("rowheader", name="seed").wait_for()
+    asked = [address for address in surfer.requests[before:] if "/series?" in address]
+    assert "from=2011" in asked[-1], "rows that are there already are not fetched again"
     surfer.assert_harmless()
 
 

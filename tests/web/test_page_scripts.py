@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from poise.web.events import run_state
 from poise.web.series import RowSeries
 from web.scripts import BROWSER, run_script
-from web.sites import row
+from web.sites import ALARM, Visitor, lines, make_run, row
 
 LIVE = (
     BROWSER
@@ -239,3 +240,25 @@ show({ before, after: store.loaded, complete: store.complete, asked, timers: tim
 """,
     )
     assert found == {"before": False, "after": True, "complete": False, "asked": 1, "timers": 0}
+
+
+def test_a_run_with_more_than_is_told_or_with_damaged_files_is_not_fetched_again_and_again(tmp_path: Path) -> None:
+    """The page compares the numbers of lines, which the run and the events both have."""
+    pairs = []
+    steps: dict[str, int | str] = {"many": 5, "damaged": "five", "whole": 5}
+    for name, step in steps.items():
+        path = make_run(tmp_path / "runs" / name)
+        many = 6000 if name == "many" else 2
+        measured = {"measures": {"fid": 1.0}, "floor": {}, "n": 9, "features": "x"}
+        (path / "measures.jsonl").write_text(lines([{"step": step} | measured] * many))
+        (path / "alarms.jsonl").write_text(lines([ALARM | {"step": step}] * many))
+    visitor = Visitor(tmp_path / "runs")
+    for card in visitor.get("/api/overview").json["runs"]:
+        entry = visitor.pages.index.run(card["id"])
+        pairs.append([visitor.get(f"/api/runs/{card['id']}").json, run_state(visitor.pages.index, entry)])
+    script = """
+import { isBehind } from "@/data/behind.ts";
+show(PAIRS.map(([run, event]) => isBehind(run, event)));
+"""
+    found = run_script(tmp_path, script.replace("PAIRS", json.dumps(pairs)))
+    assert found == [False, False, False]

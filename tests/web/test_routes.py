@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from poise.tips.catalogue import tips
 from poise.web import static
 from poise.web.references import EQUILIBRIUM, references
 from poise.web.static import Asset
-from web.sites import Visitor, lines, make_run, row
+from web.sites import ALARM, Visitor, lines, make_run, row
 
 CARD = {
     "id",
@@ -265,3 +266,17 @@ def test_names_are_data(visitor: Visitor, runs: Path, name: str) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.body.isascii()
     assert name.replace("/", "|") in {run["name"] for run in answer.json["runs"]}
+
+
+def test_of_many_measurements_and_alarms_some_are_told_evenly(visitor: Visitor, runs: Path) -> None:
+    measured = {"measures": {"fid": 1.0}, "floor": {}, "n": 9, "features": "x"}
+    (runs / "ring/measures.jsonl").write_text(lines([{"step": 5 * n} | measured for n in range(1, 12_001)]))
+    (runs / "ring/alarms.jsonl").write_text(lines([ALARM | {"step": n} for n in range(1, 4_001)]))
+    ring = next(run for run in visitor.get("/api/overview").json["runs"] if run["name"] == "ring")
+    run = visitor.get(f"/api/runs/{ring['id']}").json
+    assert run["lines"] == {"measures": 12_000, "alarms": 4_000}
+    for name, most, first, last in (("measures", 5_000, 5, 60_000), ("alarms", 2_000, 1, 4_000)):
+        steps = [one["step"] for one in run[name]]
+        assert (len(steps), steps[0], steps[-1]) == (most, first, last)
+        distances = {after - before for before, after in pairwise(steps)}
+        assert max(distances) <= 2 * min(distances)

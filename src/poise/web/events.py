@@ -23,7 +23,7 @@ from poise.web.cards import MAX_BYTES, RunEntry
 from poise.web.files import open_below, read_below
 from poise.web.follow import MAX_LINE
 from poise.web.run_index import Found, RunIndex
-from poise.web.run_page import read_run_frames
+from poise.web.run_page import count_lines, read_run_frames
 
 RUN_SECONDS = 0.7
 """The seconds between two looks at the runs that a page shows."""
@@ -167,6 +167,6 @@ def run_state(index: RunIndex, entry: RunEntry) -> dict[str, Any]:
 
 def _count_lines(index: RunIndex, entry: RunEntry, name: str) -> int:
     try:
-        return read_below(index.root, *entry.parts, name, limit=MAX_BYTES).count(b"\n")
+        return count_lines(read_below(index.root, *entry.parts, name, limit=MAX_BYTES))
     except OSError:
         return 0

@@ -20,6 +20,7 @@ from poise.web.references import references
 INFO = ("device", "precision", "threads", "cpu_capability", "versions", "data", "parameters")
 MOST_ALARMS = 2_000
 MOST_MEASURES = 5_000
+"""Of more lines in a file, so many are told: evenly spaced ones, the first and the last included."""
 
 
 def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
@@ -30,6 +31,8 @@ def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
         entry: the run.
     """
     info, (recipe, toml) = _info(root, entry), _recipe(root, entry)
+    measures, measure_lines = _lines(root, entry, "measures.jsonl", check_measures)
+    alarms, alarm_lines = _lines(root, entry, "alarms.jsonl", check_alarm)
     return entry.card | {
         "info": {key: info.get(key) for key in INFO},
         "changes": info.get("changes", []),
@@ -37,8 +40,9 @@ def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
         "toml": toml,
         "tips": _tips(recipe),
         "references": references(recipe),
-        "measures": _measures(root, entry),
-        "alarms": _alarms(root, entry),
+        "measures": _measures(measures),
+        "alarms": _alarms(alarms),
+        "lines": {"measures": measure_lines, "alarms": alarm_lines},
         "grids": list(entry.grids),
         "frames": _frames_span(root, entry),
     }
@@ -98,8 +102,7 @@ def component_paths(recipe: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
     return places
 
 
-def _measures(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
-    lines = _lines(root, entry, "measures.jsonl", check_measures)[-MOST_MEASURES:]
+def _measures(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "step": line["step"],
@@ -108,22 +111,40 @@ def _measures(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
             "n": line.get("n"),
             "features": line.get("features"),
         }
-        for line in lines
+        for line in thinned(lines, MOST_MEASURES)
     ]
 
 
-def _alarms(root: Path, entry: RunEntry) -> list[dict[str, Any]]:
+def _alarms(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = ("step", "detector", "level", "message", "advice", "tip")
-    lines = _lines(root, entry, "alarms.jsonl", check_alarm)[-MOST_ALARMS:]
-    return [{key: line[key] for key in keys} | {"since": line.get("since")} for line in lines]
+    return [{key: line[key] for key in keys} | {"since": line.get("since")} for line in thinned(lines, MOST_ALARMS)]
 
 
-def _lines(root: Path, entry: RunEntry, name: str, check: Any) -> list[dict[str, Any]]:
-    """The lines of a file of the run; none if it is missing or damaged, which the card of the run says."""
+def thinned(lines: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most so many of the lines, evenly spaced, with the first and the last."""
+    if len(lines) <= most:
+        return lines
+    return [lines[place * (len(lines) - 1) // (most - 1)] for place in range(most)]
+
+
+def _lines(root: Path, entry: RunEntry, name: str, check: Any) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a file of the run and their number.
+
+    If the file is damaged, which the card of the run says, they are counted nevertheless.
+    """
     try:
-        return parse_jsonl(read_below(root, *entry.parts, name, limit=MAX_BYTES), name, check)
-    except (OSError, CheckpointError):
-        return []
+        content = read_below(root, *entry.parts, name, limit=MAX_BYTES)
+    except OSError:
+        return [], 0
+    try:
+        return parse_jsonl(content, name, check), count_lines(content)
+    except CheckpointError:
+        return [], count_lines(content)
+
+
+def count_lines(content: bytes) -> int:
+    """The number of lines that are complete."""
+    return content.count(b"\n")
 
 
 def _frames_span(root: Path, entry: RunEntry) -> dict[str, int] | None:

@@ -4,7 +4,7 @@ import type { Run, RunEvent } from "./types";
 
 /** True if the run must be fetched anew: only its step and its rows are told by other means. */
 export function isBehind(run: Run, event: RunEvent): boolean {
-  const counted = event.alarms === run.alarms.length && event.grids === run.grids.length && event.measures === run.measures.length;
+  const counted = event.alarms === run.lines.alarms && event.grids === run.grids.length && event.measures === run.lines.measures;
   const sameFrames = Boolean(run.frames) === (event.frames !== null);
   const firstRows = event.rows !== null && run.series.length === 0;
   return !counted || !sameFrames || firstRows || event.state !== run.state;

@@ -146,6 +146,8 @@ export interface Run extends Omit<Card, "recipe" | "alarms" | "frames"> {
   references: Record<string, Reference>;
   measures: Measured[];
   alarms: Alarm[];
+  /** The lines of the files of the run: the measures and the alarms that are told may be fewer. */
+  lines: { measures: number; alarms: number };
   grids: number[];
   frames: FrameRange | null;
 }

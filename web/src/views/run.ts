@@ -139,10 +139,11 @@ class RunPage {
   }
 
   private showAlarms(): void {
-    const { alarms, changes } = this.run;
+    const { alarms, changes, lines } = this.run;
     this.alarmTally.hidden = this.alarmList.hidden = alarms.length === 0;
     this.noAlarm.hidden = alarms.length > 0;
-    setText(this.alarmTally, count(alarms.length));
+    const all = Math.max(lines.alarms, alarms.length);
+    setText(this.alarmTally, all > alarms.length ? `${count(alarms.length)} of ${count(all)}` : count(all));
     place(this.alarmList, alarms.map((alarm, index) => this.alarmRow(alarm, index)).reverse());
     if (alarms.length > 6) this.alarmList.tabIndex = 0;
     else this.alarmList.removeAttribute("tabindex");
