@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from poise.playground.commands import Start
 from poise.playground.options import DEFAULT_GAME
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
@@ -191,6 +193,7 @@ def test_the_focus_and_selected_text_stay_while_a_run_goes_on(surfer: Surfer, fo
     write_info(run, state="stopped", step=1010, steps=2000)
     surfer.wait("() => document.querySelectorAll('.alarm-row').length === 9")
     surfer.wait("() => document.querySelector('.run-line').innerText.includes('1,010 of 2,000')")
+    surfer.wait("() => document.querySelector('.thumb[aria-current=true] img').src.endsWith('/1010')")
     assert page.evaluate(KEPT) == [True] * 7
     assert page.evaluate("getSelection().toString()") == "steady"
     surfer.visit("/")
@@ -263,5 +266,46 @@ def test_a_single_game_after_two_has_an_axis_of_its_own_steps(browser: Any, tmp_
 
         play("a", "b", until="1,000")
         play("c", until="100")
+        surfer.assert_harmless()
+        surfer.context.close()
+
+
+FORM = """labels => labels.map(text => {
+    const label = [...document.querySelectorAll("label")].find(one => one.textContent === text);
+    const control = document.getElementById(label.htmlFor);
+    return control.ariaValueText ?? control.value;
+})"""
+"""What the controls of the playground with these labels are set to."""
+
+
+def test_the_form_of_the_playground_shows_the_game_that_is_played(browser: Any, tmp_path: Path) -> None:
+    """Of a game that was begun before or elsewhere; what is chosen for the next game stays while it is played."""
+    labels = ["Penalty on D's gradient", "Weight of the penalty", "Learning rate of G", "Steps per second, at most"]
+    limits = {"max_steps": 20_000, "max_seconds": 900, "seconds": 1.0, "runs": [], "message": None}
+    first = DEFAULT_GAME | {"penalty": "r1", "penalty_weight": 10.0, "lr_g": 0.002}
+    game: dict[str, Any] = {"state": "paused", "step": [5], "seed": 7, "speed": 3.0, "games": [first]} | limits
+    playground = Recorded(tmp_path)
+    playground.game = game
+    drawn = b"\0" * 4000 + b"\xff" * 96
+    playground._start = Start(games=[first | {"data": "density"}], seed=7, density=base64.b64encode(drawn).decode())
+    with Running(tmp_path, playground) as running:
+        surfer = Surfer(browser, running.server.address)
+        surfer.visit("/playground")
+        page, events = surfer.page, running.server.pages.events
+        page.wait_for_selector(".game-status:has-text('paused, step 5 of')")
+        assert page.evaluate(FORM, labels) == ["r1", "10", "0.002", "3"]
+        page.get_by_label("Penalty on D's gradient").select_option("")
+        events.game = game | {"state": "ended", "step": [1200], "message": "stopped"}
+        page.wait_for_selector(".game-status:has-text('ended: stopped (step 1,200 of')")
+        assert page.evaluate(FORM, labels)[0] == "", "the choice for the next game"
+        assert page.locator("[role=status]").all_inner_texts() == ["ended: stopped"], "what is read out"
+        assert page.locator("output:not([aria-live=off])").count() == 0
+        events.game = game | {"games": [first | {"lr_g": 0.001, "penalty_weight": 1.0}], "speed": 20.0}
+        surfer.wait(f"labels => ({FORM})(labels).join() === 'r1,1,0.001,20'", labels)
+        page.get_by_label("Data", exact=True).select_option("density")
+        playground.game = game | {"state": "ended"}
+        with page.expect_request("**/api/playground/start") as started:
+            page.get_by_role("button", name="Start", exact=True).click()
+        assert base64.b64decode(started.value.post_data_json["density"]) == drawn, "the drawing of the game of before"
         surfer.assert_harmless()
         surfer.context.close()

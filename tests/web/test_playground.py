@@ -188,7 +188,10 @@ def test_a_game_is_played_by_a_worker_that_ends_with_the_server(tmp_path: Path) 
 
     async def use(client: httpx.AsyncClient) -> None:
         shown = (await client.get("/api/playground")).json()
-        assert shown == {"csrf": playground.token, "options": json.loads(json.dumps(options_json())), "game": None}
+        assert shown == {"csrf": playground.token, "options": json.loads(json.dumps(options_json()))} | {
+            "game": None,
+            "density": None,
+        }
         await post(client, playground, "start", START)
         running = await until("running")
         overview = (await client.get("/api/overview")).json()

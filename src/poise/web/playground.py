@@ -94,8 +94,9 @@ class Playground:
             await self._reader
 
     async def _show(self, request: Request) -> Response:
-        """What may be chosen, the token of the commands, and the game, if there was one."""
-        return json_answer({"csrf": self.token, "options": options_json(), "game": self.game})
+        """What may be chosen, the token of the commands, and the game and its drawing, if there was one."""
+        density = None if self._start is None else self._start.density
+        return json_answer({"csrf": self.token, "options": options_json(), "game": self.game, "density": density})
 
     async def _receive(self, request: Request) -> Response:
         """Check a command and hand it to the worker; the answer is the game, which may change only later."""

@@ -281,4 +281,6 @@ export interface PlaygroundAnswer {
   csrf: string;
   options: PlaygroundOptions;
   game: GameStatus | null;
+  /** The density of the game, as the pad encodes it; null if none was drawn. */
+  density: string | null;
 }

@@ -27,7 +27,8 @@ export function filmstrip(run: string, starts: string, timeline: Timeline, signa
     image.alt = `Samples of the same ${starts} at step ${count(step)}`;
     setText(caption, `samples at step ${count(step)}, always of the same ${starts}`);
     for (const button of strip.querySelectorAll("button")) {
-      button.toggleAttribute("aria-current", Number(button.dataset["step"]) === nearestThumbnail(step));
+      if (Number(button.dataset["step"]) === nearestThumbnail(step)) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
     }
   }
 

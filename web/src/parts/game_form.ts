@@ -40,7 +40,7 @@ export function numberControl(name: string, label: string, range: Range): Contro
   const logarithmic = LOGARITHMIC.has(name);
   const [low, high] = logarithmic ? [Math.log10(range.min), Math.log10(range.max)] : [range.min, range.max];
   const slider = h("input", { attrs: { type: "range", min: low, max: high, step: logarithmic ? "any" : 1 } });
-  const output = h("output", "figures");
+  const output = h("output", { class: "figures", attrs: { "aria-live": "off" } });
   const get = (): number => {
     const raw = Number(slider.value);
     const value = logarithmic ? Number((10 ** raw).toPrecision(2)) : Math.round(raw);
@@ -190,6 +190,7 @@ export class GameForm {
     this.penalty.set(game.penalty);
     this.tricks.set(game.tricks);
     for (const key of Object.keys(NAMES) as NumberKey[]) this.numbers[key].set(game[key]);
+    this.lastPenalty = game.penalty; // its weight is that of the game, not the one to begin with
     this.update();
   }
 

@@ -54,6 +54,12 @@ export class Pad {
     return btoa(String.fromCharCode(...Array.from(this.density, (value) => Math.round(Math.min(1, value) * 255))));
   }
 
+  /** Show a density of before, as `encoded` wrote it. */
+  show(encoded: string): void {
+    this.density.set(Array.from(atob(encoded), (one) => one.charCodeAt(0) / 255));
+    this.draw();
+  }
+
   draw(): void {
     const pen = this.canvas.getContext("2d");
     if (!pen) return;

@@ -12,7 +12,7 @@ const WHOLE_TIME = 12_000;
 /** `steps()` gives the ascending steps that the slider can stop at. */
 export function scrubber(timeline: Timeline, steps: () => ArrayLike<number>, label: string, signal: AbortSignal) {
   const slider = h("input", { attrs: { type: "range", min: 0, max: 0, value: 0, "aria-label": label } });
-  const output = h("output", "figures scrubber-step");
+  const output = h("output", { class: "figures scrubber-step", attrs: { "aria-live": "off" } });
   const newest = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: () => timeline.pin(null) } }, "Newest");
   const play = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: toggle } });
   let timer = 0;

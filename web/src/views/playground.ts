@@ -38,7 +38,9 @@ class Playground {
   private readonly timeline = new Timeline();
   private readonly sides: Side[];
   private readonly stage = h("div", "playground-stage");
-  private readonly status = h("p", { class: "game-status figures", attrs: { role: "status" } });
+  /** What a screen reader is told of when it changes, beside the figures, which change all the time. */
+  private readonly state = h("span", { attrs: { role: "status" } });
+  private readonly figures = h("span");
   private readonly problem = h("p", { class: "problem", attrs: { role: "alert" } });
   private readonly kept = h("p", "muted game-kept");
   /** What stands below the games, once there are any. */
@@ -47,6 +49,9 @@ class Playground {
   private readonly speed;
   private readonly scrub;
   private game: GameStatus | null;
+  /** What the game consists of that the form shows, and its speed. */
+  private chosen = "";
+  private chosenSpeed = NaN;
   private readonly busy = new Set<string>();
 
   constructor(
@@ -56,7 +61,7 @@ class Playground {
     const { signal } = context;
     this.game = answer.game;
     this.form = new GameForm(answer.options);
-    if (answer.game) this.form.choose(answer.game.games, answer.game.seed);
+    if (answer.density) this.form.pad.show(answer.density);
     this.sides = [0, 1].map((index) => this.side(index));
     this.scrub = scrubber(this.timeline, () => this.sides[0]?.plane.steps() ?? [], "Step of the frame", signal);
     this.below = h("div", { class: "playground-below", attrs: { hidden: true } }, planeLegend(), this.scrub.element, this.kept);
@@ -84,7 +89,7 @@ class Playground {
     const { store, root, signal, onRepaint } = this.context;
     const buttons = h("div", { class: "game-buttons", attrs: { role: "group", "aria-label": "Game" } }, Object.values(this.buttons));
     root.replaceChildren(
-      h("header", "list-head", h("h1", {}, "Playground"), this.status),
+      h("header", "list-head", h("h1", {}, "Playground"), h("p", "game-status figures", this.state, this.figures)),
       h(
         "div",
         "playground-columns",
@@ -144,11 +149,21 @@ class Playground {
     const answer = await fetchPlayground(this.context.signal).catch(() => null);
     if (!answer) return;
     this.answer.csrf = answer.csrf; // another one, if the server was started anew
+    if (answer.density && this.form.pad.isEmpty) this.form.pad.show(answer.density);
     this.show(answer.game);
+  }
+
+  /** Let the form show what a game consists of that was not begun here; what has been changed for the next one is left. */
+  private choose({ games, seed, speed }: GameStatus): void {
+    const chosen = JSON.stringify([games, seed]);
+    if (chosen !== this.chosen) this.form.choose(games, seed);
+    if (speed !== this.chosenSpeed) this.speed.set(speed);
+    [this.chosen, this.chosenSpeed] = [chosen, speed];
   }
 
   private show(game: GameStatus | null): void {
     this.game = game;
+    if (game) this.choose(game);
     const state = game?.state ?? "none";
     const enabled: Record<string, boolean> = {
       start: state !== "starting",
@@ -161,7 +176,8 @@ class Playground {
       stop: state === "running" || state === "paused" || state === "starting",
     };
     for (const [name, button] of Object.entries(this.buttons)) button.disabled = !enabled[name];
-    setText(this.status, game ? statusText(game) : "");
+    setText(this.state, game ? game.state + (game.message ? `: ${game.message}` : "") : "");
+    setText(this.figures, game ? figuresText(game) : "");
     if (!game || !game.runs.length) {
       if (!game) fill(this.stage, introduction());
       return;
@@ -221,10 +237,11 @@ class Playground {
   }
 }
 
-function statusText(game: GameStatus): string {
+/** What stands beside the state of a game: how far it is. */
+function figuresText(game: GameStatus): string {
   const step = Math.max(0, ...game.step);
-  const parts = [game.state, `step ${count(step)} of at most ${count(game.max_steps)}`, `${duration(game.seconds)} of ${duration(game.max_seconds)}`];
-  return parts.join(", ") + (game.message ? `: ${game.message}` : "");
+  const text = `step ${count(step)} of at most ${count(game.max_steps)}, ${duration(game.seconds)} of ${duration(game.max_seconds)}`;
+  return game.message ? ` (${text})` : `, ${text}`;
 }
 
 /** What a game is, or of the second of two, what it does differently. */

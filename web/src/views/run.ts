@@ -198,7 +198,7 @@ class RunPage {
     const button = (text: string, label: string, click: () => void): HTMLButtonElement =>
       h("button", { class: "quiet", attrs: { type: "button", "aria-label": label, title: label }, on: { click } }, text);
     const reset = button("Whole run", "Whole run", () => timeline.zoom(null));
-    const where = h("output", "figures muted");
+    const where = h("output", { class: "figures muted", attrs: { "aria-live": "off" } });
     timeline.onChange(() => {
       reset.disabled = !timeline.isZoomed;
       where.textContent = `step ${count(Math.round(timeline.step))}`;
