@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -175,6 +176,29 @@ def test_without_a_playground_there_are_no_commands(tmp_path: Path) -> None:
             assert (await client.get("/api/overview")).json()["playground"] is False
 
     asyncio.run(use())
+
+
+def test_a_game_whose_worker_cannot_be_started_or_is_gone_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playground = Playground(tmp_path)
+
+    async def fail(*command: str, **options: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    async def use(client: httpx.AsyncClient) -> None:
+        for name in ("start", "reset", "start"):
+            answer = await post(client, playground, name, START if name == "start" else None)
+            assert answer.status_code == 202
+            game = answer.json()["game"]
+            message = "the worker could not be started: Cannot allocate memory"
+            assert (game["state"], game["message"]) == ("ended", message)
+        for name in ("stop", "reset", "pause"):
+            playground.game = game | {"state": "running"}
+            assert (await post(client, playground, name)).json()["game"]["state"] == "ended"
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", fail)
+    served(playground, use)
 
 
 def test_a_game_is_played_by_a_worker_that_ends_with_the_server(tmp_path: Path) -> None:

@@ -131,9 +131,15 @@ class Playground:
         if isinstance(arguments, Start):
             self._set_game(starting(arguments))
         async with self._sending:
-            await self._send(name, arguments)
+            try:
+                await self._send(name, arguments)
+            except OSError as error:
+                self._end(f"the worker could not be started: {error.strerror or error}")
 
     async def _send(self, name: str, arguments: Command) -> None:
+        if self._process is None and not isinstance(arguments, Start):
+            self._end("the worker has ended")
+            return
         if self._process is None:
             command = [sys.executable, "-P", "-m", "poise.playground", str(self.folder)]
             pipe, one_thread = asyncio.subprocess.PIPE, os.environ | {"OMP_NUM_THREADS": "1"}
@@ -159,9 +165,12 @@ class Playground:
         if self._process is process:
             self._process = None
         if self.game is not None and self.game["state"] in PLAYING:
-            self._set_game(
-                self.game | {"state": "ended", "message": f"the worker ended unexpectedly, with code {code}"}
-            )
+            self._end(f"the worker ended unexpectedly, with code {code}")
+
+    def _end(self, message: str) -> None:
+        """Say that the game has ended, which no worker will say."""
+        if self.game is not None:
+            self._set_game(self.game | {"state": "ended", "message": message})
 
     def _set_game(self, game: Game) -> None:
         self.game = game
