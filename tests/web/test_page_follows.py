@@ -33,7 +33,7 @@ READING = "text => document.querySelector('.reading').textContent.startsWith(tex
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("follows") / "runs"
-    for name in ("back", "back zoomed", "game", "late", "failing", "gone"):
+    for name in ("back", "back zoomed", "game", "late", "failing", "gone", "leaving", "renamed"):
         make_run(root / name, grids=(), step=1000, steps=1000)
         write_rows(root / name, range(10, 1001, 10))
     make_curves(root / "finished")
@@ -237,6 +237,24 @@ def test_a_change_between_two_streams_of_events_is_not_lost(surfer: Surfer, fold
     page.get_by_role("link", name="gone").wait_for(state="detached", timeout=5000)
     row = page.locator(".run-row").filter(has=page.get_by_role("link", name="failing", exact=True))
     assert row.locator(".state").inner_text() == "failed"
+
+
+def test_a_run_that_is_moved_or_removed_is_said_to_be_and_is_not_selected(surfer: Surfer, folder: Path) -> None:
+    page = surfer.page
+    ids = {name: surfer.id_of(name) for name in ("leaving", "renamed", "finished")}
+    surfer.visit("/")
+    for name in ("leaving", "finished"):
+        page.get_by_label(f"Select {name}", exact=True).check()
+    (folder / "leaving").rename(folder.parent / "leaving")
+    page.wait_for_selector(".selection-bar:has-text('1 run selected, select another')")
+    surfer.visit(f"/compare/{ids['renamed']},{ids['leaving']},{ids['finished']}")
+    assert page.locator(".run-head .reason").inner_text() == "Run B is not there: it was moved or removed."
+    assert page.locator(".compare-legend li strong").all_inner_texts() == ["A", "C"]
+    surfer.visit_run("renamed")
+    (folder / "renamed").rename(folder.parent / "renamed")
+    page.wait_for_selector(".run-line:has-text('This run was moved or removed; the page shows what it was.')")
+    assert page.locator(".run-line .state").count() == 0
+    surfer.assert_harmless()
 
 
 @pytest.mark.parametrize("view", ["/playground", "/run/none"])

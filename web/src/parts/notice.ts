@@ -23,17 +23,36 @@ export function nothing(store: { loaded: boolean; complete: boolean }, none: () 
   return store.complete ? none() : incompleteNote();
 }
 
+/** What is said of a run, study or ladder of which there is no folder any more. */
+export function goneNote(kind: string): HTMLElement {
+  return h("span", { class: "reason", attrs: { role: "status" } }, `This ${kind} was moved or removed; the page shows what it was.`);
+}
+
+/** A question to ask after every change of `cards`: whether there was one of this id, which is gone. A new one may not be there yet. */
+export function departure(cards: ReadonlyMap<string, unknown>, id: string): () => boolean {
+  let seen = false;
+  return () => {
+    const isThere = cards.has(id);
+    seen ||= isThere;
+    return seen && !isThere;
+  };
+}
+
 export function commandLine(text: string): HTMLElement {
   return h("pre", { class: "command", attrs: { tabindex: 0, "aria-label": "command" } }, text);
 }
 
+/** Whether there is nothing of the id that was asked for. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof RequestError && error.status === 404;
+}
+
 /** What to show instead of a view whose data could not be fetched. */
 export function failureState(error: unknown): HTMLElement {
-  const isMissing = error instanceof RequestError && error.status === 404;
   const missing = "There is nothing here of this id: the folder may have been moved or removed.";
   const message = error instanceof RequestError ? error.message : "The server cannot be reached. This page tries again by itself.";
-  const title = isMissing ? "Not found" : "This could not be shown";
-  return h("div", "empty", h("h1", {}, title), h("p", {}, isMissing ? missing : message), home());
+  const title = isMissing(error) ? "Not found" : "This could not be shown";
+  return h("div", "empty", h("h1", {}, title), h("p", {}, isMissing(error) ? missing : message), home());
 }
 
 function home(): HTMLElement {

@@ -10,7 +10,8 @@ import { RunSeries } from "../data/series";
 import { indexAt, Timeline } from "../data/timeline";
 import type { Run, RunEvent } from "../data/types";
 import { fill, h, refill, setText, svg, type Child } from "../dom";
-import { count, heading, valueText } from "../format";
+import { count, counted, heading, valueText } from "../format";
+import { departure, isMissing } from "../parts/notice";
 import { scrubber } from "../parts/scrubber";
 import { stateMark } from "../parts/state";
 import { headings, row, scrollTable } from "../parts/table";
@@ -26,6 +27,8 @@ interface Compared {
   stroke: Stroke;
   letter: string;
   series: RunSeries;
+  /** Whether the run has been moved or removed. */
+  isGone: () => boolean;
 }
 
 /** A part of the view, and how it shows what the runs are now. */
@@ -48,14 +51,16 @@ export const compareView: View = async (context, parameter) => {
   const ids = parameter.split(",").slice(0, MAX_COMPARED);
   const parts: Part[] = [];
   const show = oncePerFrame(() => parts.forEach((part) => part.show()), signal);
-  const runs = await Promise.all(ids.map((id) => fetchRun(id, signal)));
-  const compared = runs.map((run, index) => make(run, index, signal, show));
+  const found = await Promise.allSettled(ids.map((id) => fetchRun(id, signal)));
+  const failures = found.filter((one) => one.status === "rejected").map((one) => one.reason as unknown);
+  if (failures.length === found.length || !failures.every(isMissing)) throw failures[0];
+  const compared = found.flatMap((one, index) => (one.status === "fulfilled" ? make(one.value, index, context, show) : []));
   await Promise.all(compared.map(({ series }) => series.load("all")));
   const timeline = new Timeline();
   const [head, samples, differing, board] = [legend(compared), grids(compared, timeline, signal), differenceTable(compared), charts(compared, timeline, context)];
   parts.push(head, samples, differing, board);
   root.replaceChildren(
-    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")), h("h1", {}, `Compare ${compared.length} runs`), head.element),
+    h("header", "run-head", h("p", "crumbs", h("a", { attrs: { href: "#/" } }, "Runs")), h("h1", {}, `Compare ${counted(compared.length, "run")}`), missing(found), head.element),
     h(
       "div",
       "run-columns",
@@ -69,12 +74,23 @@ export const compareView: View = async (context, parameter) => {
   );
   parts.forEach((part) => part.show());
   for (const one of compared) follow(one, show, context);
+  store.onChange(() => head.show(), signal);
   store.events.watch(ids);
 };
 
-function make(run: Run, index: number, signal: AbortSignal, show: () => void): Compared {
+/** Which of the runs are not there. */
+function missing(found: PromiseSettledResult<Run>[]): Child {
+  const letters = found.flatMap((one, index) => (one.status === "rejected" ? letterOf(index) : []));
+  if (!letters.length) return null;
+  const text = letters.length === 1 ? `Run ${letters[0]} is not there: it was` : `Runs ${letters.join(", ")} are not there: they were`;
+  return h("p", "reason", `${text} moved or removed.`);
+}
+
+const letterOf = (index: number): string => String.fromCharCode(65 + index);
+
+function make(run: Run, index: number, { signal, store }: Context, show: () => void): Compared {
   const series = new RunSeries({ run: () => one.run, part: () => null }, POINTS, signal, show);
-  const one: Compared = { run, series, letter: String.fromCharCode(65 + index), stroke: STROKES[index] as Stroke };
+  const one: Compared = { run, series, isGone: departure(store.runs, run.id), letter: letterOf(index), stroke: STROKES[index] as Stroke };
   return one;
 }
 
@@ -144,8 +160,8 @@ function part(element: HTMLElement, source: () => unknown, build: () => Child, p
 }
 
 function legend(compared: Compared[]): Part {
-  const entry = (one: Compared): HTMLElement => h("li", {}, key(one), h("a", { attrs: { href: `#/run/${one.run.id}` } }, one.run.name), stateMark(one.run.state));
-  return part(h("ul", "compare-legend"), () => compared.map(({ run }) => run.state), () => compared.map(entry));
+  const entry = (one: Compared): HTMLElement => h("li", {}, key(one), h("a", { attrs: { href: `#/run/${one.run.id}` } }, one.run.name), one.isGone() ? h("span", "reason", "moved or removed") : stateMark(one.run.state));
+  return part(h("ul", "compare-legend"), () => compared.map(({ run, isGone }) => [run.state, isGone()]), () => compared.map(entry));
 }
 
 /** The curves of all runs, in one chart per series and per measure that one of them has. */

@@ -4,6 +4,7 @@ import { fetchLadder, rungImageAddress } from "../data/api";
 import type { Ladder, Rung } from "../data/types";
 import { h } from "../dom";
 import { figure, heading, words } from "../format";
+import { departure, goneNote } from "../parts/notice";
 import { headings, row, scrollTable } from "../parts/table";
 import type { View } from "./view";
 
@@ -20,6 +21,11 @@ export const ladderView: View = async ({ store, root, signal, title }, id) => {
   const ladder = await fetchLadder(id, signal);
   title(ladder.name);
   store.events.watch([]);
+  const isGone = departure(store.ladders, id);
+  const gone = h("p");
+  const say = (): void => gone.replaceChildren(...(isGone() ? [goneNote("ladder")] : []));
+  store.onChange(say, signal);
+  say();
   const names = [...new Set(ladder.rungs.flatMap((rung) => rung.images))];
   root.replaceChildren(
     h(
@@ -27,6 +33,7 @@ export const ladderView: View = async ({ store, root, signal, title }, id) => {
       "run-head",
       h("p", "crumbs", h("a", { attrs: { href: "#/ladders" } }, "Ladders")),
       h("h1", {}, ladder.name),
+      gone,
       h("ul", "ladder-runs", ladder.rungs.map((rung) => h("li", {}, h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name)))),
     ),
     ...names.map((name) => imagesOf(ladder, name)),

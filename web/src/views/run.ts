@@ -14,6 +14,7 @@ import { filmstrip } from "../parts/filmstrip";
 import { gameView, planeLegend } from "../parts/game";
 import { levelIcon } from "../parts/icons";
 import { informationTables, recipeTables, tipChips, tomlText } from "../parts/recipe";
+import { departure, goneNote } from "../parts/notice";
 import { scrubber } from "../parts/scrubber";
 import { progress, stateMark } from "../parts/state";
 import type { Context, View } from "./view";
@@ -46,6 +47,7 @@ class RunPage {
   private readonly alarms = h("section", "side-section", h("h2", {}, "Alarms", this.alarmTally), this.alarmList, this.noAlarm, this.changes);
   private readonly samples = h("section", "side-section");
   private readonly details = h("div", "run-details");
+  private readonly isGone;
   private fetching = false;
   private again = false;
 
@@ -54,6 +56,7 @@ class RunPage {
     private run: Run,
   ) {
     const { signal } = context;
+    this.isGone = departure(context.store.runs, run.id);
     this.board = new Board(this.timeline, signal);
     this.lane = alarmLane(this.timeline, openAlarms, signal);
     this.board.lane = this.lane.element;
@@ -106,7 +109,7 @@ class RunPage {
       this.head,
       h("p", "crumbs", this.origin()),
       h("h1", {}, run.name),
-      h("div", "run-line", stateMark(card?.state ?? run.state), progress(card?.step ?? run.step, card?.steps ?? run.steps, run.name)),
+      h("div", "run-line", this.isGone() ? goneNote("run") : stateMark(card?.state ?? run.state), progress(card?.step ?? run.step, card?.steps ?? run.steps, run.name)),
       h("dl", "run-facts", facts),
       run.reason ? h("p", "reason", run.reason) : null,
     );

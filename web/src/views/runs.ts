@@ -78,6 +78,7 @@ export const runsView: View = ({ store, root, signal, title }) => {
   function update(): void {
     const every = store.newest();
     note.hidden = store.complete;
+    selection.keep(store.runs);
     filters.hidden = !every.length;
     if (!every.length) {
       refill(empty, nothing(store, () => noRuns(store.directory)));

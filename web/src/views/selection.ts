@@ -35,6 +35,11 @@ export class Selection {
     else this.link.href = `#/compare/${[...this.chosen].join(",")}`;
   }
 
+  /** Forget the runs that are not there any more. */
+  keep(there: { has(id: string): boolean }): void {
+    for (const id of [...this.chosen]) if (!there.has(id)) this.set(id, false);
+  }
+
   private clear(): void {
     for (const id of [...this.chosen]) this.set(id, false);
     this.onClear();

@@ -6,6 +6,7 @@ import type { Effect, Study, StudyRun } from "../data/types";
 import { h, refill } from "../dom";
 import { count, figure, words } from "../format";
 import { tipButton, verdictMark } from "../parts/explain";
+import { departure, goneNote } from "../parts/notice";
 import { progress, stateMark } from "../parts/state";
 import { headings, row, scrollTable } from "../parts/table";
 import type { View } from "./view";
@@ -36,6 +37,7 @@ export const studyView: View = async ({ store, root, signal, title }, id) => {
   const forest = h("div");
   const runs = h("div");
   const head = h("header", "run-head");
+  const isGone = departure(store.studies, id);
 
   function show(): void {
     const all = panels(study);
@@ -43,7 +45,7 @@ export const studyView: View = async ({ store, root, signal, title }, id) => {
     refill(choice, all.map((one, index) => h("option", { attrs: { value: index } }, `${one.base}: ${words(one.measure)}`)));
     choice.value = chosen || "0";
     const panel = all[Number(choice.value)] ?? all[0];
-    refill(head, h("p", "crumbs", h("a", { attrs: { href: "#/studies" } }, "Studies")), h("h1", {}, study.name), counts(study));
+    refill(head, h("p", "crumbs", h("a", { attrs: { href: "#/studies" } }, "Studies")), h("h1", {}, study.name), isGone() ? goneNote("study") : null, counts(study));
     if (!panel) return;
     refill(forest, forestTable(panel, study));
     refill(runs, runTable(panel, study));
@@ -62,6 +64,7 @@ export const studyView: View = async ({ store, root, signal, title }, id) => {
     const now = JSON.stringify(store.studies.get(id));
     if (now === told) return;
     told = now;
+    show();
     fetchStudy(id, signal).then((newer) => {
       study = newer;
       show();
