@@ -17,6 +17,7 @@ from poise.tips.catalogue import tips
 from poise.web import static
 from poise.web.references import EQUILIBRIUM, references
 from poise.web.static import Asset
+from web.page_runs import add_frames
 from web.sites import ALARM, Visitor, lines, make_run, row
 
 CARD = {
@@ -266,6 +267,17 @@ def test_names_are_data(visitor: Visitor, runs: Path, name: str) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.body.isascii()
     assert name.replace("/", "|") in {run["name"] for run in answer.json["runs"]}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a backslash separates names on Windows")
+@pytest.mark.parametrize("name", ["a\\b", "\\", "c\\..", "with space #1 %23", "ünï"])
+def test_a_run_of_any_name_is_read_in_full(visitor: Visitor, runs: Path, name: str) -> None:
+    add_frames(make_run(runs / name))
+    (card,) = [run for run in visitor.get("/api/overview").json["runs"] if run["name"] == name]
+    run = visitor.get(f"/api/runs/{card['id']}").json
+    assert run["state"] == "done"
+    assert all(run[part] for part in ("toml", "series", "measures", "alarms", "grids", "frames"))
+    assert visitor.get(f"/api/runs/{card['id']}/grids/100").status == 200
 
 
 def test_of_many_measurements_and_alarms_some_are_told_evenly(visitor: Visitor, runs: Path) -> None:

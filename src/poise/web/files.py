@@ -30,13 +30,18 @@ def open_below(root: Path, *parts: str) -> BinaryIO:
         OSError: there is no such file, it can't be read, or a part is a link or not a plain name.
     """
     for part in parts:
-        if not is_plain(part):
+        if not _is_name(part):
             raise FileNotFoundError(f"{part!a} is not the name of a file")
     handle = _open_relative(root, parts) if os.open in os.supports_dir_fd else _open_path(root, parts)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise FileNotFoundError(f"{parts[-1]} is not a regular file")
     return open(handle, "rb")  # noqa: PTH123
+
+
+def _is_name(part: str) -> bool:
+    """Whether a part is a plain name. A backslash may be in one, except on Windows, where it separates names."""
+    return is_plain(part if os.name == "nt" else part.replace("\\", "_"))
 
 
 def read_below(root: Path, *parts: str, limit: int) -> bytes:
