@@ -117,13 +117,15 @@ def test_a_figure_has_its_digits_at_any_size_and_more_where_values_are_close(tmp
     found = run_script(
         tmp_path,
         """
-import { digitsOf, figure } from "@/format.ts";
+import { digitsOf, figure, rate } from "@/format.ts";
 const texts = [0.693, 0.0001, -1.25e-7, 1.234e7, 12345.6, 0, null].map((value) => figure(value, 3));
 const close = [[0.69311, 0.6931, 0.69312], [1.21e7, 1.2e7, 1.24e7], [12345.6, 12345, 12346], [0.7, 0, 1], [2, 2, 2]];
-show({ texts, close: close.map(([value, low, high]) => figure(value, digitsOf(low, high))) });
+const rates = [0.043, 0.4, 3.456, 12.3, 12345].map(rate);
+show({ texts, rates, close: close.map(([value, low, high]) => figure(value, digitsOf(low, high))) });
 """,
     )
     assert found["texts"] == ["0.693", "1e−4", "−1.25e−7", "1.23e7", "12,346", "0", "–"]
+    assert found["rates"] == ["0.043", "0.4", "3.46", "12", "12,345"]
     assert found["close"] == ["0.69311", "1.21e7", "12,345.6", "0.7", "2"]
 
 

@@ -12,6 +12,11 @@ function grouped(value: number, places: number): string {
   return value.toLocaleString("en", { maximumFractionDigits: places });
 }
 
+/** 12,345 or 0.125: how many of something there are per second. */
+export function rate(value: number): string {
+  return value < 10 ? figure(value, 3) : count(value);
+}
+
 /** "1 step", "2 steps". */
 export function counted(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;

@@ -8,7 +8,7 @@ import { isBehind } from "../data/behind";
 import { Timeline } from "../data/timeline";
 import type { Alarm, Change, Run, RunEvent } from "../data/types";
 import { fill, h, place, refill, setText, type Child } from "../dom";
-import { count, duration, figure, shapeText, words } from "../format";
+import { count, duration, figure, rate, shapeText, words } from "../format";
 import { openAlarms } from "../parts/explain";
 import { filmstrip } from "../parts/filmstrip";
 import { gameView, planeLegend } from "../parts/game";
@@ -101,7 +101,7 @@ class RunPage {
     const facts: Child[] = [
       fact("recipe", String(run.recipe["name"] ?? "–")),
       fact("data", [run.data, shapeText(run.shape)].filter(Boolean).join(", ") || "–"),
-      fact("images per second", speed ? count(speed) : "–"),
+      fact("images per second", speed ? rate(speed) : "–"),
       fact("time", duration(seconds)),
       run.best ? fact(`best ${words(run.best.measure)}`, `${figure(run.best.value)} at ${count(run.best.step)}`) : null,
     ];

@@ -3,7 +3,7 @@
 import { gridAddress } from "../data/api";
 import type { Card, State } from "../data/types";
 import { fill, h, place, refill, renew, setText } from "../dom";
-import { ago, count, counted, shapeText } from "../format";
+import { ago, count, counted, rate, shapeText } from "../format";
 import { levelIcon } from "../parts/icons";
 import { commandLine, emptyState, incompleteNote, nothing } from "../parts/notice";
 import { bestText, progress, stateMark } from "../parts/state";
@@ -127,7 +127,7 @@ function makeRow(card: Card, selection: Selection): HTMLElement {
     h(
       "div",
       "run-numbers",
-      h("div", `run-speed figures${card.images_per_second ? "" : " none"}`, card.images_per_second ? count(card.images_per_second) : "–", h("span", "unit", " images/s")),
+      h("div", `run-speed figures${card.images_per_second ? "" : " none"}`, card.images_per_second ? rate(card.images_per_second) : "–", h("span", "unit", " images/s")),
       h("div", `run-best figures${card.best ? "" : " none"}`, bestText(card.best)),
       h("div", `run-alarms${card.alarms ? "" : " none"}`, card.alarms ? h("span", "level-warning", levelIcon("warning"), counted(card.alarms, "alarm")) : "–"),
     ),
