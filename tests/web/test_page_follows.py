@@ -17,6 +17,8 @@ from poise.playground.commands import Start
 from poise.playground.options import DEFAULT_GAME
 from poise.runs.frame_file import FrameFile
 from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
+from poise.web import events
+from poise.web.run_index import RunIndex
 from web.browser import Surfer, launched, serving
 from web.page_runs import NAMES, add_frames, append_line, curve_row, make_curves, make_study, wave
 from web.running import Running
@@ -33,12 +35,10 @@ READING = "text => document.querySelector('.reading').textContent.startsWith(tex
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("follows") / "runs"
-    for name in ("back", "back zoomed", "game", "late", "failing", "gone", "leaving", "renamed"):
+    for name in ("back", "back zoomed", "game", "late", "failing", "gone"):
         make_run(root / name, grids=(), step=1000, steps=1000)
         write_rows(root / name, range(10, 1001, 10))
     make_curves(root / "finished")
-    make_curves(root / "steady", alarms=8)
-    make_study(root / "packing")
     begun = make_run(root / "begun", grids=(), step=0, steps=2000)
     for name in ("rows.jsonl", "measures.jsonl"):
         (begun / name).write_text("")
@@ -56,6 +56,18 @@ def surfer(browser: Any, folder: Path) -> Iterator[Surfer]:
     """A page that all tests share, of a server with a playground."""
     with serving(folder, "--playground") as address:
         yield Surfer(browser, address)
+
+
+@pytest.fixture
+def quick(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Surfer]:
+    """A page of a server that looks often, of the runs that the test makes in `tmp_path`."""
+    monkeypatch.setattr(events, "RUN_SECONDS", 0.1)
+    monkeypatch.setattr(events, "OVERVIEW_SECONDS", 0.1)
+    monkeypatch.setattr(RunIndex.found, "__defaults__", (0.1,))
+    with Running(tmp_path / "runs") as running:
+        surfer = Surfer(browser, running.server.address)
+        yield surfer
+        surfer.context.close()
 
 
 def write_rows(run: Path, steps: range, phase: float = 0.0) -> None:
@@ -179,9 +191,13 @@ KEPT = "() => [...window.kept.map(one => one.isConnected), window.kept.includes(
 """Whether the elements that were kept are still there, and whether one of them has the focus."""
 
 
-def test_the_focus_and_selected_text_stay_while_a_run_goes_on(surfer: Surfer, folder: Path) -> None:
+def test_the_focus_and_selected_text_stay_while_a_run_goes_on(quick: Surfer, tmp_path: Path) -> None:
     """On the page of a run, in the list of runs, which it leads from now on, and in the list of studies."""
-    page, run = surfer.page, folder / "steady"
+    surfer, page, folder = quick, quick.page, tmp_path / "runs"
+    run = make_curves(folder / "steady", alarms=8)
+    make_run(folder / "other")
+    make_study(folder / "packing")
+    surfer.wait("() => document.querySelectorAll('.run-row').length === 2")
     surfer.visit_run("steady")
     page.wait_for_selector(".alarm-mark")
     page.evaluate(KEEP, [".crumbs a", "h1", ".alarm-mark", ".alarm-row", ".thumb", ".run-facts dd"])
@@ -239,10 +255,12 @@ def test_a_change_between_two_streams_of_events_is_not_lost(surfer: Surfer, fold
     assert row.locator(".state").inner_text() == "failed"
 
 
-def test_a_run_that_is_moved_or_removed_is_said_to_be_and_is_not_selected(surfer: Surfer, folder: Path) -> None:
-    page = surfer.page
+def test_a_run_that_is_moved_or_removed_is_said_to_be_and_is_not_selected(quick: Surfer, tmp_path: Path) -> None:
+    surfer, page, folder = quick, quick.page, tmp_path / "runs"
+    for name in ("leaving", "renamed", "finished"):
+        make_run(folder / name)
+    surfer.wait("() => document.querySelectorAll('.run-row').length === 3")
     ids = {name: surfer.id_of(name) for name in ("leaving", "renamed", "finished")}
-    surfer.visit("/")
     for name in ("leaving", "finished"):
         page.get_by_label(f"Select {name}", exact=True).check()
     (folder / "leaving").rename(folder.parent / "leaving")
@@ -250,6 +268,10 @@ def test_a_run_that_is_moved_or_removed_is_said_to_be_and_is_not_selected(surfer
     surfer.visit(f"/compare/{ids['renamed']},{ids['leaving']},{ids['finished']}")
     assert page.locator(".run-head .reason").inner_text() == "Run B is not there: it was moved or removed."
     assert page.locator(".compare-legend li strong").all_inner_texts() == ["A", "C"]
+    (folder / "renamed").rename(folder.parent / "renamed")
+    page.wait_for_selector(".compare-legend li:has-text('renamed'):has-text('moved or removed')")
+    (folder.parent / "renamed").rename(folder / "renamed")
+    page.wait_for_selector(".compare-legend .state >> nth=1")
     surfer.visit_run("renamed")
     (folder / "renamed").rename(folder.parent / "renamed")
     page.wait_for_selector(".run-line:has-text('This run was moved or removed; the page shows what it was.')")
@@ -309,16 +331,16 @@ def test_the_form_of_the_playground_shows_the_game_that_is_played(browser: Any, 
     with Running(tmp_path, playground) as running:
         surfer = Surfer(browser, running.server.address)
         surfer.visit("/playground")
-        page, events = surfer.page, running.server.pages.events
+        page, told = surfer.page, running.server.pages.events
         page.wait_for_selector(".game-status:has-text('paused, step 5 of')")
         assert page.evaluate(FORM, labels) == ["r1", "10", "0.002", "3"]
         page.get_by_label("Penalty on D's gradient").select_option("")
-        events.game = game | {"state": "ended", "step": [1200], "message": "stopped"}
+        told.game = game | {"state": "ended", "step": [1200], "message": "stopped"}
         page.wait_for_selector(".game-status:has-text('ended: stopped (step 1,200 of')")
         assert page.evaluate(FORM, labels)[0] == "", "the choice for the next game"
         assert page.locator("[role=status]").all_inner_texts() == ["ended: stopped"], "what is read out"
         assert page.locator("output:not([aria-live=off])").count() == 0
-        events.game = game | {"games": [first | {"lr_g": 0.001, "penalty_weight": 1.0}], "speed": 20.0}
+        told.game = game | {"games": [first | {"lr_g": 0.001, "penalty_weight": 1.0}], "speed": 20.0}
         surfer.wait(f"labels => ({FORM})(labels).join() === 'r1,1,0.001,20'", labels)
         page.get_by_label("Data", exact=True).select_option("density")
         playground.game = game | {"state": "ended"}

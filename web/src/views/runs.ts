@@ -40,7 +40,7 @@ export const runsView: View = ({ store, root, signal, title }) => {
     for (const box of list.querySelectorAll<HTMLInputElement>("input[type=checkbox]")) box.checked = false;
   });
   const none = h("p", { class: "muted", attrs: { hidden: true } });
-  const note = incompleteNote();
+  const note = h("div");
   const empty = h("div");
   const body = h("div");
   const bodyHead = h(
@@ -77,7 +77,7 @@ export const runsView: View = ({ store, root, signal, title }) => {
 
   function update(): void {
     const every = store.newest();
-    note.hidden = store.complete;
+    refill(note, store.complete ? null : incompleteNote());
     selection.keep(store.runs);
     filters.hidden = !every.length;
     if (!every.length) {

@@ -21,7 +21,7 @@ function list<T extends Listed>(context: Context, heading: string, kind: string,
   store.events.watch([]);
   const rows = new Map<string, HTMLElement>();
   const rowList = h("ul", "plain-list");
-  const note = incompleteNote();
+  const note = h("div");
   const empty = h("div");
   const body = h("div");
   root.replaceChildren(h("header", "list-head", h("h1", {}, heading)), body);
@@ -39,7 +39,7 @@ function list<T extends Listed>(context: Context, heading: string, kind: string,
   function update(): void {
     const found = [...of(store)].sort((a, b) => b.changed - a.changed);
     place(rowList, found.map(entry));
-    note.hidden = store.complete;
+    refill(note, store.complete ? null : incompleteNote());
     refill(empty, found.length ? null : nothing(store, none));
     const [shown, ...others] = found.length ? [note, rowList] : [empty];
     if (!body.contains(shown)) fill(body, shown, ...others);
