@@ -119,9 +119,9 @@ export function axisTexts(ticks: number[], distance: number): { texts: string[];
   const unit = 10 ** Math.ceil(Math.log10((ticks.at(-1) ?? first) - first || distance) - 1e-9);
   const base = Math.floor(first / unit + 1e-9) * unit;
   if (base === 0) return { texts: powers, base: "" };
-  const told = tickText(base, unit);
   const { texts } = axisTexts(ticks.map((tick) => tick - base), distance);
-  return { texts, base: told.length <= 2 * WIDEST ? told : powerText(base, unit) };
+  const [told, power] = [tickText(base, unit), powerText(base, unit)];
+  return { texts, base: told.length <= power.length + 1 ? told : power };
 }
 
 /** The significant digits with which values between these two can be told apart: three, or more if they are close together. */
