@@ -9,7 +9,7 @@ import torch
 
 from alignment.vectors import cloud, rotation
 from poise.alignment.neighbours import mean_cosine_criterion
-from poise.alignment.refinement import Round, apply_map, procrustes, refine, share_of_pairs
+from poise.alignment.refinement import Round, apply_map, num_pairs, procrustes, refine, share_of_pairs
 
 
 def test_procrustes_is_the_best_orthogonal_map() -> None:
@@ -75,3 +75,10 @@ def test_refinement_ends_if_no_pair_is_mutual() -> None:
     source = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     target = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert len(refine(torch.eye(2), source, target, most_frequent=1).rounds) == 1
+
+
+def test_the_map_before_the_first_round_has_pairs_too() -> None:
+    source = torch.nn.functional.normalize(cloud(200, 8, 0), dim=1)
+    start = Round(rotation(8, 1), 1.0, 0)
+    assert num_pairs(start, source, source @ rotation(8, 1).T) == 200
+    assert num_pairs(start._replace(pairs=7), source, source) == 7

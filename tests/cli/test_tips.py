@@ -127,10 +127,10 @@ def test_statuses_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert poise("--recipe", "dcgan") == 0
     lines = capsys.readouterr().out.splitlines()
     (noise,) = [line for line in lines if "T14a" in line]
-    assert noise.startswith("broken")
+    assert noise.startswith("not followed")
     assert poise("T14a", "--recipe", "dcgan", "--json") == 0
     (result,) = json.loads(capsys.readouterr().out)
-    assert (result["id"], result["stands"]) == ("T14a", "broken")
+    assert (result["id"], result["stands"]) == ("T14a", "not followed")
 
 
 @pytest.mark.parametrize("words", [("soft-lables",), ("--recipe", "dcgam"), ("--recipe", "missing.toml")])

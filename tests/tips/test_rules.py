@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from poise.core.random_streams import RandomStreams
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
 from poise.errors import RecipeError
+from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table, recipe_names
 from poise.recipe.toml import Table, set_value
-from poise.tips.catalogue import tips
-from poise.tips.recipe_view import RecipeView
+from poise.tips.catalogue import parts, tips
+from poise.tips.recipe_view import FIXED, RecipeView
 from poise.tips.rules import RULES, tip_status, tip_statuses
 
 
@@ -23,31 +29,31 @@ def changed_table(name: str, *assignments: str) -> Table:
 
 CASES: list[tuple[str, str, str, list[str]]] = [
     ("T01", "followed", "dcgan", []),
-    ("T01", "broken", "dcgan", ['network.g.output="sigmoid"']),
+    ("T01", "not followed", "dcgan", ['network.g.output="sigmoid"']),
     ("T01", "open", "ring", []),
     ("T02", "followed", "dcgan", []),
-    ("T02", "broken", "minimax-dcgan", []),
+    ("T02", "not followed", "minimax-dcgan", []),
     ("T02", "open", "lsgan", []),
     ("T03", "followed", "dcgan", []),
-    ("T03", "broken", "dcgan", ['latent.kind="uniform"']),
+    ("T03", "not followed", "dcgan", ['latent.kind="uniform"']),
     ("T04", "followed", "dcgan", []),
-    ("T04", "broken", "dcgan", ['judging="together"']),
+    ("T04", "not followed", "dcgan", ['judging="together"']),
     ("T04", "open", "ring", ['judging="together"']),
-    ("T04", "broken", "ring", ['judging="together"', 'tricks+=[{kind="minibatch_stddev"}]']),
+    ("T04", "not followed", "ring", ['judging="together"', 'tricks+=[{kind="minibatch_stddev"}]']),
     ("T05a", "followed", "dcgan", []),
-    ("T05a", "broken", "dcgan", ['tricks+=[{kind="r1"}]']),
+    ("T05a", "not followed", "dcgan", ['tricks+=[{kind="r1"}]']),
     ("T05a", "open", "wgan-gp", []),
     ("T05b", "followed", "hinge-sngan", []),
     ("T05b", "open", "dcgan", []),
     ("T05c", "followed", "dcgan", ['network.d.norm="layer"']),
-    ("T05c", "broken", "dcgan", ['tricks+=[{kind="dragan"}]']),
+    ("T05c", "not followed", "dcgan", ['tricks+=[{kind="dragan"}]']),
     ("T05c", "open", "dcgan", []),
     ("T06a", "followed", "dcgan", []),
-    ("T06a", "broken", "dcgan", ['network.d.down="max"']),
-    ("T06a", "broken", "hinge-sngan", []),
+    ("T06a", "not followed", "dcgan", ['network.d.down="max"']),
+    ("T06a", "not followed", "hinge-sngan", []),
     ("T06b", "followed", "wgan-gp", []),
-    ("T06b", "broken", "ring", ["tricks.r1.every=8"]),
-    ("T06b", "broken", "wgan", ["tricks=[]"]),
+    ("T06b", "not followed", "ring", ["tricks.r1.every=8"]),
+    ("T06b", "not followed", "wgan", ["tricks=[]"]),
     ("T06b", "open", "dcgan", []),
     ("T07a", "followed", "dcgan", ['tricks+=[{kind="soft_labels"}]']),
     ("T07a", "open", "dcgan", []),
@@ -56,7 +62,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T08b", "followed", "ebgan", []),
     ("T08b", "open", "dcgan", []),
     ("T10", "followed", "dcgan", []),
-    ("T10", "broken", "wgan", ['optimizer.d={kind="adam", lr=1e-4}']),
+    ("T10", "not followed", "wgan", ['optimizer.d={kind="adam", lr=1e-4}']),
     ("T10", "followed", "wgan", []),
     ("T10", "open", "wgan-gp", ['optimizer.g={kind="sgd", lr=1e-2}']),
     ("T11", "followed", "dcgan", []),
@@ -65,13 +71,13 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T13", "followed", "cgan", []),
     ("T13", "followed", "acgan", []),
     ("T13", "open", "dcgan", []),
-    ("T14a", "broken", "dcgan", []),
+    ("T14a", "not followed", "dcgan", []),
     ("T14a", "followed", "dcgan", ['tricks.instance_noise={kind="instance_noise"}']),
     ("T14a", "followed", "dcgan", ['tricks.instance_noise.sigma={kind="steps", values=[0.5, 0.0], at=[0.5]}']),
     ("T14a", "open", "grid", []),
     ("T14a", "followed", "ring", []),
     ("T15", "followed", "wgan-gp", []),
-    ("T15", "broken", "wgan-gp", ["tempo.d=1"]),
+    ("T15", "not followed", "wgan-gp", ["tempo.d=1"]),
     ("T15", "open", "dcgan", []),
     ("T15", "open", "dcgan", ["tempo.d=5", "tempo.g=5"]),
     ("T15", "open", "wgan", ['tempo={kind="thresholds"}']),
@@ -83,7 +89,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T21", "followed", "dcgan", []),
     ("T21", "open", "dcgan", ["tricks=[]"]),
     ("T22", "followed", "dcgan", []),
-    ("T22", "broken", "dcgan", ["network.d.width=4"]),
+    ("T22", "not followed", "dcgan", ["network.d.width=4"]),
     ("T22", "open", "ebgan", []),
     ("T23", "followed", "dcgan", []),
     ("T24", "open", "ebgan", []),
@@ -98,11 +104,15 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T10", "open", "vae", []),
     ("T15", "open", "autoencoder", []),
     ("T03", "followed", "latent-optimisation", []),
+    ("T05a", "followed", "stacked-digits-small", []),
+    ("T06a", "not followed", "cyclegan", []),
+    ("T06a", "not followed", "pix2pix", []),
+    ("T06a", "not followed", "stacked-digits-small", []),
     ("M01", "followed", "r3gan", []),
-    ("M01", "broken", "r3gan", ['tricks=[{kind="r1"}]']),
-    ("M01", "broken", "dcgan", ['objective.kind="relativistic"', 'tricks+=[{kind="r1"}, {kind="r2"}]']),
+    ("M01", "not followed", "r3gan", ['tricks=[{kind="r1"}]']),
+    ("M01", "not followed", "dcgan", ['objective.kind="relativistic"', 'tricks+=[{kind="r1"}, {kind="r2"}]']),
     ("M01", "open", "dcgan", []),
-    ("M01", "broken", "r3gan", ["tricks.r2.every=8"]),
+    ("M01", "not followed", "r3gan", ["tricks.r2.every=8"]),
     ("M02", "followed", "dcgan", ['tricks+=[{kind="diff_augment"}]']),
     ("M03", "followed", "hinge-sngan", []),
     ("M03", "followed", "sagan", []),
@@ -118,6 +128,34 @@ def test_rule(tip: str, status: str, name: str, changes: list[str]) -> None:
     found = tip_status(tip, RecipeView(changed_table(name, *changes)))
     assert found.status == status, found.reason
     assert found.reason
+
+
+def test_layers_are_known_of_every_network_without_a_field_for_them() -> None:
+    missing = [
+        (side, kind)
+        for side in ("g", "d")
+        for kind, fields in parts()[f"network.{side}"].items()
+        for place, name in enumerate(("activation", "norm"))
+        if name not in fields and not FIXED.get((side, kind), ("", ""))[place]
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "name", ["align", "cyclegan", "pix2pix", "r3gan", "simgan", "stacked-digits-small", "stylegan2"]
+)
+def test_the_layers_of_networks_without_a_field_for_them(name: str) -> None:
+    recipe = decode(changed_table(name, *(["data.kind='clouds'"] if name == "align" else [])))
+    game = build_game(
+        recipe, recipe.data.load().train.spec(), ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0)
+    )
+    for side, config, player in (("g", recipe.network.g, game.g), ("d", recipe.network.d, game.d)):
+        activation, norm = FIXED.get((side, config.tag()), ("", "")) if config is not None else ("", "")
+        modules = [] if player is None else list(player.net.modules())
+        if activation:
+            assert any(isinstance(one, torch.nn.ReLU) for one in modules) == (activation == "relu")
+        if norm:
+            assert any(isinstance(one, _BatchNorm) for one in modules) == (norm == "batch")
 
 
 def test_every_tip_has_a_rule() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from poise.alignment.dictionary import KnownPairs, Precision, find_pairs, precision, read_dictionary
 from poise.alignment.neighbours import mean_similarities, nearest_by_csls, unit_rows
 from poise.alignment.record import FILE, Evaluation, SearchRecord, read_record
-from poise.alignment.refinement import apply_map, held_out_agreement, refine, share_of_pairs
+from poise.alignment.refinement import apply_map, held_out_agreement, num_pairs, refine, share_of_pairs
 from poise.alignment.search import ROUNDS, Found, fingerprint_of, search
 from poise.data.vectors import TwoSets, VectorsConfig, VectorSetsConfig
 from poise.data.word_vectors import WordVectors, format_of, write_word_vectors
@@ -209,7 +209,7 @@ def _finish(
     with reporting("refining the best map with all vectors"):
         best = refine(found.weights, source, target, ROUNDS).best
         agreement = held_out_agreement(best.weights, source, target)
-    pairs = best.pairs or found.best.pairs
+    pairs = num_pairs(best, source, target)
     share = share_of_pairs(pairs, source, target)
     refined = found.best._replace(criterion=best.criterion, agreement=agreement, pairs=pairs, share=share)
     mapped = apply_map(best.weights, source)

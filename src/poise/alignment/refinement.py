@@ -106,6 +106,11 @@ def refine(
     return Refinement(tuple(found))
 
 
+def num_pairs(best: Round, source: Tensor, target: Tensor, most_frequent: int = MOST_FREQUENT) -> int:
+    """The number of pairs that a map was fitted to, or that it has, if it is the map before the first round."""
+    return best.pairs or len(mutual_csls_pairs(apply_map(best.weights, source), target, most_frequent))
+
+
 def share_of_pairs(pairs: int, source: Tensor, target: Tensor) -> float:
     """The share of the vectors of the smaller set that have a pair, 0 to 1, of those that pairs are made of."""
     return pairs / min(len(source), len(target), MOST_FREQUENT)
@@ -116,7 +121,8 @@ def held_out_agreement(weights: Tensor, source: Tensor, target: Tensor, most_fre
 
     The mutual nearest neighbours under the map are divided into two halves. Procrustes' map of each half translates the
     sources of the other, and a pair is confirmed if its source gets the same target again. A wrong map has such pairs
-    too, but they are coincidences, which other coincidences do not predict.
+    too, but they are coincidences, which other coincidences do not predict, as long as there are not far more of them
+    than the d (d - 1) / 2 numbers that a map consists of: half of the pairs then fit the same wrong map as the other.
 
     Args:
         weights: the map, d x d.

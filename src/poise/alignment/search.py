@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from poise.alignment.neighbours import unit_rows
 from poise.alignment.record import Evaluation, SearchRecord
-from poise.alignment.refinement import Round, held_out_agreement, refine, share_of_pairs
+from poise.alignment.refinement import Round, held_out_agreement, num_pairs, refine, share_of_pairs
 from poise.core.metrics_log import Row
 from poise.data.vectors import VectorSets
 from poise.errors import Stopped
@@ -156,8 +156,9 @@ def _evaluate(trainer: Trainer, start: int, source: Tensor, target: Tensor) -> t
         refinement = refine(map_of(trainer.state.game.sampling_network()), source, target, ROUNDS)
         best: Round = refinement.best
         agreement = held_out_agreement(best.weights, source, target)
-    before, share = refinement.rounds[0].criterion, share_of_pairs(best.pairs, source, target)
-    return Evaluation(start, trainer.done, before, best.criterion, best.pairs, share, agreement), best.weights
+        pairs = num_pairs(best, source, target)
+    before, share = refinement.rounds[0].criterion, share_of_pairs(pairs, source, target)
+    return Evaluation(start, trainer.done, before, best.criterion, pairs, share, agreement), best.weights
 
 
 class _Quiet(NullListener):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from poise.tips.verdicts import Verdict
     from poise.utils.console import TerminalConsole
 
-COLOURS = {"followed": "green", "broken": "yellow", "open": "dim"}
+COLOURS = {"followed": "green", "not followed": "yellow", "open": "dim"}
 VERDICT_COLOURS = {"helps": "green", "harms": "red", "unstable": "yellow"}
 HEAD = ("    data", "measure", "effect", "verdict", "seeds", "failures")
 

@@ -7,7 +7,22 @@ from typing import Any, Literal, NamedTuple
 from poise.recipe.toml import Table
 from poise.tips.catalogue import parts
 
-StatusKind = Literal["followed", "broken", "open"]
+StatusKind = Literal["followed", "not followed", "open"]
+
+FIXED = {
+    ("g", "linear_map"): ("none", "none"),
+    ("g", "r3gan"): ("leaky_relu", "none"),
+    ("d", "r3gan"): ("leaky_relu", "none"),
+    ("g", "refiner"): ("relu", ""),
+    ("g", "stylegan2"): ("leaky_relu", "none"),
+    ("d", "stylegan2"): ("leaky_relu", "none"),
+    ("g", "translator"): ("relu", ""),
+    ("g", "unet"): ("relu", ""),  # in its decoder
+    ("d", "patch"): ("leaky_relu", ""),
+    ("g", "unrolled"): ("relu", "batch"),
+    ("d", "unrolled"): ("leaky_relu", "batch"),
+}
+"""The activations and norms that networks without such a field always have; an empty text for a field that there is."""
 
 
 class TipStatus(NamedTuple):
@@ -46,8 +61,14 @@ class RecipeView:
         return [kind for kind in kinds if kind in self.tricks]
 
     def norm(self, side: str) -> str:
-        """The normalisation layers of a player's network; `none` for a network without this field."""
-        return str(self.get(f"network.{side}.norm") or "none")
+        """The normalisation layers of a player's network; those that it always has, if it has no such field."""
+        fixed = FIXED.get((side, str(self.get(f"network.{side}.kind"))), ("", ""))[1]
+        return str(self.get(f"network.{side}.norm") or fixed or "none")
+
+    def activation(self, side: str) -> str | None:
+        """The activations of a player's network; those that it always has, if it has no such field; None if unknown."""
+        fixed = FIXED.get((side, str(self.get(f"network.{side}.kind"))), ("", ""))[0]
+        return self.get(f"network.{side}.activation") or fixed or None
 
     @property
     def has_no_discriminator(self) -> bool:
@@ -65,9 +86,9 @@ def followed(reason: str) -> TipStatus:
     return TipStatus("followed", reason)
 
 
-def broken(reason: str) -> TipStatus:
+def not_followed(reason: str) -> TipStatus:
     """The recipe does the opposite."""
-    return TipStatus("broken", reason)
+    return TipStatus("not followed", reason)
 
 
 def left_open(reason: str) -> TipStatus:

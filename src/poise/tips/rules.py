@@ -11,7 +11,7 @@ from collections.abc import Callable
 from poise.errors import RecipeError
 from poise.recipe.toml import Table
 from poise.tips.catalogue import Tip, parts, tips
-from poise.tips.recipe_view import RecipeView, TipStatus, broken, followed, left_open
+from poise.tips.recipe_view import RecipeView, TipStatus, followed, left_open, not_followed
 from poise.utils.printing import agree, count_noun
 
 PENALTIES = ("r1", "r2", "wgan_gp", "dragan")
@@ -27,7 +27,7 @@ def normalised_inputs(recipe: RecipeView) -> TipStatus:
         return left_open("points have no fixed range")
     if output in ("auto", "tanh"):
         return followed("images are in [-1, 1], and G ends in tanh")
-    return left_open("G's network has no output setting") if output is None else broken(f"G's output is {output}")
+    return left_open("G's network has no output setting") if output is None else not_followed(f"G's output is {output}")
 
 
 def non_saturating_loss(recipe: RecipeView) -> TipStatus:
@@ -35,7 +35,9 @@ def non_saturating_loss(recipe: RecipeView) -> TipStatus:
     kind = recipe.get("objective.kind")
     if kind == "non_saturating":
         return followed("G maximises log D(G(z))")
-    return broken("G minimises log(1 - D(G(z)))") if kind == "minimax" else left_open(f"the objective is '{kind}'")
+    return (
+        not_followed("G minimises log(1 - D(G(z)))") if kind == "minimax" else left_open(f"the objective is '{kind}'")
+    )
 
 
 def spherical_latent(recipe: RecipeView) -> TipStatus:
@@ -43,7 +45,11 @@ def spherical_latent(recipe: RecipeView) -> TipStatus:
     kind = recipe.get("latent.kind")
     if kind is None:
         return left_open("the recipe sets no latent distribution")
-    return broken("z is uniform in a cube") if kind == "uniform" else followed(f"the latent distribution is '{kind}'")
+    return (
+        not_followed("z is uniform in a cube")
+        if kind == "uniform"
+        else followed(f"the latent distribution is '{kind}'")
+    )
 
 
 def separate_batches(recipe: RecipeView) -> TipStatus:
@@ -52,7 +58,7 @@ def separate_batches(recipe: RecipeView) -> TipStatus:
         return followed("real and fake batches pass through D separately")
     batch_tricks = recipe.present_tricks("minibatch_discrimination", "minibatch_stddev")
     if recipe.norm("d") in BATCH_NORMS or batch_tricks:
-        return broken(f"a mixed batch passes through {batch_tricks[0] if batch_tricks else 'batch norm'} in D")
+        return not_followed(f"a mixed batch passes through {batch_tricks[0] if batch_tricks else 'batch norm'} in D")
     return left_open("a mixed batch passes through D, but no layer of D depends on the batch")
 
 
@@ -60,7 +66,7 @@ def batch_norm(recipe: RecipeView) -> TipStatus:
     """T05a: batch norm in both players, unless D has a gradient penalty."""
     g, d, penalties = recipe.norm("g"), recipe.norm("d"), recipe.present_tricks(*PENALTIES)
     if d in BATCH_NORMS and penalties:
-        return broken(f"batch norm in D, and '{penalties[0]}' penalises the input gradient of each sample")
+        return not_followed(f"batch norm in D, and '{penalties[0]}' penalises the input gradient of each sample")
     if g in BATCH_NORMS and d in BATCH_NORMS:
         return followed("batch norm in both players")
     return left_open(f"norms: G {g}, D {d}")
@@ -79,18 +85,18 @@ def other_norms(recipe: RecipeView) -> TipStatus:
     if independent:
         return followed(", ".join(independent))
     if norms["d"] in BATCH_NORMS and recipe.present_tricks(*PENALTIES):
-        return broken("batch norm in D, where a gradient penalty requires another norm or none")
+        return not_followed("batch norm in D, where a gradient penalty requires another norm or none")
     return left_open(f"norms: G {norms['g']}, D {norms['d']}")
 
 
 def no_sparse_gradients(recipe: RecipeView) -> TipStatus:
     """T06a: activations and downsampling that pass a gradient everywhere."""
     if recipe.get("network.d.down") == "max":
-        return broken("max pooling in D passes the gradient to one pixel in four")
-    kinds = {side: recipe.get(f"network.{side}.activation") for side in ("g", "d")}
+        return not_followed("max pooling in D passes the gradient to one pixel in four")
+    kinds = {side: recipe.activation(side) for side in ("g", "d")}
     sparse = [side.upper() for side, kind in kinds.items() if kind == "relu"]
     if sparse:
-        return broken(f"ReLU in {' and '.join(sparse)}")
+        return not_followed(f"ReLU in {' and '.join(sparse)}")
     if None in kinds.values() and "python" in {recipe.get(f"network.{side}.kind") for side in ("g", "d")}:
         return left_open("a custom network")
     return followed("activations that pass some gradient everywhere, and no max pooling")
@@ -101,12 +107,12 @@ def gradient_penalty(recipe: RecipeView) -> TipStatus:
     penalties = recipe.present_tricks(*PENALTIES)
     lazy = [kind for kind in penalties if recipe.tricks[kind].get("every", 1) > 1]
     if lazy and recipe.is_toy:
-        return broken(f"'{lazy[0]}' is not computed in every step, which fails on toy data")
+        return not_followed(f"'{lazy[0]}' is not computed in every step, which fails on toy data")
     if penalties:
         return followed(" and ".join(penalties))
     bounded = recipe.present_tricks("weight_clipping") or recipe.norm("d") in SPECTRAL_NORMS
     if recipe.get("objective.kind") == "wasserstein" and not bounded:
-        return broken("the critic has no Lipschitz constraint")
+        return not_followed("the critic has no Lipschitz constraint")
     return left_open("no gradient penalty")
 
 
@@ -138,7 +144,7 @@ def optimizer_per_player(recipe: RecipeView) -> TipStatus:
     beta1 = (d.get("betas") or [0])[0]
     clipped = recipe.present_tricks("weight_clipping")
     if clipped and d.get("kind", "").startswith("adam") and beta1 != 0:
-        return broken("the optimiser of the clipped Wasserstein critic has momentum")
+        return not_followed("the optimiser of the clipped Wasserstein critic has momentum")
     kinds = f"G {g.get('kind')}, D {d.get('kind')}"
     if clipped and d.get("kind") == "rmsprop" and not d.get("momentum"):
         return followed(f"{kinds}, without momentum")
@@ -156,7 +162,7 @@ def loss_thresholds(recipe: RecipeView) -> TipStatus:
     """T12: the number of moves does not depend on the losses."""
     if recipe.get("tempo.kind") == "thresholds":
         return left_open("the losses determine the number of moves, within bounds")
-    return followed("the number of moves does not depend on the losses")
+    return followed("the losses do not decide how often a player moves, which the tip advises against")
 
 
 def use_labels(recipe: RecipeView) -> TipStatus:
@@ -173,7 +179,11 @@ def instance_noise(recipe: RecipeView) -> TipStatus:
         return left_open("no noise on D's inputs")
     sigma = trick.get("sigma")
     end = sigma.get("end", (sigma.get("values") or [None])[-1]) if isinstance(sigma, dict) else sigma
-    return followed("the noise decays to 0") if end == 0 else broken(f"the noise does not decay to 0, it ends at {end}")
+    return (
+        followed("the noise decays to 0")
+        if end == 0
+        else not_followed(f"the noise does not decay to 0, it ends at {end}")
+    )
 
 
 def train_d_more(recipe: RecipeView) -> TipStatus:
@@ -184,7 +194,7 @@ def train_d_more(recipe: RecipeView) -> TipStatus:
     if d > g:
         return followed(f"{count_noun(d, 'move')} of D to {g} of G")
     if kind == "wasserstein":
-        return broken("the Wasserstein critic makes no more moves than G")
+        return not_followed("the Wasserstein critic makes no more moves than G")
     return left_open("D makes no more moves than G")
 
 
@@ -201,7 +211,7 @@ def width_before_depth(recipe: RecipeView) -> TipStatus:
         return left_open("networks of different kinds are not compared")
     ratio = max(g["width"], d["width"]) / min(g["width"], d["width"])
     if ratio >= 4:
-        return broken(f"one network is {ratio:g} times as wide as the other")
+        return not_followed(f"one network is {ratio:g} times as wide as the other")
     return followed(f"networks of the same kind, G {g['width']} and D {d['width']} wide")
 
 
@@ -214,7 +224,7 @@ def sanity_first(recipe: RecipeView) -> TipStatus:
     """T24: D is trained alone first."""
     head_start = recipe.get("tempo.head_start")
     if not head_start:
-        return left_open("this concerns an earlier run")
+        return left_open("this is about an earlier run, which is not known")
     alone = f"D is trained alone for {count_noun(head_start, 'step')} first"
     if recipe.get("objective.kind") in ("energy", "began"):
         return left_open(f"{alone}, to learn to reconstruct real samples")
@@ -226,7 +236,11 @@ def start_simple(recipe: RecipeView) -> TipStatus:
     if recipe.has_no_discriminator:
         return followed("training without a discriminator")
     kinds = {recipe.get(f"network.{side}.kind") for side in ("g", "d")}
-    return followed("fully connected networks") if kinds == {"mlp"} else left_open("this concerns earlier runs")
+    return (
+        followed("fully connected networks")
+        if kinds == {"mlp"}
+        else left_open("this is about earlier runs, which are not known")
+    )
 
 
 def r3gan(recipe: RecipeView) -> TipStatus:
@@ -235,13 +249,13 @@ def r3gan(recipe: RecipeView) -> TipStatus:
         return left_open("another objective")
     missing = [kind for kind in ("r1", "r2") if not recipe.present_tricks(kind)]
     if missing:
-        return broken(f"a relativistic objective without {' and '.join(missing)}")
+        return not_followed(f"a relativistic objective without {' and '.join(missing)}")
     lazy = [kind for kind in ("r1", "r2") if recipe.tricks[kind].get("every", 1) > 1]
     if lazy:
-        return broken(f"'{lazy[0]}' is not computed in every step")
+        return not_followed(f"'{lazy[0]}' is not computed in every step")
     normalised = [side.upper() for side in ("g", "d") if recipe.norm(side) != "none"]
     if normalised:
-        return broken(f"normalisation in {' and '.join(normalised)}")
+        return not_followed(f"normalisation in {' and '.join(normalised)}")
     return followed("a relativistic objective, R1 and R2, no normalisation")
 
 
