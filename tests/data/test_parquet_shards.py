@@ -194,6 +194,36 @@ def test_a_damaged_shard_is_an_error(tmp_path: Path, damage: str) -> None:
         load_parquet(tmp_path)
 
 
+OFFSETS = np.cumsum([0, *map(len, PNGS[:5])]).astype("<i4").tobytes()
+"""Where the images of the first five rows start and end, as arrow stores it."""
+
+
+@pytest.mark.parametrize("name", ["b.arrow", "c.arrow"])
+@pytest.mark.parametrize("row", [0, 3, 5])
+@pytest.mark.parametrize("bit", [12, 30, 31])
+def test_a_place_of_an_image_outside_of_an_arrow_file_is_an_error(
+    tmp_path: Path, name: str, row: int, bit: int
+) -> None:
+    """Without a check of all places, reading such an image ends the process."""
+    WRITERS[name](tmp_path / name, ROWS, None)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[data.index(OFFSETS) + 4 * row + bit // 8] ^= 1 << bit % 8
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=rf"{name}: this shard is damaged, found .*offset.*; download or write it"):
+        load_parquet(tmp_path)
+
+
+def test_a_label_outside_of_its_dictionary_is_an_error(tmp_path: Path) -> None:
+    words = arrow.DictionaryArray.from_arrays(arrow.array([0, 1] * 6, arrow.int32()), ["lynx", "puma"])
+    table = arrow.table({"image": PNGS, "label": words})
+    with arrow.OSFile(str(tmp_path / "a.arrow"), "wb") as file, arrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    data = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(data.replace(np.array([0, 1] * 6, "<i4").tobytes(), b"\x77" * 48))
+    with pytest.raises(DataError, match=r"a.arrow: this shard is damaged"):
+        load_parquet(tmp_path)
+
+
 def test_a_damaged_page_costs_its_rows(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", ROWS)
     data = bytearray((tmp_path / "a.parquet").read_bytes())

@@ -113,7 +113,11 @@ class Table(ABC):
 
 
 class ArrowTable(Table):
-    """An arrow file or stream, which is memory-mapped: nothing is read before it is needed."""
+    """An arrow file or stream, which is memory-mapped: an image is not read before it is needed.
+
+    Raises:
+        ValueError: it is damaged: cut off, or with places or lengths of values that lie outside of it.
+    """
 
     def __init__(self, path: Path) -> None:
         arrow = _pyarrow()
@@ -126,6 +130,7 @@ class ArrowTable(Table):
                 raise ValueError("no end of the stream")
             source.seek(0)
             self._table = arrow.ipc.open_stream(source).read_all()
+        self._table.validate(full=True)  # to read a value at a damaged offset would kill the process
         self.schema, self.count = self._table.schema, self._table.num_rows
 
     def value(self, row: int) -> Any:
