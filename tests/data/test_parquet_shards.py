@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ FEATURES = {"image": {"_type": "Image"}, "label": {"names": ["tabby", "lynx", "p
 ROWS = [{"image": {"bytes": png, "path": None}, "label": i % 2, "note": f"row {i}"} for i, png in enumerate(PNGS)]
 
 arrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def load_parquet(path: Path | str, **fields: object) -> DataSplits:
@@ -32,7 +34,7 @@ def load_parquet(path: Path | str, **fields: object) -> DataSplits:
 
 def write_parquet(path: Path, rows: list[dict[str, Any]], features: object = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    importlib.import_module("pyarrow.parquet").write_table(table_of(rows, features), path, row_group_size=5)
+    parquet.write_table(table_of(rows, features), path, row_group_size=5)
 
 
 def write_stream(path: Path, rows: list[dict[str, Any]], features: object = None) -> None:
@@ -243,3 +245,66 @@ def test_without_pyarrow_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(parquet_shards.importlib, "import_module", refuse)
     with pytest.raises(RecipeError, match=r"needs pyarrow, which is not installed; install it with: pip install"):
         load_parquet(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_a_set_may_have_more_shards_than_files_may_be_open(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource")
+    write = {".parquet": write_parquet, ".arrow": write_stream}[suffix]
+    for number in range(40):
+        row = {"image": noise_png(number, 4), "label": number % 2}
+        write(tmp_path / f"train-{number:05d}-of-00040{suffix}", [row, row])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = os.dup(0)  # the lowest free number, below which all are in use
+    os.close(taken)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 20, limits[1]))
+    try:
+        loaded = load_parquet(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (len(loaded.train), loaded.bad_files) == (80, [])  # type: ignore[arg-type]
+
+
+def test_few_row_groups_of_all_shards_are_in_memory(tmp_path: Path) -> None:
+    noise = [noise_png(seed, 120) for seed in range(5)]
+    for number in range(8):
+        write_parquet(tmp_path / f"train-{number:05d}-of-00008.parquet", [{"image": png} for png in noise])
+    listing, _ = ParquetConfig(path=str(tmp_path)).listing()
+    before = arrow.total_allocated_bytes()
+    for item in listing.items:
+        with item.open() as stream:
+            assert stream.read() in noise
+    one_group = sum(map(len, noise))
+    assert arrow.total_allocated_bytes() - before < 1.5 * parquet_shards.MAX_GROUPS * one_group
+
+
+def test_a_shard_that_the_system_cannot_open_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stream(tmp_path / "a.arrow", ROWS)
+    listing, _ = ParquetConfig(path=str(tmp_path)).listing()
+
+    def refuse(_: str) -> None:
+        raise OSError(errno.EMFILE, "Failed to open local file")
+
+    monkeypatch.setattr(arrow, "memory_map", refuse)
+    with pytest.raises(DataError, match=r"data.path: can't be read: Too many open files, found .*a.arrow"):
+        load_parquet(tmp_path)
+    with pytest.raises(OSError, match="Failed to open local file"):
+        listing.items[0].open()
+
+
+def test_a_damaged_label_is_an_error_that_names_the_shard(tmp_path: Path) -> None:
+    rows = [{"image": png, "label": f"a word of some length, number {i}"} for i, png in enumerate(PNGS)]
+    write_parquet(tmp_path / "b.parquet", rows)
+    data, metadata = (tmp_path / "b.parquet").read_bytes(), parquet.ParquetFile(tmp_path / "b.parquet").metadata
+    start = metadata.row_group(0).column(1).dictionary_page_offset
+    end = start + metadata.row_group(0).column(1).total_compressed_size
+    found = set[tuple[str, str | None]]()
+    for place in range(start, end, 5):
+        (tmp_path / "b.parquet").write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+        try:
+            load_parquet(tmp_path)
+        except DataError as error:  # not always, as some damage only changes a label
+            found.add((error.what, error.where))
+    assert found == {("this shard is damaged", str(tmp_path / "b.parquet"))}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +213,27 @@ def test_damaged_images_and_links_are_bad_files(tmp_path: Path) -> None:
     os.link(tmp_path / "a.tar", tmp_path / "b.tar")
     loaded = load_tar(tmp_path / "b.tar")
     assert [bad.name for bad in loaded.bad_files] == ["5.png", "6.jpg"]
+
+
+@pytest.mark.parametrize("size", [2**61, 2**62, 2**63 - 1, 2**63, 2**80])
+def test_a_member_of_an_impossible_size_is_damage(tmp_path: Path, size: int) -> None:
+    write_tar(tmp_path / "a.tar", {f"{i}.png": png for i, png in enumerate(PNGS)})
+    with (tmp_path / "a.tar").open("r+b") as file:
+        member = tarfile.TarInfo("0.png")
+        member.size = size
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(DataError, match=r"a.tar: this shard is damaged"):
+        load_tar(tmp_path / "a.tar")
+
+
+def test_a_shard_that_the_system_cannot_open_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(tmp_path / "a.tar", {f"{i}.png": png for i, png in enumerate(PNGS)})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(tarfile, "open", refuse)
+    with pytest.raises(DataError, match=r"data.path: can't be read: Too many open files, found .*a.tar"):
+        load_tar(tmp_path / "a.tar")

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from poise.data.decode import UnusableImage
 from poise.data.listing import Item, Listing, display_name
+from poise.data.paths import access_error
 from poise.data.shards import Shard, ShardsConfig
 from poise.data.source import BadFile
 from poise.errors import DataError, RecipeError
@@ -34,8 +37,14 @@ LABELS = ("label", "labels", "class", "cls", "target", "class_name", "fine_label
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 """The last bytes of an arrow stream. pyarrow takes a stream that is cut off between two batches for a whole one."""
 
+MAX_OPEN = 4
+"""The number of files that are open at a time, of all shards."""
+
 MAX_GROUPS = 2
-"""The number of row groups of a file that are kept in memory."""
+"""The number of row groups that are kept in memory, of all shards."""
+
+T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class ParquetConfig(ShardsConfig):
@@ -56,20 +65,19 @@ class ParquetConfig(ShardsConfig):
         first = open_table(shards[0])
         image = _image_column(first.schema, self.image, shards[0])
         label = _label_column(first.schema, self.label, shards[0])
-        names, order = list[str](), dict[str, None]()
+        names, order, rows = list[str](), dict[str, None](), Rows(image)
         listing, labels = Listing(labels={}), list[str | None]()
         for shard in shards:
             table = first if shard is shards[0] else open_table(shard)
             if shard is not shards[0]:
                 _image_column(table.schema, image, shard)
                 _label_column(table.schema, label, shard)
-            table.column = image
             names = _class_names(table.schema).get(label or "", names)  # each shard may have them in another order
             order |= dict.fromkeys(names)
             for row in range(table.count):
                 name = f"{shard.prefix}{row:06d}"
-                listing.items.append(Item(name, partial(_read, table, row)))
-            labels += table.words(label, names) if label else [None] * table.count
+                listing.items.append(Item(name, partial(_read, rows, shard, row)))
+            labels += _words(table, shard, label, names) if label else [None] * table.count
         listing.class_order = list(order)
         _attach(listing, labels)
         unused = [name for name in first.schema.names if name not in (image, label)]
@@ -81,35 +89,27 @@ class ParquetConfig(ShardsConfig):
 
 
 class Table(ABC):
-    """A file of columns, whose rows are read one by one.
+    """A file of columns, whose rows are stored in groups.
 
     Attributes:
         schema: the names and types of its columns, with metadata.
         count: the number of rows.
-        column: the name of the column of the images.
     """
 
     schema: Any
     count: int
-    column: str
 
     @abstractmethod
-    def value(self, row: int) -> Any:
-        """The image in a row, as stored: bytes, or a dictionary with `bytes` and `path`."""
+    def place(self, row: int) -> tuple[int, int]:
+        """The group that a row is in, and its index there."""
+
+    @abstractmethod
+    def group(self, number: int, column: str) -> Any:
+        """A column of a group."""
 
     @abstractmethod
     def whole(self, column: str) -> Any:
         """A column, all rows."""
-
-    def words(self, column: str, names: Sequence[str]) -> list[str | None]:
-        """The labels in a column; None for a label that is missing, or is a number but no index of `names`, if any."""
-
-        def word(value: Any) -> str | None:
-            if value is None or (names and not isinstance(value, str) and not 0 <= value < len(names)):
-                return None
-            return sys.intern(str(value)) if isinstance(value, str) or not names else names[value]
-
-        return [word(value) for value in self.whole(column).to_pylist()]
 
 
 class ArrowTable(Table):
@@ -133,9 +133,13 @@ class ArrowTable(Table):
         self._table.validate(full=True)  # to read a value at a damaged offset would kill the process
         self.schema, self.count = self._table.schema, self._table.num_rows
 
-    def value(self, row: int) -> Any:
-        """See `Table.value`."""
-        return self._table.column(self.column)[row].as_py()
+    def place(self, row: int) -> tuple[int, int]:
+        """See `Table.place`; all rows are one group, of which the system reads what is needed."""
+        return 0, row
+
+    def group(self, number: int, column: str) -> Any:
+        """See `Table.group`."""
+        return self._table.column(column)
 
     def whole(self, column: str) -> Any:
         """See `Table.whole`."""
@@ -143,7 +147,7 @@ class ArrowTable(Table):
 
 
 class ParquetTable(Table):
-    """A parquet file, of which the last row groups are kept, as rows are read nearly one after another."""
+    """A parquet file, of which a row group is read at once."""
 
     def __init__(self, path: Path) -> None:
         _pyarrow()
@@ -151,24 +155,57 @@ class ParquetTable(Table):
         self.schema, metadata = self._file.schema_arrow, self._file.metadata
         self.count = metadata.num_rows
         self._ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
-        self._groups: dict[int, Any] = {}
-        self._lock = Lock()
 
-    def value(self, row: int) -> Any:
-        """See `Table.value`."""
+    def place(self, row: int) -> tuple[int, int]:
+        """See `Table.place`."""
         group = bisect_right(self._ends, row)
-        start = self._ends[group - 1] if group else 0
-        with self._lock:
-            if group not in self._groups:
-                for old in list(self._groups)[: 1 - MAX_GROUPS or None]:
-                    del self._groups[old]
-                self._groups[group] = self._file.read_row_group(group, columns=[self.column]).column(0)
-            values = self._groups[group]
-        return values[row - start].as_py()
+        return group, row - (self._ends[group - 1] if group else 0)
+
+    def group(self, number: int, column: str) -> Any:
+        """See `Table.group`."""
+        return self._file.read_row_group(number, columns=[column]).column(0)
 
     def whole(self, column: str) -> Any:
         """See `Table.whole`."""
         return self._file.read(columns=[column]).column(0)
+
+
+class Rows:
+    """The rows of all shards, which are read nearly one after another, by several threads.
+
+    Only the files and the row groups that were used last are kept: a set may have thousands of files, more than a
+    process can open, and far more images than memory holds.
+
+    Args:
+        column: the name of the column of the images.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._tables: dict[Path, Table] = {}
+        self._groups: dict[tuple[Path, int], Any] = {}
+        self._lock = Lock()
+
+    def value(self, shard: Shard, row: int) -> Any:
+        """The image in a row of a shard, as stored: bytes, or a dictionary with `bytes` and `path`."""
+        with self._lock:
+            table = _recent(self._tables, shard.path, MAX_OPEN, partial(_table_at, shard.path))
+            number, index = table.place(row)
+            read = partial(table.group, number, self.column)
+            values = _recent(self._groups, (shard.path, number), MAX_GROUPS, read)
+        return values[index].as_py()
+
+
+def _recent(kept: dict[Key, T], key: Key, most: int, make: Callable[[], T]) -> T:
+    """What is kept under a key, or else is made, in place of what has not been used for longest if `most` are kept."""
+    if key in kept:
+        found = kept.pop(key)
+    else:
+        for old in list(kept)[: len(kept) - most + 1]:
+            del kept[old]  # before the new one needs memory
+        found = make()
+    kept[key] = found
+    return found
 
 
 def _pyarrow() -> Any:
@@ -185,26 +222,64 @@ def _pyarrow() -> Any:
         raise RecipeError(what, where="data.kind", cure=cure) from None
 
 
+def _table_at(path: Path) -> Table:
+    return (ParquetTable if path.suffix.lower() == ".parquet" else ArrowTable)(path)
+
+
+@contextmanager
+def _damage(shard: Shard) -> Iterator[None]:
+    """A context in which pyarrow's errors are those of a shard.
+
+    Raises:
+        DataError: the shard is damaged, or of another format, or the system can't read it.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # pyarrow raises errors without a number for damage
+            raise access_error(str(shard.path), OSError(error.errno, os.strerror(error.errno))) from None
+        raise shard.damaged(str(error).rstrip(".")) from None
+    except (ValueError, _pyarrow().ArrowException) as error:
+        raise shard.damaged(" ".join(str(error).split()).rstrip(".")) from None
+
+
 def open_table(shard: Shard) -> Table:
     """The rows of a shard.
 
     Raises:
-        DataError: it is damaged, or of another format.
+        DataError: it is damaged, or of another format, or can't be read.
         RecipeError: pyarrow is not installed.
     """
-    try:
-        return (ParquetTable if shard.path.suffix.lower() == ".parquet" else ArrowTable)(shard.path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise shard.damaged(str(error).rstrip(".")) from None
+    _pyarrow()
+    with _damage(shard):
+        return _table_at(shard.path)
 
 
-def _read(table: Table, row: int) -> BytesIO:
+def _words(table: Table, shard: Shard, column: str, names: Sequence[str]) -> list[str | None]:
+    """The labels in a column; None for a label that is missing, or is a number but no index of `names`, if any.
+
+    Raises:
+        DataError: the shard is damaged.
+    """
+
+    def word(value: Any) -> str | None:
+        if value is None or (names and not isinstance(value, str) and not 0 <= value < len(names)):
+            return None
+        return sys.intern(str(value)) if isinstance(value, str) or not names else names[value]
+
+    with _damage(shard):
+        return [word(value) for value in table.whole(column).to_pylist()]
+
+
+def _read(rows: Rows, shard: Shard, row: int) -> BytesIO:
     """The encoded image in a row.
 
     Raises:
         UnusableImage: there is none.
     """
-    value = table.value(row)
+    value = rows.value(shard, row)
     content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
     if content is None:
         raise UnusableImage(f"no image, only the path {display_name(str(path))}" if path else "no image in this row")

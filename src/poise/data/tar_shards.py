@@ -7,6 +7,7 @@ folders are classes. Source of the layout: https://github.com/webdataset/webdata
 
 from __future__ import annotations
 
+import errno
 import json
 import posixpath
 import sys
@@ -187,9 +188,11 @@ def _read(shard: Shard) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
                     count += 1
                     yield member, _label_content(stream, member)
                 _check_end(shard, stream, archive.offset, count)
-    except PermissionError as error:
-        raise access_error(str(shard.path), error) from None
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # that of a place far behind the end, where a damaged header says a member is
+            raise access_error(str(shard.path), error) from None
+        raise shard.damaged(f"{error.strerror}, after {count_noun(count, 'file')}") from None
+    except (tarfile.TarError, EOFError, ValueError) as error:
         raise shard.damaged(f"{error}, after {count_noun(count, 'file')}") from None
 
 
