@@ -297,3 +297,40 @@ def test_an_npz_that_may_have_two_domains_and_is_damaged(tmp_path: Path, damage:
         path.write_bytes(path.read_bytes().replace(b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"))
     with pytest.raises(DataError, match=r"data\.path: "):
         data_config(str(path)).load()
+
+
+MIXED = {
+    "an archive beside class folders": ("backup.tar", "cats/1.png", "tar"),
+    "the metadata of an image folder": ("train/metadata.parquet", "train/1.png", "parquet"),
+    "metadata above the classes": ("metadata.parquet", "train/cats/1.JPG", "parquet"),
+    "an archive beside the images": ("old.arrow", "1.webp", "parquet"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_images_are_never_left_out_because_shards_lie_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    shard, image, kind = MIXED[case]
+    for name in (shard, image):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"unread")
+    assert data_config(str(tmp_path)).kind == "folder"
+    note = f"note: --data {tmp_path} has images and {Path(shard).suffix} files: the images are read; "
+    assert capsys.readouterr().err == f"{note}for the files give --data {kind}:{tmp_path}\n"
+    assert data_config(f"{kind}:{tmp_path}").kind == kind
+    assert data_table(str(tmp_path), {"kind": kind})["kind"] == kind, "as the recipe demands"
+    assert capsys.readouterr().err == ""
+
+
+def test_folders_of_shards_are_recognised_beside_what_is_no_image(tmp_path: Path) -> None:
+    for name in ("README.md", ".hidden.png", "cache-1.arrow", ".git/1.png", "data/train-00000-of-00001.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"unread")
+    assert data_config(str(tmp_path)).kind == "parquet"
+    (tmp_path / "data" / "1.tar").write_bytes(b"unread")
+    assert data_config(str(tmp_path)).kind == "tar"
+    assert data_table(str(tmp_path), {"kind": "parquet"})["kind"] == "parquet"
+    (tmp_path / "deep" / "er" / "still").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "still" / "1.png").write_bytes(b"unread")
+    assert data_config(str(tmp_path)).kind == "tar", "no shard would be found there either"

@@ -16,7 +16,7 @@ from poise.data.decode import SUFFIXES
 from poise.data.listing import display_name
 from poise.data.parquet_shards import ParquetConfig
 from poise.data.paths import exists
-from poise.data.shards import BRACES, ShardsConfig, holds_shards
+from poise.data.shards import BRACES, ShardsConfig, content_of
 from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
 from poise.data.two_domains import split_and_domain
@@ -98,12 +98,12 @@ def data_table(
 
 def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
     """The kind of data that a path is."""
-    kind = "folder" if path.is_dir() else FILE_KINDS.get(path.suffix.lower(), "folder")
-    if kind == "folder" and path.is_dir():
-        kind = next((kind for kind, config in SHARD_KINDS.items() if holds_shards(path, config.suffixes)), kind)
+    before = str(previous.get("kind")) if isinstance(previous, dict) and "kind" in previous else ""
+    kind = FILE_KINDS.get(path.suffix.lower(), "folder")
+    if path.is_dir():
+        kind = _kind_of_shards(path, before, option) or "folder"
     if kind not in ("folder", "zip", "npz"):
         return kind
-    before = str(previous.get("kind")) if isinstance(previous, dict) and "kind" in previous else ""
     of_recipe = find_components(DataConfig, "poise.data").get(before)
     if of_recipe is not None and issubclass(of_recipe, DataConfig) and of_recipe.two_domains:
         demanded, found = of_recipe.two_domains, two_domain_kind(path)
@@ -118,6 +118,23 @@ def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
     what = f"{option} {path} has two domains, and {found.reason}: it is read as {found.kind}"
     print_line(f"note: {what}" + (f"; for another kind give {choices}" if choices else ""), err=True)
     return found.kind
+
+
+def _kind_of_shards(folder: Path, before: str, option: str) -> str | None:
+    """The kind of shards that a folder holds; None if there are none.
+
+    If there are images beside them, such as the images of an image folder of Hugging Face beside its metadata.parquet,
+    they are the data, unless the recipe is for shards of this kind; a note says how the shards are chosen.
+    """
+    shards, images = content_of(folder, [suffix for config in SHARD_KINDS.values() for suffix in config.suffixes])
+    kinds = [kind for kind, config in SHARD_KINDS.items() if shards & {*config.suffixes}]
+    if not images or before in kinds:
+        return before if before in kinds else next(iter(kinds), None)
+    if kinds:
+        what = f"{option} {folder} has images and {' and '.join(sorted(shards))} files: the images are read"
+        choices = " or ".join(_choice(option, kind, folder) for kind in kinds)
+        print_line(f"note: {what}; for the files give {choices}", err=True)
+    return None
 
 
 def _choice(option: str, kind: str, path: Path) -> str:

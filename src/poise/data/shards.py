@@ -192,20 +192,56 @@ def expand(path: str) -> Iterator[Path]:
         yield expand_home("".join(itertools.chain(*parts)))
 
 
-def holds_shards(folder: Path, suffixes: Collection[str]) -> bool:
-    """Whether a folder contains shards, in sub-folders too, and no images at its top."""
-    try:
-        names = [entry.name for entry in os.scandir(folder)]
-        return all(ignored_reason(name) is not None for name in names) and any(True for _ in _below(folder, suffixes))
-    except OSError:  # whoever loads it says what is wrong
-        return False
+class FolderContent(NamedTuple):
+    """What a folder and its sub-folders hold, down to the first level with images, and to `MAX_DEPTH` without any.
+
+    Attributes:
+        shards: the suffixes of the shards.
+        images: whether there are image files.
+    """
+
+    shards: frozenset[str]
+    images: bool
+
+
+def content_of(folder: Path, suffixes: Collection[str]) -> FolderContent:
+    """What a folder holds that may be data.
+
+    Args:
+        folder: its path.
+        suffixes: those of shards.
+    """
+    level, shards, images = [folder], set[str](), False
+    for _ in range(MAX_DEPTH):
+        below = list[Path]()
+        for one in level:
+            with suppress(OSError), os.scandir(one) as entries:  # whoever loads it says what is wrong
+                for entry in entries:
+                    suffix = Path(entry.name).suffix.lower()
+                    if _is_left_out(entry.name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(Path(entry.path))
+                    elif suffix in suffixes and entry.is_file():
+                        shards.add(suffix)
+                    else:
+                        images |= ignored_reason(entry.name) is None
+            if images:
+                return FolderContent(frozenset(shards), images=True)
+        level = below
+    return FolderContent(frozenset(shards), images=False)
+
+
+def _is_left_out(name: str) -> bool:
+    """Whether a file or folder is hidden, or is called cache-*, as the results of `map` of `datasets` are."""
+    return name.startswith((".", "cache-"))
 
 
 def _below(folder: Path, suffixes: Collection[str], depth: int = MAX_DEPTH) -> Iterator[Path]:
     """The shards in a folder and its sub-folders that are not hidden and not called cache-*."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith((".", "cache-")):  # `datasets` keeps the results of `map` in cache-*.arrow
+            if _is_left_out(entry.name):
                 continue
             if Path(entry.name).suffix.lower() in suffixes and entry.is_file():
                 yield Path(entry.path)
