@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from poise.data.facts import KNOWN
+from poise.data.folder import Walk
 from poise.data.npz import NpzConfig
+from poise.data.source import ImageDataset
+from poise.data.torchvision_data import VisionConfig
 from poise.measure.catalogue import select_measures
 from poise.measure.compare import compare
 from poise.measure.evaluator import Evaluator
@@ -96,3 +100,76 @@ def test_an_error_names_the_argument(poise: Callable[..., Any], tmp_path: Path) 
     for argument, pair in (("FAKE", ("one", "many")), ("REAL", ("many", "one"))):
         result = poise("compare", *(tmp_path / f"{name}.npz" for name in pair), *options)
         result.assert_error(3, f"{argument}: a single image is not enough")
+
+
+OPTIONS = ("--measures", "fid", "--features", "pixels", "--n", 10, "--json")
+
+
+@pytest.fixture
+def named_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named data sets with 40 random images of their sizes."""
+
+    def load(config: VisionConfig, *_: object, **__: object) -> ImageDataset:
+        known = KNOWN[config.dataset]
+        shape = (40, *known.size, 1 if known.grey else 3)
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        return ImageDataset(images, np.arange(40) % 2, ("a", "b"))
+
+    monkeypatch.setattr(VisionConfig, "_load_split", load)
+
+
+@pytest.mark.usefixtures("named_sets")
+@pytest.mark.parametrize(
+    ("real", "side", "size", "fake", "notes"),
+    [
+        ("STL10", 8, None, "resized from 8 to 96", []),
+        ("STL10", 96, None, "", []),
+        ("STL10", 8, 16, "resized from 8 to 16", ["REAL was resized from 96 to 16"]),
+        ("CIFAR10", 16, None, "resized from 16 to 32", []),
+        ("MNIST", 28, None, "", []),  # digits are padded, and fakes keep their pixels
+        ("MNIST", 30, None, "", []),
+        ("MNIST", 32, None, "", []),
+        ("MNIST", 64, None, "resized from 64 to 32", []),
+        ("MNIST", 8, None, "resized from 8 to 32", []),
+        ("MNIST", 16, 16, "", ["REAL: all images are 28 x 28 and are resized to 16 x 16"]),
+        ("digits", 28, None, "", []),
+        ("digits", 32, None, "", []),
+        ("digits", 20, None, "resized from 20 to 32", []),
+    ],
+)
+def test_named_data_are_compared_at_their_size_and_every_resizing_is_told(
+    poise: Callable[..., Any], tmp_path: Path, real: str, side: int, size: int | None, fake: str, notes: list[str]
+) -> None:
+    np.savez(tmp_path / "fake.npz", images=np.random.default_rng(0).integers(0, 256, (40, side, side, 3), np.uint8))
+    options = (*OPTIONS, *(() if size is None else ("--size", size)))
+    result = poise("compare", tmp_path / "fake.npz", real, *options)
+    assert result.code == 0, result.err
+    found = [note for note in json.loads(result.out).get("notes", []) if "resized" in note]
+    expected = [*([f"FAKE was {fake}"] if fake else []), *notes]
+    assert [note[: len(start)] for note, start in zip(found, expected, strict=True)] == expected
+
+
+@pytest.mark.usefixtures("named_sets")
+def test_a_named_set_that_is_fake_is_resized_to_real(poise: Callable[..., Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", images=np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8))
+    result = poise("compare", "STL10", tmp_path / "real.npz", *OPTIONS)
+    assert any(note.startswith("FAKE was resized from 96 to 12") for note in json.loads(result.out)["notes"])
+
+
+def test_each_argument_is_looked_at_once_before_it_is_loaded(
+    poise: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fake", "real"):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    walked: list[str] = []
+    listing = Walk.listing
+
+    def counted(walk: Walk) -> Any:
+        walked.append(walk.top.name)
+        return listing(walk)
+
+    monkeypatch.setattr(Walk, "listing", counted)
+    assert poise("compare", tmp_path / "fake", tmp_path / "real", *OPTIONS).code == 0
+    assert sorted(walked) == ["fake", "fake", "real", "real"], "for the sizes, and to load it"

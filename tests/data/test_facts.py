@@ -15,10 +15,11 @@ from poise.data import facts
 from poise.data.config import DataConfig
 from poise.data.digits import DigitsConfig
 from poise.data.domains import DomainsConfig
-from poise.data.facts import at_native_size, native_size, without_held_out
+from poise.data.facts import at_native_size, native_size, padded_from, without_held_out
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.pairs import PairsConfig
+from poise.data.torchvision_data import VisionConfig
 from poise.data.toys import RingConfig
 from poise.data.zip_archive import ZipConfig
 
@@ -46,6 +47,34 @@ def zip_file(path: Path, *sizes: tuple[int, int]) -> ZipConfig:
 def npz_file(path: Path, *shape: int, key: str = "images") -> NpzConfig:
     np.savez(path, **{key: np.zeros(shape, np.uint8)})
     return NpzConfig(path=str(path))
+
+
+@pytest.mark.parametrize("dataset", ["CIFAR10", "CIFAR100", "SVHN", "STL10"])
+def test_named_sets_of_colour_images_have_their_size(dataset: str) -> None:
+    config, size = VisionConfig(dataset=dataset, size=64), 96 if dataset == "STL10" else 32
+    assert native_size(config) == (size, size)
+    assert at_native_size(config) == config.model_copy(update={"size": size})
+
+
+@pytest.mark.parametrize("dataset", ["MNIST", "FashionMNIST", "KMNIST", "QMNIST", "USPS"])
+def test_named_sets_that_are_padded_have_no_size_of_their_own(dataset: str) -> None:
+    config, side = VisionConfig(dataset=dataset), 16 if dataset == "USPS" else 28
+    assert native_size(config) is None
+    assert at_native_size(config) == config
+    assert padded_from(config) == side
+    assert native_size(config.model_copy(update={"fit": "crop"})) == (side, side)
+    assert padded_from(DigitsConfig()) == 28
+
+
+def test_the_size_of_an_array_is_that_of_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((3, 14, 15, 3), np.uint8))
+    np.savez(tmp_path / "b.npz", images=np.zeros((3, 14, 15), np.uint8, "F"), a=np.zeros(3))
+    for name in ("read_array", "open_memmap"):
+        monkeypatch.setattr(np.lib.format, name, lambda *_, **__: pytest.fail("the array is read"))
+    for name, grey in (("a.npz", False), ("b.npz", True)):
+        found = facts.image_facts(NpzConfig(path=str(tmp_path / name)))
+        assert found is not None
+        assert (found.count, found.size, found.grey) == (3, (14, 15), grey)
 
 
 def test_images_of_one_size(tmp_path: Path) -> None:
@@ -150,7 +179,10 @@ def test_damaged_archives_raise_no_error(tmp_path: Path, suffix: str, flip: int)
         native_size(config)
 
 
-def test_a_limited_number_of_headers_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("count", "read"), [(9, 9), (19, 19), (20, 10), (29, 15), (100, 10)])
+def test_a_limited_number_of_headers_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, read: int
+) -> None:
     opened: list[object] = []
     read_header = facts.read_header
 
@@ -159,10 +191,10 @@ def test_a_limited_number_of_headers_is_read(tmp_path: Path, monkeypatch: pytest
         return read_header(stream)  # type: ignore[arg-type]
 
     monkeypatch.setattr(facts, "read_header", counted)
-    monkeypatch.setattr(facts, "MAX_HEADERS", 10)
-    config = image_folder(tmp_path / "a", *[(12, 12)] * 30, *[(20, 20)] * 70)
+    monkeypatch.setattr(facts, "NUM_HEADERS", 10)
+    config = image_folder(tmp_path / "a", *[(12, 12)] * (3 * count // 10), *[(20, 20)] * (count - 3 * count // 10))
     assert native_size(config) == (20, 20)
-    assert len(opened) == 10
+    assert len(opened) == read
 
 
 def test_a_config_of_the_native_size(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ from poise.utils.printing import print_json
 if TYPE_CHECKING:
     from poise.core.types import Shape
     from poise.data.config import DataConfig
+    from poise.data.facts import ImageFacts
     from poise.data.source import DataSplits
     from poise.runs.run import Run
 
@@ -78,10 +79,10 @@ def compare(
     from poise.runs.run import Run
 
     selected = select_measures(measures)
-    fake_source = _open_source(fake, "FAKE", trust_code)
-    real_source = _open_source(real, "REAL", trust_code)
+    sources = [_open_source(value, name, trust_code) for value, name in ((fake, "FAKE"), (real, "REAL"))]
+    fake_side, real_side = (_Side(one, None if isinstance(one, Run) else image_facts(one)) for one in sources)
     with progress_bar() as progress:
-        fake_data, real_data, config = _load_both(fake_source, real_source, size, n, data_root)
+        fake_data, real_data, config = _load_both(fake_side, real_side, size, n, data_root)
         result = compare_data(
             fake_data,
             real_data,
@@ -93,16 +94,17 @@ def compare(
             trust_code=trust_code,
         )
     notes, final = list(result.notes), real_data.train.shape[1:]
-    for name, source, data in (("FAKE", fake_source, fake_data), ("REAL", real_source, real_data)):
-        original = source.shape[1:] if isinstance(source, Run) else native_size(source)
-        if original is not None and original != final:
+    for name, (source, facts), data in (("FAKE", fake_side, fake_data), ("REAL", real_side, real_data)):
+        original = source.shape[1:] if isinstance(source, Run) else native_size(source, facts)
+        told = original is not None and original != final
+        if told:
             resized = f"was resized from {_pixels(original)} to {_pixels(final)} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}, which affects the results")
         if isinstance(source, Run):
             notes += [f"{name} is {note}" for note in data.notes]
         else:
-            notes += [f"{name}: {note}" for note in notes_for_comparison(data.notes)]
-            facts, grey = image_facts(source), data.train.shape[0] < 3
+            notes += [f"{name}: {note}" for note in notes_for_comparison(data.notes, resizing=not told)]
+            grey = data.train.shape[0] < 3
             if facts is not None and facts.grey != grey:
                 converted = "colour images are converted to grey" if grey else "grey images get three equal channels"
                 notes.append(f"{name}: {converted}")
@@ -146,23 +148,34 @@ def _open_source(value: str, argument: str, trust_code: bool) -> DataConfig | Ru
     return run or config
 
 
+class _Side(NamedTuple):
+    """What an argument names, with the facts about it, which are found out once; None for a run, or if unknown."""
+
+    source: DataConfig | Run
+    facts: ImageFacts | None
+
+
 def _load_both(
-    fake: DataConfig | Run, real: DataConfig | Run, size: int | None, n: int | None, data_root: Path | None
+    fake_side: _Side, real_side: _Side, size: int | None, n: int | None, data_root: Path | None
 ) -> tuple[DataSplits, DataSplits, DataConfig]:
     """FAKE and REAL with the same size and number of channels, and the config of REAL."""
-    from poise.data.facts import at_native_size, native_size, without_held_out
+    from poise.data.facts import at_native_size, without_held_out
     from poise.data.source import SizedSource
     from poise.measure.compare import default_num_samples, match_channels, match_fit
     from poise.measure.evaluator import MAX_SAMPLES
     from poise.runs.run import Run
     from poise.runs.run_samples import run_samples
 
+    (fake, fake_facts), (real, real_facts) = fake_side, real_side
+
     def load_fake(shape: Shape, num_samples: int) -> DataSplits:
         pixels = _image_size(shape)
         if isinstance(fake, Run):
             return run_samples(fake, n or num_samples, pixels, shape[0])
         config = match_fit(fake, real.recipe.data) if isinstance(real, Run) else fake
-        return _load(match_channels(at_native_size(without_held_out(config), pixels), shape[0]), "FAKE", data_root)
+        return _load(
+            match_channels(at_native_size(without_held_out(config), pixels, fake_facts), shape[0]), "FAKE", data_root
+        )
 
     square = None if size is None else (size, size)
     if isinstance(real, Run):
@@ -172,13 +185,28 @@ def _load_both(
         num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
         num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
         return fake_data, run_samples(real, num_real, pixels), real.recipe.data
-    run_size = _image_size(fake.shape) if isinstance(fake, Run) else None
-    if run_size is not None and run_size[0] == run_size[1] and native_size(real) is not None:
-        run_size = None  # a square run is resized to REAL, and one that is not square keeps what it has learned
+    fake_size = _image_size(fake.shape) if isinstance(fake, Run) else _size_padded_to(real, fake_facts)
+    if isinstance(fake, Run) and fake_size is not None and fake_size[0] == fake_size[1] and real.paths and real_facts:
+        fake_size = None  # a square run is resized to REAL, and one that is not square keeps what it has learned
     config = match_fit(real, fake.recipe.data) if isinstance(fake, Run) else real
-    config = at_native_size(without_held_out(config), square or run_size)
+    config = at_native_size(without_held_out(config), square or fake_size, real_facts)
     real_data = _load(config, "REAL", data_root)
     return load_fake(real_data.train.shape, default_num_samples(real_data)), real_data, config
+
+
+def _size_padded_to(real: DataConfig, fake: ImageFacts | None) -> tuple[int, int] | None:
+    """The size of FAKE, if REAL consists of smaller images that are padded; None if REAL has a size of its own.
+
+    REAL is padded to its default size at most, as larger images of FAKE are rather enlarged than padded.
+    """
+    from poise.data.config import ImageDataConfig
+    from poise.data.facts import padded_from
+
+    native = padded_from(real)
+    if native is None or fake is None or not isinstance(real, ImageDataConfig):
+        return None
+    height, width = fake.size
+    return fake.size if native <= height == width <= max(real.height_width) else None
 
 
 def _load(config: DataConfig, argument: str, data_root: Path | None) -> DataSplits:

@@ -11,15 +11,13 @@ from contextlib import suppress
 from statistics import median, median_low
 from typing import NamedTuple
 
-import numpy as np
-
 from poise.data.config import DataConfig, ImageDataConfig, with_size
 from poise.data.decode import Header, read_header, strict_pillow
 from poise.data.derived_digits import DerivedDigitsConfig
 from poise.data.digits import DigitsConfig
 from poise.data.folder import FolderConfig, Walk
 from poise.data.listing import Item
-from poise.data.npz import NpzConfig
+from poise.data.npz import NpzConfig, array_shape
 from poise.data.paths import file_at, folder_at
 from poise.data.shards import ShardsConfig
 from poise.data.torchvision_data import VisionConfig
@@ -28,9 +26,10 @@ from poise.data.zip_archive import ZipConfig, listing_of
 from poise.errors import Stopped
 from poise.utils.cache import cache_dir, remembered
 from poise.utils.files import make_folder
-from poise.utils.images import Bytes
 
-MAX_HEADERS = 500
+NUM_HEADERS = 500
+"""The number of images that are inspected: at least so many of a larger set, and fewer than twice as many."""
+
 MAX_SIDE = 256
 
 
@@ -90,7 +89,7 @@ DIGITS = ImageFacts(4_000, [(28, 28)], grey=True)
 def image_facts(config: DataConfig) -> ImageFacts | None:
     """Facts about a folder, an archive, an npz file or a named data set; None if they are unknown.
 
-    At most about 500 headers are read, evenly spaced. Errors are left to `DataConfig.load`.
+    Fewer than 1,000 headers are read, evenly spaced. Errors are left to `DataConfig.load`.
     """
     if isinstance(config, VisionConfig):
         return KNOWN[config.dataset]
@@ -99,10 +98,25 @@ def image_facts(config: DataConfig) -> ImageFacts | None:
     return DIGITS if isinstance(config, DigitsConfig) else _inspect(config)
 
 
-def native_size(config: DataConfig) -> tuple[int, int] | None:
-    """`ImageFacts.size` of a folder, an archive or an npz file; None if it is unknown."""
-    facts = _inspect(config)
+def native_size(config: DataConfig, facts: ImageFacts | None = None) -> tuple[int, int] | None:
+    """`ImageFacts.size`; None if it is unknown, or if the images are padded to the size of the data.
+
+    Args:
+        config: the data.
+        facts: what `image_facts` says of it, if that is known already.
+    """
+    if padded_from(config) is not None:
+        return None
+    facts = facts or image_facts(config)
     return None if facts is None else facts.size
+
+
+def padded_from(config: DataConfig) -> int | None:
+    """The side of images that are padded to a larger size, such as the digits; None for images that are resized."""
+    if isinstance(config, VisionConfig):
+        known = KNOWN[config.dataset]
+        return known.side if known.grey and config.fit == "pad" else None
+    return DIGITS.side if isinstance(config, DigitsConfig | DerivedDigitsConfig) else None
 
 
 def _inspect(config: DataConfig) -> ImageFacts | None:
@@ -145,13 +159,11 @@ def _facts_of_domains(config: TwoDomainsConfig) -> ImageFacts | None:
 
 
 def _facts_of_array(path: str, name: str = "images") -> ImageFacts | None:
-    with file_at(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        if name not in archive:
-            return None
-        images: Bytes = archive[name]
-    if images.ndim not in (3, 4) or not len(images):
+    with zipfile.ZipFile(file_at(path)) as archive:
+        count, *shape = array_shape(archive, name)
+    if len(shape) not in (2, 3) or not count:
         return None
-    count, height, width, *channels = images.shape
+    height, width, *channels = shape
     return ImageFacts(count, [(height, width)], grey=channels in ([], [1], [2]))
 
 
@@ -175,7 +187,7 @@ def _facts_of_shards(config: ShardsConfig) -> ImageFacts | None:
 def _facts_of_items(items: list[Item]) -> ImageFacts | None:
     headers: list[Header] = []
     with strict_pillow():
-        for item in items[:: max(1, len(items) // MAX_HEADERS)]:
+        for item in items[:: max(1, len(items) // NUM_HEADERS)]:
             try:
                 with item.open() as stream:
                     headers.append(read_header(stream))
@@ -189,12 +201,19 @@ def _facts_of_items(items: list[Item]) -> ImageFacts | None:
     return ImageFacts(len(items), shapes, grey=all(header.grey for header in headers))
 
 
-def at_native_size(config: DataConfig, size: tuple[int, int] | None = None) -> DataConfig:
+def at_native_size(
+    config: DataConfig, size: tuple[int, int] | None = None, facts: ImageFacts | None = None
+) -> DataConfig:
     """The config with `size` as the size of its images, or their native size, if that is known.
 
     A native size with a side above 256 pixels is scaled down.
+
+    Args:
+        config: the data.
+        size: height and width.
+        facts: see `native_size`.
     """
-    native = None if size else native_size(config)
+    native = None if size else native_size(config, facts)
     if native is not None:
         scale = min(1.0, MAX_SIDE / max(native))
         size = max(1, round(scale * native[0])), max(1, round(scale * native[1]))

@@ -8,12 +8,11 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from poise.core.config import did_you_mean, find_components
 from poise.data.config import DataConfig, ImageDataConfig
 from poise.data.decode import SUFFIXES
 from poise.data.listing import display_name
+from poise.data.npz import array_shape
 from poise.data.parquet_shards import ParquetConfig
 from poise.data.paths import exists
 from poise.data.shards import BRACES, ShardsConfig, content_of
@@ -178,18 +177,10 @@ def _kind_of_npz(path: Path) -> TwoDomainKind | None:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if "images" in names or not {"a", "b"} <= names:
             return None
-        a, b = (_length(archive, name) for name in ("a", "b"))
+        a, b = (array_shape(archive, name)[0] for name in ("a", "b"))
     if a == b:
         return TwoDomainKind("pairs", f"a and b have {count_noun(a, 'image')} each", ("domains",))
     return TwoDomainKind("domains", f"a has {count_noun(a, 'image')} and b {b:,}")
-
-
-def _length(archive: zipfile.ZipFile, name: str) -> int:
-    """The number of rows of an array, from its header."""
-    with archive.open(f"{name}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(stream)[0][0]
 
 
 def _kind_of_folder(path: Path) -> TwoDomainKind | None:

@@ -34,15 +34,17 @@ CLASSES = re.compile(r"(from dataset\.json: )?[0-9,]+ class(es)?[:,]")
 NamedHeader = tuple[str, Header]
 
 
-def notes_for_comparison(notes: Sequence[str]) -> list[str]:
+def notes_for_comparison(notes: Sequence[str], *, resizing: bool) -> list[str]:
     """The notes on a data set that matter if it is only compared: not its classes, and no advice on training.
 
-    That all images are resized is left out, too, as the comparison has a note of its own on it.
+    Args:
+        notes: all notes.
+        resizing: whether the one that all images are resized is among them; the comparison may have one of its own.
     """
     return [
         note
         for note in notes
-        if not (RESIZED in note or note.endswith(WILL_OVERFIT) or CLASSES.match(note) is not None)
+        if not ((RESIZED in note and not resizing) or note.endswith(WILL_OVERFIT) or CLASSES.match(note) is not None)
     ]
 
 

@@ -122,6 +122,20 @@ def load_arrays(path: str, needed: Iterable[str]) -> dict[str, npt.NDArray[Any]]
         return {key: _load_array(archive, key) if key in needed else np.empty(0) for key in archive.files}
 
 
+def array_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """The shape of an array of an archive, from its header, so that nothing else is read.
+
+    Raises:
+        KeyError: there is no such array.
+        ValueError: it is damaged.
+    """
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read(stream)[0]
+        return shape
+
+
 def _load_array(archive: np.lib.npyio.NpzFile, key: str) -> npt.NDArray[Any]:
     try:
         return archive[key]

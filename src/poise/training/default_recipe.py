@@ -52,7 +52,7 @@ def choose_recipe(
 ) -> ChosenRecipe:
     """The recipe that `poise train --data DATA` trains, for scripts and notebooks.
 
-    At most about 500 headers of the images are read. A larger size than 32 x 32 is chosen only if a few steps of it on
+    Fewer than 1,000 headers of the images are read. A larger size than 32 x 32 is chosen only if a few steps of it on
     noise are fast enough, and unless `steps` is given, the data is loaded and a few steps are timed.
 
     Args:
