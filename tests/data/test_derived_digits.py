@@ -9,10 +9,11 @@ import torch
 from poise.core.random_streams import RandomStreams
 from poise.data import derived_digits
 from poise.data.derived_digits import BLUR, DigitDomainsConfig, DigitPairsConfig, blurred, inverted, outlines, slanted
-from poise.data.digits import DigitsConfig
+from poise.data.digits import DigitsConfig, load_digits
 from poise.data.domains import TwoDomains
 from poise.data.rendered_digits import BOX, SIDE, render_digits
 from poise.data.source import ImageDataset
+from poise.data.torchvision_data import VisionConfig
 from poise.errors import RecipeError
 
 
@@ -125,3 +126,40 @@ def test_sizes_that_the_digits_do_not_have_are_refused(config: DigitPairsConfig 
     with pytest.raises(RecipeError) as refused:
         config.load()
     assert refused.value.where == "data.size"
+
+
+@pytest.fixture
+def mnist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST with the built-in digits as its images."""
+    monkeypatch.setattr(
+        VisionConfig, "_load_split", lambda *_, **__: ImageDataset(*of_every_class(), tuple("0123456789"))
+    )
+
+
+def of_every_class() -> tuple[np.ndarray, np.ndarray]:
+    images, labels = load_digits()
+    return images[::50], labels[::50].astype(np.int64)
+
+
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.parametrize("size", [8, 16, 20, 24, 28, 32, 40])
+def test_all_digits_are_converted_like_those_of_mnist(size: int) -> None:
+    images, _ = of_every_class()
+    for config in (DigitPairsConfig(digits="MNIST", size=size), DigitDomainsConfig(digits="MNIST", size=size)):
+        train, _ = config.load_digits(None)
+        assert np.array_equal(config.convert(images), train.images)
+    both = np.concatenate((images, images[::-1]), 3)
+    converted = DigitPairsConfig(digits="MNIST", size=size).convert(both)
+    assert np.array_equal(converted, np.concatenate((train.images, train.images[::-1]), 3)), "two domains, no alpha"
+
+
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.parametrize("size", [16, 24, 32])
+def test_rendered_digits_are_as_high_as_those_of_mnist(size: int) -> None:
+    splits = DigitDomainsConfig(digits="MNIST", task="fonts", size=size).load()
+    rendered, real = (np.mean([heights_of(image) for image in part.images]) for part in splits.train.domain_sources)  # type: ignore[attr-defined]
+    assert rendered == pytest.approx(real, rel=0.12)
+
+
+def heights_of(image: np.ndarray) -> int:
+    return int(np.ptp(np.flatnonzero((image[..., 0] > 100).any(1)))) + 1

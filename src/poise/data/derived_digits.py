@@ -122,8 +122,9 @@ class DerivedDigitsConfig(ImageDataConfig):
     digits: Literal["builtin", "MNIST"] = "builtin"
 
     def convert(self, images: Bytes) -> Bytes:
-        """See `DigitsConfig.convert`."""
-        return DigitsConfig(size=self.size).convert(images)
+        """Each channel as the digits are converted; one more channel is that of the other domain."""
+        channels = np.split(images, images.shape[3], 3)
+        return np.concatenate([self._digits_config.convert(channel) for channel in channels], 3)
 
     def load_digits(self, root: Path | None) -> tuple[ImageDataset, ImageDataset]:
         """The training digits and the held-out ones, in the size of this data.
@@ -132,13 +133,17 @@ class DerivedDigitsConfig(ImageDataConfig):
             DataError: MNIST was not found.
             RecipeError: the size does not suit the digits.
         """
-        config = (
-            DigitsConfig(size=self.size) if self.digits == "builtin" else VisionConfig(dataset="MNIST", size=self.size)
-        )
-        splits = config.load(root)
+        splits = self._digits_config.load(root)
         assert isinstance(splits.train, ImageDataset)
         assert isinstance(splits.held_out, ImageDataset)
         return splits.train, splits.held_out
+
+    @property
+    def _digits_config(self) -> ImageDataConfig:
+        """The config of the digits, by which they and everything beside them are converted."""
+        if self.digits == "builtin":
+            return DigitsConfig(size=self.size)
+        return VisionConfig(dataset="MNIST", size=self.size)
 
 
 class DigitPairsConfig(DerivedDigitsConfig):
