@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -260,3 +261,48 @@ def test_a_folder_without_permission(
 def test_invalid_fields_are_rejected(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         FolderConfig(**{"path": "x", **fields})  # type: ignore[arg-type]
+
+
+class WindowsEntry:
+    """An entry of a folder as Windows tells it: without device and inode."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.name, self.path, self._entry = entry.name, entry.path, entry
+        self.is_dir, self.is_symlink = entry.is_dir, entry.is_symlink
+
+    def stat(self) -> os.stat_result:
+        return without_inode(self._entry.stat())
+
+
+def without_inode(status: os.stat_result) -> os.stat_result:
+    named = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+    return os.stat_result([status.st_mode, 0, 0, *status[3:]], named | {"st_ino": 0, "st_dev": 0})
+
+
+@pytest.mark.parametrize("inodes", [True, False], ids=["with inodes", "without any"])
+def test_all_folders_are_read_on_windows(
+    tmp_path: Path, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch, inodes: bool
+) -> None:
+    for name in ("a", "b", "c/d"):
+        write_images(tmp_path / "top" / name, 2)
+    write_images(tmp_path / "out", 2)
+    (tmp_path / "top" / "e").symlink_to(tmp_path / "out")
+    (tmp_path / "top" / "f").symlink_to(tmp_path / "out")
+    (tmp_path / "out" / "back").symlink_to(tmp_path / "out")
+    plain = Walk(tmp_path / "top", follow=True).listing()
+    scandir, stat = os.scandir, Path.stat
+
+    @contextmanager
+    def windows_scandir(path: Path) -> Iterator[list[WindowsEntry]]:
+        with scandir(path) as entries:
+            yield [WindowsEntry(entry) for entry in entries]
+
+    monkeypatch.setattr(os, "scandir", windows_scandir)
+    if not inodes:
+        monkeypatch.setattr(Path, "stat", lambda path, **options: without_inode(stat(path, **options)))
+    listing = Walk(tmp_path / "top", follow=True).listing()
+    monkeypatch.undo()
+    assert [item.name for item in listing.items] == [item.name for item in plain.items]
+    assert listing.folders == plain.folders
+    if inodes:
+        assert [item.stamp for item in listing.items] == [item.stamp for item in plain.items]

@@ -6,6 +6,7 @@ import errno
 import os
 import shlex
 import stat
+from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
 from typing import IO, ClassVar, Literal
@@ -83,7 +84,7 @@ class Walk:
     def __init__(self, top: Path, follow: bool) -> None:
         self.top, self.follow = top, follow
         self._real_top = os.path.realpath(top)
-        self._visited = {_identity(top.stat())}
+        self._visited = {_identity(top, top.stat())}
         self._pending = [""]
         self._listing = Listing()
 
@@ -112,7 +113,7 @@ class Walk:
             self._listing.ignored[HIDDEN] += 1
             return
         try:
-            status = entry.stat()
+            status = _status(entry)
         except OSError as error:
             if ignored is None or entry.is_dir(follow_symlinks=False):
                 self._listing.bad_files.append(BadFile(display_name(name), _unreachable(error, entry.is_symlink())))
@@ -142,10 +143,10 @@ class Walk:
         """Add a folder to visit. A link to a folder inside is ignored, since its images are found under their paths."""
         if out and not self.follow:
             self._listing.bad_files.append(BadFile(display_name(name), LINK_OUT))
-        elif (link and not out) or _identity(status) in self._visited:
+        elif (link and not out) or (identity := _identity(self.top / name, status)) in self._visited:
             self._listing.ignored["links to visited folders"] += 1
         else:
-            self._visited.add(_identity(status))
+            self._visited.add(identity)
             self._listing.folders.append(name)
             self._pending.append(name)
 
@@ -155,12 +156,19 @@ def _item(name: str, entry: os.DirEntry[str], status: os.stat_result) -> Item:
     return Item(name, partial(_open, entry.path), stamp_of(status), changed)
 
 
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    """The status of an entry, with device and inode, which a folder's entries lack on Windows."""
+    status = entry.stat()
+    return status if status.st_ino else Path(entry.path).stat()
+
+
 def _open(path: str) -> IO[bytes]:
     return Path(path).open("rb")  # made here, as a million paths take more memory than their text
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _identity(path: Path, status: os.stat_result) -> Hashable:
+    """What tells a folder from all others: its device and inode, or, without these, its path without links."""
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
 def _unreachable(error: OSError, link: bool) -> str:
