@@ -298,6 +298,79 @@ def test_the_orientation_may_be_in_xmp_data(orientation: int, kind: str) -> None
         assert np.array_equal(whole[..., 0], np.asarray(ImageOps.exif_transpose(im)))
 
 
+def with_orientation(kind: str, exif: int, raw: int, xmp: int, behind: bool) -> bytes:
+    """An image of 9 x 14 pixels whose orientation is in EXIF data, in ImageMagick's text, in XMP data; 0 for none."""
+    stored = Image.fromarray(np.arange(9 * 14, dtype=np.uint8).reshape(14, 9))
+    block, text = Image.Exif(), f'<x:xmpmeta><rdf:Description tiff:Orientation="{xmp}"/></x:xmpmeta>'
+    block[0x0112] = exif or raw
+    if kind == "TIFF":
+        tags: dict[int, object] = ({274: exif} if exif else {}) | ({700: text.encode()} if xmp else {})
+        return encode(stored, kind, tiffinfo=tags)
+    if kind != "PNG":
+        return encode(stored, kind, **({"exif": block} if exif else {}), **({"xmp": text.encode()} if xmp else {}))
+    plain = encode(stored)
+    chunks = [chunk(b"eXIf", block.tobytes()[6:])] if exif else []
+    block[0x0112] = raw
+    profile = f"\nexif\n{len(block.tobytes()):8}\n{block.tobytes().hex()}\n".encode()
+    chunks += [chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile))] if raw else []
+    chunks += [chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text.encode())] if xmp else []
+    place = len(plain) - 12 if behind else 33  # before the last chunk, or after the first
+    return plain[:place] + b"".join(chunks) + plain[place:]
+
+
+PLACES = [(kind, False) for kind in ("PNG", "JPEG", "WEBP", "TIFF")] + [("PNG", True)]
+
+
+@pytest.mark.parametrize("xmp", [0, 1, 6])
+@pytest.mark.parametrize("exif", [0, 1, 6])
+@pytest.mark.parametrize(("kind", "behind"), PLACES)
+def test_the_size_in_a_header_is_that_of_the_decoded_image(kind: str, behind: bool, exif: int, xmp: int) -> None:
+    """Wherever the orientation is, and if two places contradict each other."""
+    for raw in (0, 1, 8) if kind == "PNG" else (0,):
+        data = with_orientation(kind, exif, raw, xmp, behind)
+        with Image.open(io.BytesIO(data)) as im:
+            im.load()
+            width, height = (im if kind == "TIFF" else ImageOps.exif_transpose(im)).size
+        with strict_pillow():
+            header = read_header(io.BytesIO(data))
+        assert (header.width, header.height) == (width, height), raw
+
+
+@pytest.mark.parametrize(("kind", "behind"), PLACES)
+def test_pairs_side_by_side_may_be_turned(kind: str, behind: bool) -> None:
+    stored = Image.fromarray(np.arange(9 * 18, dtype=np.uint8).reshape(18, 9))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(stored, kind, exif=exif)
+    if behind:
+        start = data.index(b"eXIf") - 4
+        moved = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+        data = data.replace(moved, b"")[:-12] + moved + data[-12:]
+    target = TargetFormat((9, 9), 1, "white", "crop", halves=(1, 1))
+    with strict_pillow():
+        pixels, _ = decode_image(io.BytesIO(data), target)
+    assert pixels.shape == (9, 9, 2)
+    if kind in ("PNG", "TIFF"):
+        whole = np.rot90(np.asarray(stored), -1)
+        assert np.array_equal(pixels, np.stack((whole[:, :9], whole[:, 9:]), 2))
+
+
+def test_only_a_png_with_an_orientation_behind_its_pixels_is_decoded_for_its_header(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: object) -> None:
+        raise AssertionError("it is decoded")
+
+    early, late = (with_orientation("PNG", 6, 6, 6, behind) for behind in (False, True))
+    plain = with_orientation("PNG", 0, 0, 0, behind=False)
+    dated = plain[:-12] + chunk(b"tEXt", b"date:create\0yesterday") + plain[-12:]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
+    for data in (early, plain, dated):
+        read_header(io.BytesIO(data))
+    with pytest.raises(AssertionError, match="it is decoded"):
+        read_header(io.BytesIO(late))
+
+
 def test_broken_exif_is_ignored_and_reported() -> None:
     im = Image.fromarray(np.random.default_rng(2).integers(0, 256, (8, 8, 3), np.uint8))
     raw = encode(im, exif=b"Exif\0\0nonsense that is no TIFF header")
