@@ -12,7 +12,16 @@ import pytest
 from image_helpers import has_note, load, pixels
 from PIL import Image
 
-from poise.data.classes import Classes, Container, classes_by_folder, summary
+from poise.data.classes import (
+    Classes,
+    Container,
+    classes_by_folder,
+    classes_by_label,
+    classes_by_number,
+    stored_names,
+    summary,
+)
+from poise.data.npz import NpzConfig
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.zip_archive import ZipConfig
 
@@ -314,3 +323,33 @@ def test_a_dataset_json_in_another_folder_is_ignored(tmp_path: Path, write_image
     assert "skipped 1 other file: 1 .json" in loaded.notes
     assert loaded.train.classes == ("a", "b")
     assert loaded.warnings == []
+
+
+UNUSUAL = ["women's", 'the "best"', "'quoted'", "a\\b", "a\nb", "caf\udce9", "tab\t'", "", "plain"]
+
+
+def test_names_of_classes_stay_the_same_if_they_are_stored_and_read_again(tmp_path: Path) -> None:
+    """By folder, in words and in npz files, as a run's samples are compared with its data by them."""
+    names = stored_names(UNUSUAL)
+    assert all(name.isprintable() for name in names)
+    assert [name for name, plain in zip(names, UNUSUAL, strict=True) if name == plain] == [
+        name for name in UNUSUAL if name.isprintable()
+    ]
+    assert stored_names(names) == names
+    labels = np.arange(18) % 9
+    by_word = classes_by_label([UNUSUAL[label] for label in labels], UNUSUAL).names
+    assert by_word == names
+    paths = [f"{UNUSUAL[label]}/{i}.png" for i, label in enumerate(labels) if UNUSUAL[label]]
+    by_folder = classes_by_folder(paths, [], CONTAINER).names
+    assert set(by_folder) == {name for name in names if name}
+    np.savez(tmp_path / "a.npz", images=np.zeros((18, 4, 4), np.uint8), labels=labels, classes=np.array(names))
+    assert NpzConfig(path=str(tmp_path / "a.npz"), size=4).load().train.classes == names
+
+
+def test_different_classes_have_different_names() -> None:
+    assert len(set(stored_names(["a\nb", repr("a\nb"), repr(repr("a\nb"))]))) == 3
+
+
+def test_classes_that_are_left_out_are_quoted_once() -> None:
+    (note,) = [n for n in classes_by_number(np.zeros(2, np.int64), ["a", "it's"]).notes if "left out" in n]
+    assert note == """classes without images are left out: "it's\""""

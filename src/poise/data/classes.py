@@ -67,6 +67,15 @@ class Container(NamedTuple):
     outer_levels: int = 0
 
 
+def stored_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of classes in the form in which runs and files store them: their own, in quotes if not printable.
+
+    So they stay the same if they are written and read again. Different names stay different.
+    """
+    stored = tuple(name if name.isprintable() else repr(name) for name in names)
+    return stored if len(set(stored)) == len(set(names)) else tuple(map(display_name, names))
+
+
 def summary(labels: Labels, names: Sequence[str]) -> str:
     """One line, such as `3 classes: a, b, c; 120, 80, 4 images`; many classes are not all named."""
     counts = np.bincount(labels, minlength=len(names)).tolist()
@@ -114,7 +123,7 @@ def classes_by_folder(names: Sequence[str], folders: Collection[str], container:
         return Classes(None, (), (f"{parts}, {why}: they are not treated as classes",))
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[top] for top in tops if top is not None], np.int64)
-    class_names = tuple(map(display_name, classes))
+    class_names = stored_names(classes)
     warnings = _folder_warnings(classes, paths, stems, lambda top: container.select_folder(posixpath.join(base, top)))
     return Classes(labels, class_names, (summary(labels, class_names), *notes), warnings)
 
@@ -154,7 +163,7 @@ def classes_by_label(words: Sequence[str], order: Sequence[str] = ()) -> Classes
     classes = sorted(set(words), key=position)
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[word] for word in words], np.int64)
-    class_names = tuple(map(display_name, classes))
+    class_names = stored_names(classes)
     return Classes(labels, class_names, (summary(labels, class_names),) if classes else ())
 
 
@@ -167,11 +176,11 @@ def classes_by_number(integers: npt.NDArray[Any], names: Sequence[str] | None = 
     """
     values, dense = np.unique(integers, return_inverse=True)
     labels = dense.reshape(-1).astype(np.int64)
-    class_names = tuple(str(int(v)) if names is None else display_name(str(names[int(v)])) for v in values)
+    class_names = stored_names([str(int(v)) if names is None else str(names[int(v)]) for v in values])
     notes = [summary(labels, class_names)] if len(class_names) else []
     if names is not None and len(class_names) < len(names):
         unused = sorted(set(range(len(names))) - {int(value) for value in values})
-        notes.append(f"classes without images are left out: {_join([display_name(str(names[i])) for i in unused])}")
+        notes.append(f"classes without images are left out: {_join([str(names[i]) for i in unused])}")
     elif names is None and len(values) and int(values[-1]) != len(values) - 1:
         present = {int(value) for value in values}
         gap = next(integer for integer in count(min(0, *present)) if integer not in present)
