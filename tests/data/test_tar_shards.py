@@ -16,6 +16,7 @@ from image_helpers import load, noise_png, pixels, write_tar
 from poise.data import decode_cache
 from poise.data.facts import image_facts
 from poise.data.lookup import data_config
+from poise.data.shards import expand
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.tar_shards import TarConfig
 from poise.errors import DataError
@@ -237,3 +238,30 @@ def test_a_shard_that_the_system_cannot_open_is_not_called_damaged(
     monkeypatch.setattr(tarfile, "open", refuse)
     with pytest.raises(DataError, match=r"data.path: can't be read: Too many open files, found .*a.tar"):
         load_tar(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("x/d{0..1}/a.tar", {"d0:a.tar:0.png", "d1:a.tar:0.png"}),
+        ("x/d{0..1}/e/a-{0..1}.tar", {f"d{i}:e:a-{j}.tar:0.png" for i in range(2) for j in range(2)}),
+        ("d{0..1}/a.tar", {"d0:a.tar:0.png", "d1:a.tar:0.png"}),
+        ("{0..1}/a.tar", {"0:a.tar:0.png", "1:a.tar:0.png"}),
+        ("x/../d{0..1}/a.tar", {"d0:a.tar:0.png", "d1:a.tar:0.png"}),
+        ("d0/a-{0..1}.tar", {"a-0.tar:0.png", "a-1.tar:0.png"}),
+        ("d0/a-{0..0}.tar", {"0.png"}),
+    ],
+)
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_range_may_be_anywhere_in_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: set[str], relative: bool
+) -> None:
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = pattern if relative else f"{tmp_path}/{pattern}"
+    for shard in expand(path):
+        write_tar(shard, {"0.png": PNGS[0]})
+    assert {item.name for item in TarConfig(path=path).listing()[0].items} == names
+    found = data_config(path)
+    assert isinstance(found, TarConfig)
+    assert {item.name for item in found.listing()[0].items} == names

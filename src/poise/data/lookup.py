@@ -70,7 +70,7 @@ def data_table(
         table: dict[str, Any] = {"kind": value}
     elif value.lower() in torchvision_names:
         table = {"kind": "torchvision", "dataset": torchvision_names[value.lower()]}
-    elif exists(path, option) or BRACES.search(path.name):
+    elif exists(path, option) or _is_range(path):
         stated = stated if path != expand_home(value) else ""
         table = {
             "kind": stated or _kind_of(path, previous, option, two_domains),
@@ -93,6 +93,12 @@ def data_table(
         note = f"{names} of the recipe: not kept, as data of kind '{table['kind']}' has no such key"
         print_line(f"note: {option} {value}: {note}", err=True)
     return {**kept, **table}
+
+
+def _is_range(path: Path) -> bool:
+    """Whether a path stands for a range of shards. The range may be in the name of a folder if the suffix is theirs."""
+    shards = FILE_KINDS.get(path.suffix.lower()) in SHARD_KINDS
+    return BRACES.search(str(path) if shards else path.name) is not None
 
 
 def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:

@@ -150,6 +150,7 @@ def find_shards(path: str, suffixes: Collection[str], split: str | None) -> tupl
             found = f"{count_noun(len(missing), 'missing shard')}: {_names(missing)}"
             raise DataError("not all shards of the range exist", where=WHERE, found=found, cure="correct the range")
         paths = [file_at(str(one)) for one in paths]
+        top = Path(os.path.commonpath([one.parent for one in paths]))  # the range may be in the name of a folder
     elif existing(path).is_dir():
         top = existing(path)
         paths = sorted(_below(top, suffixes), key=lambda one: sort_key(one.relative_to(top).as_posix()))
