@@ -109,6 +109,32 @@ def test_a_bad_half_costs_its_pair_and_is_named(tmp_path: Path, draw: Draw) -> N
         pairs(tmp_path, max_bad=0.2)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("layout", ["two folders", "side by side"])
+def test_a_split_without_a_usable_pair_is_an_error_that_names_it(
+    tmp_path: Path, draw: Draw, split: str, layout: str
+) -> None:
+    sides = ("a/", "b/") if layout == "two folders" else ("",)
+    for folder in [f"{each}/{side}" for each in ("train", "val") for side in sides]:
+        for i in range(4):
+            draw(f"{folder}{i}.png", i, (8, 8) if len(sides) == 2 else (16, 8))
+            if folder.startswith(split):
+                (tmp_path / f"{folder}{i}.png").write_bytes(b"junk")
+    found = f"{4 * len(sides)} bad image files in {split}" + ("/a and val/b".replace("val", split) if sides[1:] else "")
+    with pytest.raises(DataError, match=f"none of the images can be used, found {found};"):
+        pairs(tmp_path, max_bad=1.0)
+
+
+def test_bad_files_that_are_not_opened_are_counted_in_the_total(tmp_path: Path, draw: Draw) -> None:
+    for i in range(6):
+        draw(f"set/a/{i}.png", i)
+        draw(f"set/b/{i}.png", i)
+    draw("elsewhere.png", 1)
+    for i in range(10):
+        (tmp_path / "set" / "a" / f"link-{i}.png").symlink_to(tmp_path / "elsewhere.png")
+    assert said(pairs(tmp_path / "set"), "skipped 10 of 22 image files as invalid$")
+
+
 def test_the_held_out_pairs_share_no_source_with_the_training_pairs(tmp_path: Path) -> None:
     """Otherwise G would be evaluated on images that it has been trained to translate."""
     a = np.repeat(np.arange(10, dtype=np.uint8), 4)[:, None, None] * np.ones((8, 8), np.uint8)

@@ -159,7 +159,7 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
     """Decode the pairs of one split.
 
     Raises:
-        DataError: nothing matches, or there are too many bad files.
+        DataError: nothing matches, there are too many bad files, or no pair can be used.
     """
     parts = [below(listing, folder) for folder in folders]
     if len(folders) == 1:
@@ -186,8 +186,9 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
     ]
     bad = sorted([*(file for part in parts for file in part.bad_files), *reasons], key=lambda file: sort_key(file.name))
     usable = [index for index, found in enumerate(rows) if not any(isinstance(row, str) for row in found)]
-    num_files = sum(map(len, matches.pairs))
-    check_bad_fraction(bad, num_files + len(bad) - len(reasons), config.max_bad)
+    num_files = sum(map(len, matches.pairs)) + len(bad) - len(reasons)
+    check_bad_fraction(bad, num_files, config.max_bad)
+    check_enough(len(usable), f"{count_noun(len(bad), 'bad image file')} in {_named(folders)}", least=1)
     domains = []
     for k, found in enumerate(decoded):
         used = np.array([rows[index][k] for index in usable], np.intp)
@@ -198,6 +199,10 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
         domains = _cut(domains[0], config)
     missing = [*_match_notes(matches), *_bad_notes(bad, num_files, len(rows) - len(usable))]
     return _describe(_stack(domains), domains, config, bad, missing)
+
+
+def _named(folders: Sequence[str]) -> str:
+    return " and ".join(display_name(folder) if folder else "the folder" for folder in folders)
 
 
 def _half_channels(config: PairsConfig) -> HalfChannels:
@@ -325,5 +330,5 @@ def _match_notes(matches: Matches) -> list[str]:
 def _bad_notes(bad: Sequence[BadFile], num_files: int, num_lost: int) -> list[str]:
     if not bad:
         return []
-    lost = f", and with {agree(len(bad), 'it', 'them')} {count_noun(num_lost, 'pair')}"
+    lost = f", and with {agree(len(bad), 'it', 'them')} {count_noun(num_lost, 'pair')}" if num_lost else ""
     return [f"skipped {len(bad):,} of {count_noun(num_files, 'image file')} as invalid{lost}"]
