@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poise.data import decode, decode_cache, pixel_statistics, scan
+from poise.data import decode, decode_cache, listing, pixel_statistics, scan
 from poise.data.decoded import CODE
 from poise.data.folder import FolderConfig
 from poise.data.pairs import PairsConfig
 from poise.data.source import DataSplits
+from poise.data.tar_shards import TarConfig
 from poise.data.zip_archive import ZipConfig
 from poise.errors import DataError
 from poise.utils import cache
@@ -320,3 +321,26 @@ def test_a_file_that_cannot_be_deleted_does_not_stop_pruning(tmp_path: Path, mon
 
 def raise_permission_error() -> None:
     raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("change_time", [True, False], ids=["change time", "no change time, as on Windows"])
+def test_a_modification_time_in_the_future_does_not_prevent_caching(
+    image_folder: Path, num_decoded: list[int], monkeypatch: pytest.MonkeyPatch, kind: str, change_time: bool
+) -> None:
+    monkeypatch.setattr(listing, "HAS_CHANGE_TIME", change_time)
+    if kind == "folder":
+        config: Any = FolderConfig(path=str(image_folder), size=8)
+        position = image_folder / "a/3.png"
+    else:
+        position = Path(shutil.make_archive(str(image_folder), kind, image_folder))
+        config = {"zip": ZipConfig, "tar": TarConfig}[kind](path=str(position), size=8)
+    os.utime(position, (time.time() + 1e8, time.time() + 1e8))
+    config.load()
+    config.load()
+    assert num_decoded == [25]
+    monkeypatch.setattr(decode_cache, "MIN_AGE", 60.0)
+    os.utime(position)
+    config.load()
+    config.load()
+    assert num_decoded == [75], "it has just changed"

@@ -16,6 +16,7 @@ from poise.data.listing import (
     LABEL_FILE,
     Item,
     Listing,
+    changed_at,
     display_name,
     ignored_reason,
     is_run,
@@ -152,8 +153,7 @@ class Walk:
 
 
 def _item(name: str, entry: os.DirEntry[str], status: os.stat_result) -> Item:
-    changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    return Item(name, partial(_open, entry.path), stamp_of(status), changed)
+    return Item(name, partial(_open, entry.path), stamp_of(status), changed_at(status))
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:

@@ -24,6 +24,12 @@ VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 UNSUPPORTED = frozenset(GRAPHICS + PHOTOS + SCIENTIFIC + VIDEOS)
 """Image and video formats that are never decoded."""
 
+HAS_CHANGE_TIME = os.name == "posix"
+"""Whether the system tells when a file changed. Windows tells when it was created instead."""
+
+DAY = 86_400 * 10**9
+"""In nanoseconds: a time that is farther in the future was set, and is not due to clocks that differ."""
+
 MAX_LISTED = 12
 """The largest number of suffixes that a message lists."""
 
@@ -47,6 +53,17 @@ class Item(NamedTuple):
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:
     """A tuple that identifies a version of a file. Unlike the modification time, the change time cannot be set back."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def changed_at(status: os.stat_result) -> int:
+    """When a file last changed, in nanoseconds since 1970.
+
+    Without a change time, it is the time of its modification or of its creation. One in the future says nothing.
+    """
+    if HAS_CHANGE_TIME:
+        return status.st_ctime_ns
+    latest = time.time_ns() + DAY
+    return max((at for at in (status.st_mtime_ns, status.st_ctime_ns) if at <= latest), default=0)
 
 
 @dataclass

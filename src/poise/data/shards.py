@@ -19,7 +19,7 @@ from typing import ClassVar, NamedTuple
 from poise.data.classes import SPLITS
 from poise.data.decode_cache import Destination, Entry, Files, cached, key_of
 from poise.data.image_array import MIN_COUNT
-from poise.data.listing import Listing, display_name, ignored_reason, sort_key, stamp_of
+from poise.data.listing import Listing, changed_at, display_name, ignored_reason, sort_key, stamp_of
 from poise.data.paths import WHERE, access_error, existing, file_at
 from poise.data.scan import Scanned, ScannedConfig, decode_files, describe, sorted_items
 from poise.data.source import DataSplits
@@ -169,7 +169,7 @@ def find_shards(path: str, suffixes: Collection[str], split: str | None) -> tupl
         except OSError as error:
             raise access_error(str(one), error) from None
         prefix = f"{one.relative_to(top).as_posix().replace('/', ':')}:" if len(paths) > 1 else ""
-        shards.append(Shard(one, prefix, stamp_of(status), max(status.st_mtime_ns, status.st_ctime_ns), status.st_size))
+        shards.append(Shard(one, prefix, stamp_of(status), changed_at(status), status.st_size))
     return shards, notes
 
 

@@ -11,7 +11,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from poise.data.listing import HIDDEN, LABEL_FILE, Item, Listing, display_name, ignored_reason, is_run, stamp_of
+from poise.data.listing import (
+    HIDDEN,
+    LABEL_FILE,
+    Item,
+    Listing,
+    changed_at,
+    display_name,
+    ignored_reason,
+    is_run,
+    stamp_of,
+)
 from poise.data.paths import WHERE, access_error, file_at
 from poise.data.scan import ScannedConfig, scan
 from poise.data.source import BadFile, DataSplits
@@ -121,7 +131,7 @@ def _archive_stamp(archive: zipfile.ZipFile) -> tuple[tuple[int, ...], int]:
         status = os.fstat(archive.fp.fileno())
     except OSError:  # the archive is in memory
         return (), 0
-    return stamp_of(status), max(status.st_mtime_ns, status.st_ctime_ns)
+    return stamp_of(status), changed_at(status)
 
 
 def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:
