@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import struct
 import tracemalloc
@@ -134,14 +135,36 @@ def test_a_flipped_byte_is_detected(tmp_path: Path) -> None:
     assert bad.reason.startswith("damaged: ")
 
 
-def test_the_total_size_is_limited(tmp_path: Path) -> None:
+def renamed(info: zipfile.ZipInfo, n: int) -> list[zipfile.ZipInfo]:
+    """Copies of an entry with names of their own."""
+    entries = [copy.copy(info) for _ in range(n)]
+    for i, entry in enumerate(entries):
+        entry.filename = f"{i}.png"
+    return entries
+
+
+def test_overlapping_entries_are_bad(tmp_path: Path) -> None:
+    """A bomb with a thousand entries that share their data does not expand a thousand times."""
     path = archive(tmp_path / "p.zip", *GOOD)
     with zipfile.ZipFile(path) as opened:
-        total = sum(info.file_size for info in opened.infolist()[:2])
-        listing = listing_of(opened, max_total=total)
-    assert [item.name for item in listing.items] == ["a.png", "b.png"]
-    assert [bad.name for bad in listing.bad_files] == ["c.png", "d.png"]
-    assert f"beyond the limit of {total:,} bytes" in listing.bad_files[0].reason
+        taken = sum(info.compress_size for info in opened.infolist())
+        first = opened.getinfo(GOOD[0])
+        opened.filelist.extend(renamed(first, 1000))
+        listing = listing_of(opened)
+    fit = (opened.start_dir - taken) // first.compress_size
+    assert len(listing.items) <= len(GOOD) + fit
+    assert {bad.reason for bad in listing.bad_files} == {"overlaps other entries of the archive"}
+
+
+def test_the_total_size_of_an_archive_is_not_limited(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD)
+    with zipfile.ZipFile(path) as opened:
+        opened.start_dir = 2**50
+        first = opened.getinfo(GOOD[0])
+        first.file_size = first.compress_size = 2**29
+        opened.filelist.extend(renamed(first, 1000))  # 500 GiB
+        listing = listing_of(opened)
+    assert listing.bad_files == []
 
 
 def test_blank_images_may_exceed_the_ratio(tmp_path: Path) -> None:
@@ -225,3 +248,18 @@ def test_an_archive_without_images(tmp_path: Path) -> None:
 def test_too_many_bad_entries(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", "a.png", "../b.png", "/c.png")
     assert "2 of 3 image files can't be used: ../b.png (its path leads out of the archive)" in refused(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_entries_of_one_name_the_last_one_is_used(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD)
+    add(path, "a.png", image(7))
+    add(path, "./a.png", image(8))
+    add(path, "/a.png", image(9))  # is not used
+    add(path, "./", b"")
+    loaded = load(path)
+    assert isinstance(loaded.train, ImageDataset)
+    assert len(loaded.train) == len(GOOD)
+    assert np.array_equal(loaded.train.images[0], np.asarray(Image.open(io.BytesIO(image(8)))))
+    assert [bad.name for bad in loaded.bad_files] == ["/a.png"]
+    assert "skipped 2 other files: 2 replaced by a later one of the same name" in loaded.notes

@@ -15,6 +15,9 @@ from poise.data.source import BadFile
 
 HIDDEN = "hidden"
 LABEL_FILE = "dataset.json"
+REPLACED = "replaced by a later one of the same name"
+"""Why an entry of an archive is ignored that would be lost if the archive were unpacked."""
+
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 
 GRAPHICS = (".svg", ".psd", ".xcf", ".ai", ".pdf", ".eps", ".ps", ".ico", ".tga", ".ppm", ".pgm", ".pnm")

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from poise.data.listing import (
     HIDDEN,
     LABEL_FILE,
+    REPLACED,
     Item,
     Listing,
     changed_at,
@@ -30,10 +31,10 @@ from poise.errors import DataError
 MAX_RATIO = 100
 SMALL_ENTRY = 2**20
 MAX_ENTRY = 2**29
-MAX_TOTAL = 2**36
 MAX_DEPTH = 10
 """Limits against zip bombs. Entries up to `SMALL_ENTRY` bytes may exceed the compression ratio `MAX_RATIO`, as blank
-images do. Folders are listed to the depth `MAX_DEPTH`."""
+images do. Together, entries cannot take more than the archive, unless they overlap: so they expand to `MAX_RATIO` times
+its size at most, or to `SMALL_ENTRY` bytes each. Folders are listed to the depth `MAX_DEPTH`."""
 
 
 class ZipConfig(ScannedConfig):
@@ -72,11 +73,13 @@ def open_archive(path: str) -> zipfile.ZipFile:
         raise DataError(f"not a zip archive: {error}", where=WHERE, found=display_name(path), cure=cure) from None
 
 
-def listing_of(archive: zipfile.ZipFile, max_total: int = MAX_TOTAL) -> Listing:
+def listing_of(archive: zipfile.ZipFile) -> Listing:
     """The entries of an archive, from its central directory only."""
     runs = _run_folders(archive)
-    listing, total = Listing(num_runs=len(runs)), 0
+    listing, taken = Listing(num_runs=len(runs)), 0
     archive_stamp, changed = _archive_stamp(archive)
+    files = [(parts, info) for info in archive.infolist() if not info.is_dir() and (parts := _path_parts(info))]
+    last_of = {parts: info for parts, info in files if _unusable_reason(info, parts) is None}
     usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
     folders: set[str] = set()
     for info in archive.infolist():
@@ -89,12 +92,15 @@ def listing_of(archive: zipfile.ZipFile, max_total: int = MAX_TOTAL) -> Listing:
         if info.is_dir() or not parts:
             continue
         reason = _unusable_reason(info, parts)
+        if reason is None and last_of[parts] is not info:
+            listing.ignored[REPLACED] += 1
+            continue
         if ignored is not None and (ignored == HIDDEN or parts[-1] != LABEL_FILE or reason):
             listing.ignored[ignored] += 1
             continue
-        total += 0 if reason else info.file_size
-        if reason is None and total > max_total:
-            reason = f"beyond the limit of {max_total:,} bytes for all images of an archive"
+        taken += 0 if reason else info.compress_size
+        if reason is None and taken > archive.start_dir:  # where the entries end and their directory begins
+            reason = "overlaps other entries of the archive"
         if reason is None:
             usable.append((parts, info))
         else:
