@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import tarfile
@@ -265,3 +266,61 @@ def test_a_range_may_be_anywhere_in_a_path(
     found = data_config(path)
     assert isinstance(found, TarConfig)
     assert {item.name for item in found.listing()[0].items} == names
+
+
+def stylegan(labels: object, root: str = "") -> dict[str, bytes]:
+    """The files of a set that StyleGAN's `dataset_tool.py` writes."""
+    files = {f"{root}{i // 6:05d}/img{i:08d}.png": png for i, png in enumerate(PNGS)}
+    return files | {f"{root}dataset.json": json.dumps({"labels": labels}).encode()}
+
+
+@pytest.mark.parametrize("root", ["", "top/"])
+@pytest.mark.parametrize("padding", [0, 2**21], ids=["small", "large"])
+def test_a_dataset_json_defines_the_classes_as_in_a_folder(tmp_path: Path, root: str, padding: int) -> None:
+    files = stylegan([[f"{i // 6:05d}/img{i:08d}.png", i % 3] for i in range(12)], root)
+    files[f"{root}dataset.json"] += b" " * padding
+    for order in (1, -1):
+        write_tar(tmp_path / "a.tar", dict(list(files.items())[::order]))
+        loaded = load_tar(tmp_path / "a.tar")
+        assert labels_of(loaded) == ["0", "1", "2"] * 4
+        assert loaded.notes[0].startswith("from dataset.json: 3 classes")
+
+
+def test_a_dataset_json_may_say_that_there_are_no_classes(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", stylegan(None))
+    loaded = load_tar(tmp_path / "a.tar")
+    assert loaded.train.classes == ()
+    assert loaded.notes[0].startswith("dataset.json states that there are no labels")
+
+
+def test_a_sample_may_be_called_dataset(tmp_path: Path) -> None:
+    names = ["dataset", *map(str, range(11))]
+    files = {f"{name}.png": png for name, png in zip(names, PNGS, strict=True)}
+    files |= {f"{name}.json": json.dumps({"label": len(name) % 2}).encode() for name in names}
+    write_tar(tmp_path / "a.tar", files)
+    assert sorted(labels_of(load_tar(tmp_path / "a.tar"))) == sorted(str(len(name) % 2) for name in names)
+
+
+def test_only_keys_with_classes_are_advised(tmp_path: Path) -> None:
+    for values, note in (
+        ({"caption": [1.5], "size": {}}, "the .json files have no label"),
+        ({"caption": [1.5], "breed": "lynx"}, "the .json files have no label, unless data.label names one of breed"),
+    ):
+        files = {f"{i}.png": png for i, png in enumerate(PNGS)}
+        write_tar(tmp_path / "a.tar", files | {f"{i}.json": json.dumps(values).encode() for i in range(12)})
+        assert note in load_tar(tmp_path / "a.tar").notes
+
+
+def test_of_files_of_one_name_the_last_one_is_used(tmp_path: Path) -> None:
+    """As `tar --append` updates them."""
+    write_tar(tmp_path / "a.tar", {f"{i}.png": PNGS[i] for i in range(4)} | {f"{i}.cls": b"old" for i in range(4)})
+    with tarfile.open(tmp_path / "a.tar", "a") as archive:
+        for name, content in (("0.png", PNGS[7]), ("./0.png", PNGS[8]), ("0.cls", b"new"), ("1.cls", b"new")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    loaded = load_tar(tmp_path / "a.tar")
+    write_tar(tmp_path / "b.tar", {f"{i}.png": PNGS[8 if i == 0 else i] for i in range(4)})
+    assert np.array_equal(pixels(loaded), pixels(load_tar(tmp_path / "b.tar")))
+    assert labels_of(loaded) == ["new", "new", "old", "old"]
+    assert "skipped 2 other files: 2 replaced by a later one of the same name" in loaded.notes

@@ -12,6 +12,7 @@ import json
 import posixpath
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import IO, ClassVar, Literal
 
 from poise.data.dataset_json import class_name
-from poise.data.listing import HIDDEN, Item, Listing, display_name, ignored_reason
+from poise.data.listing import HIDDEN, LABEL_FILE, REPLACED, Item, Listing, display_name, ignored_reason
 from poise.data.paths import access_error
 from poise.data.shards import Shard, ShardsConfig
 from poise.data.source import BadFile
@@ -59,6 +60,7 @@ class TarConfig(ShardsConfig):
         """
         content = Content()
         for shard in shards:
+            content.places.clear()
             for member, label in _read(shard):
                 content.add(shard, member, label)
         listing, keys = content.listing, ", ".join(map(display_name, sorted(content.keys)[:8]))
@@ -68,9 +70,14 @@ class TarConfig(ShardsConfig):
             raise DataError(what, where="data.label", found=keys or "no .json with keys", cure=cure)
         wanted = (CLS, *LABEL_KEYS) if self.label is None else (self.label,)
         source = next((one for one in wanted if one in content.labels), None)
+        if source is not None or len(shards) > 1:  # a dataset.json is that of one archive
+            listing.ignored += Counter({JSON: len(listing.label_files)})
+            listing.label_files.clear()
         if source is None:
             listing.folders = sorted({folder for item in listing.items for folder in _folders(item.name)})
-            notes = [f"the .json files have no label, unless data.label names one of {keys}"] if keys else []
+            classes = ", ".join(map(display_name, sorted(content.labels)[:8]))
+            unless = f", unless data.label names one of {classes}" if classes else ""
+            notes = [f"the .json files have no label{unless}"] if keys else []
             return listing, notes + content.notes()
         content.attach(source)
         note = f"the labels are {'the .cls files' if source == CLS else f'the values of {source} in .json'}"
@@ -88,6 +95,7 @@ class Content:
         keys: all keys of the .json files.
         contradictory: the samples with more than one label, by where these are.
         unreadable: the number of .json files that are not JSON.
+        places: where the images of the archive that is read are in the listing, by their paths; None for its labels.
     """
 
     listing: Listing = field(default_factory=Listing)
@@ -96,6 +104,7 @@ class Content:
     keys: set[str] = field(default_factory=set)
     contradictory: dict[str, set[str]] = field(default_factory=dict)
     unreadable: int = 0
+    places: dict[str, int | None] = field(default_factory=dict)
 
     def add(self, shard: Shard, member: tarfile.TarInfo, label: bytes) -> None:
         """Add a member of an archive: an image, a label with its content, or a file that is ignored."""
@@ -106,16 +115,34 @@ class Content:
         suffix, name = posixpath.splitext(base)[1].lower(), posixpath.join(folder, shard.prefix + base)
         hidden = any(ignored_reason(part) == HIDDEN for part in parts if part != "..")
         ignored = HIDDEN if hidden else ignored_reason(base)
+        path, read = "/".join(parts), partial(_read_member, shard.path, member.offset_data, member.size)
         if ignored != HIDDEN and suffix in (CLS, JSON):
-            self._add_labels(sample, suffix, label.decode("utf-8-sig", "replace").strip())
+            text = label.decode("utf-8-sig", "replace").strip()
+            if base == LABEL_FILE and member.isreg() and (not text or '"labels"' in text):
+                self.listing.label_files = [one for one in self.listing.label_files if one.name != name]
+                self.listing.label_files.append(Item(name, read))
+                return
+            self._forget_labels(path, sample, suffix)
+            self._add_labels(sample, suffix, text)
         elif ignored is not None:
             self.listing.ignored[ignored] += 1
         elif reason := "its path leads out of the archive" if ".." in parts else _unusable_reason(member):
             self.listing.bad_files.append(BadFile(display_name(name), reason))
+        elif (place := self.places.get(path)) is not None:
+            self.listing.items[place] = Item(name, read)
+            self.listing.ignored[REPLACED] += 1
         else:
-            read = partial(_read_member, shard.path, member.offset_data, member.size)
+            self.places[path] = len(self.listing.items)
             self.listing.items.append(Item(name, read))
             self.samples.append(sample)
+
+    def _forget_labels(self, path: str, sample: str, suffix: str) -> None:
+        """Forget what an earlier file of the same path said."""
+        if path in self.places:
+            for source in self.labels:
+                if (source == CLS) == (suffix == CLS):
+                    self.labels[source].pop(sample, None)
+        self.places[path] = None
 
     def _add_labels(self, sample: str, suffix: str, text: str) -> None:
         """Add the text of a .cls or a .json; one without a label is left out."""
