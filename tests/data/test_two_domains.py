@@ -432,3 +432,19 @@ def test_a_fingerprint_depends_on_both_domains_and_on_how_channels_are_divided()
     images = np.zeros((3, 4, 4, 4), np.uint8)
     divided = [ImageDataset(images, parts=parts).fingerprint for parts in ((), (1, 3), (3, 1))]
     assert len(set(divided)) == 3
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".parquet", ".arrow"])
+def test_shards_are_no_domains_and_no_other_kind_is_advised(tmp_path: Path, draw: Draw, suffix: str) -> None:
+    for i in range(4):
+        draw(f"b/{i}.png", i)
+    shard = tmp_path / f"x{suffix}"
+    shard.write_bytes(b"unread")
+    refused = r"images of two domains can't be read from shards, found .*; unpack it; give a folder, a .zip or an .npz"
+    with pytest.raises(DataError, match=f"data.a: {refused}"):
+        domains(None, a=str(shard), b=str(tmp_path / "b"))
+    for load in (domains, pairs):
+        with pytest.raises(DataError, match=f"data.path: {refused}"):
+            load(shard)
+    with pytest.raises(DataError, match=r"data.b: no such file or folder"):
+        domains(None, a=str(tmp_path / "b"), b=str(tmp_path / f"y{suffix}"))

@@ -55,8 +55,8 @@ class TwoDomains(SizedSource):
 
     A batch has the next images of each set. There are as many samples as images in the larger set, as in CycleGAN's
     code, so an epoch visits each of its images once, and those of the smaller set more than once. For what needs a
-    fixed list of samples (measures, the search for copies), sample i is image i of the larger set with a fixed random
-    one of the other.
+    fixed list of samples (measures, the search for copies), sample i is image i of a with a fixed random one of b, if a
+    is at least as large as b; otherwise both are fixed random ones, of which each image of b is in one sample.
 
     Args:
         a: the images of the domain a; their labels are kept there, but a sample has none.

@@ -81,7 +81,12 @@ class TwoDomainsConfig(ImageDataConfig):
         return scanned
 
     def ordinary(self, domain: int, path: str, **changes: Any) -> FolderConfig | ZipConfig | NpzConfig:
-        """The config of the ordinary kind of data that `path` is, with the options of one domain, 0 or 1."""
+        """The config of the ordinary kind of data that `path` is, with the options of one domain, 0 or 1.
+
+        Raises:
+            DataError: it is a shard.
+        """
+        _refuse_shards(path)
         cls = ordinary_kind(path)
         options = {name: value for name, value in self if name in cls.model_fields and name not in ("kind", "path")}
         options |= {"channels": self.domain_channels(domain), "path": path, "mirror": False} | changes
@@ -96,6 +101,18 @@ def ordinary_kind(path: str) -> type[FolderConfig | ZipConfig | NpzConfig]:
     return {"zip": ZipConfig, "npz": NpzConfig}.get(KINDS.get(location.suffix.lower(), ""), FolderConfig)
 
 
+def _refuse_shards(path: str) -> None:
+    """Refuse what is of a kind of data that has no form with two domains.
+
+    Raises:
+        DataError: it is a shard.
+    """
+    location = expand_home(path)
+    if location.is_file() and KINDS.get(location.suffix.lower(), "zip") not in ("zip", "npz"):
+        what, cure = "images of two domains can't be read from shards", "unpack it; give a folder, a .zip or an .npz"
+        raise DataError(what, where=WHERE, found=display_name(path), cure=cure)
+
+
 @contextmanager
 def listing_at(path: str, follow: bool) -> Iterator[Listing]:
     """The files of a folder or of a zip archive, which is open within the context.
@@ -107,6 +124,7 @@ def listing_at(path: str, follow: bool) -> Iterator[Listing]:
         with open_archive(path) as archive:
             yield listing_of(archive)
     else:
+        _refuse_shards(path)
         yield list_folder(path, follow)
 
 
