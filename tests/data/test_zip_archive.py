@@ -156,6 +156,13 @@ def test_overlapping_entries_are_bad(tmp_path: Path) -> None:
     assert {bad.reason for bad in listing.bad_files} == {"overlaps other entries of the archive"}
 
 
+def test_an_entry_without_a_name_is_ignored(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.zip", *GOOD)
+    with zipfile.ZipFile(path) as opened:
+        opened.infolist()[0].filename = ""
+        assert [item.name for item in listing_of(opened).items] == [*GOOD[1:]]
+
+
 def test_the_total_size_of_an_archive_is_not_limited(tmp_path: Path) -> None:
     path = archive(tmp_path / "p.zip", *GOOD)
     with zipfile.ZipFile(path) as opened:

@@ -78,7 +78,7 @@ def listing_of(archive: zipfile.ZipFile) -> Listing:
     runs = _run_folders(archive)
     listing, taken = Listing(num_runs=len(runs)), 0
     archive_stamp, changed = _archive_stamp(archive)
-    files = [(parts, info) for info in archive.infolist() if not info.is_dir() and (parts := _path_parts(info))]
+    files = [(parts, info) for info in archive.infolist() if (parts := _path_parts(info)) and not info.is_dir()]
     last_of = {parts: info for parts, info in files if _unusable_reason(info, parts) is None}
     usable: list[tuple[tuple[str, ...], zipfile.ZipInfo]] = []
     folders: set[str] = set()
@@ -89,7 +89,7 @@ def listing_of(archive: zipfile.ZipFile) -> Listing:
         ignored = _ignored_reason(parts) if parts else HIDDEN
         if ignored != HIDDEN and ".." not in parts:
             folders.update("/".join(parts[:end]) for end in range(1, min(len(parts) + info.is_dir(), MAX_DEPTH)))
-        if info.is_dir() or not parts:
+        if not parts or info.is_dir():  # `is_dir` of an entry without a name is an error
             continue
         reason = _unusable_reason(info, parts)
         if reason is None and last_of[parts] is not info:
