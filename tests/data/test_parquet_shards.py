@@ -16,7 +16,7 @@ from image_helpers import load, noise_png, pixels
 from poise.data import parquet_shards
 from poise.data.facts import native_size
 from poise.data.lookup import data_config
-from poise.data.parquet_shards import ParquetConfig
+from poise.data.parquet_shards import ParquetConfig, ParquetTable
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError, RecipeError
 
@@ -292,6 +292,15 @@ def test_a_shard_that_the_system_cannot_open_is_not_called_damaged(
         load_parquet(tmp_path)
     with pytest.raises(OSError, match="Failed to open local file"):
         listing.items[0].open()
+
+
+def test_a_column_of_labels_of_another_length_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As damaged metadata of a row group say."""
+    write_parquet(tmp_path / "a.parquet", ROWS)
+    whole = ParquetTable.whole
+    monkeypatch.setattr(ParquetTable, "whole", lambda table, column: whole(table, column)[1:])
+    with pytest.raises(DataError, match=r"a.parquet: this shard is damaged, found 11 labels in 12 rows"):
+        load_parquet(tmp_path)
 
 
 def test_a_damaged_label_is_an_error_that_names_the_shard(tmp_path: Path) -> None:

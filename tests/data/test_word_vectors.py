@@ -172,6 +172,17 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, ob
         read_word_vectors(path)
 
 
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    np.savez(path, words=np.array(["a"]), vectors=np.ones((1, 1)))
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 8] |= 1  # the flag of the first array
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"w.npz: not an archive or array of NumPy"):
+        read_word_vectors(path)
+
+
 def test_a_missing_file_and_other_archives(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.vec: no such file; check the spelling"):
         read_word_vectors(tmp_path / "no.vec")

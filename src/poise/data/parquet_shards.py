@@ -29,6 +29,7 @@ from poise.data.paths import access_error
 from poise.data.shards import Shard, ShardsConfig
 from poise.data.source import BadFile
 from poise.errors import DataError, RecipeError
+from poise.utils.printing import count_noun
 
 IMAGES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")
 LABELS = ("label", "labels", "class", "cls", "target", "class_name", "fine_label")
@@ -270,7 +271,10 @@ def _words(table: Table, shard: Shard, column: str, names: Sequence[str]) -> lis
         return sys.intern(str(value)) if isinstance(value, str) or not names else names[value]
 
     with _damage(shard):
-        return [word(value) for value in table.whole(column).to_pylist()]
+        words = [word(value) for value in table.whole(column).to_pylist()]
+        if len(words) != table.count:
+            raise ValueError(f"{count_noun(len(words), 'label')} in {count_noun(table.count, 'row')}")
+        return words
 
 
 def _read(rows: Rows, shard: Shard, row: int) -> BytesIO:

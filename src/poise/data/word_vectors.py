@@ -170,7 +170,7 @@ def _load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {"vectors": loaded}
         with loaded:
             return {name: loaded[name] for name in ("words", "vectors") if name in loaded.files}
-    except (ValueError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:  # e.g. encrypted
         pickled = "Object arrays" in str(error)
         what = "an object array is pickled and is not loaded" if pickled else "not an archive or array of NumPy"
         cure = "save words with np.array(words) and vectors as a float array"
