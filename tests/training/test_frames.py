@@ -1,4 +1,4 @@
-"""Frames of games in the plane: what they show, and that training is the same with and without them."""
+"""Frames of GANs on 2-D points: what they show, and that training is the same with and without them."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def make_curves(path: Path, *, alarms: int = 1, shade: int = 200, **info: Any) -
 
 
 def add_frames(path: Path, count: int = 12) -> None:
-    """Frames of a game in the plane, one every 100 steps."""
+    """Frames of a GAN on 2-D points, one every 100 steps."""
     draws = np.random.default_rng(0)
     real = draws.normal(size=(REALS, 2)).astype("f4")
     file = FrameFile(path / "frames.bin")

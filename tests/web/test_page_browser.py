@@ -16,7 +16,7 @@ HOSTILE = INJECTIONS[0].replace("/", "")
 VIEWS = {
     "the list of runs": "/",
     "a run with images": "/run/{first}",
-    "a game in the plane": "/run/{plane}",
+    "a GAN on 2-D points": "/run/{plane}",
     "a comparison": "/compare/{first},{plane}",
     "the list of studies": "/studies",
     "a study": "/study/{packing}",

@@ -30,7 +30,7 @@ def web(
     ] = None,
     playground: Annotated[
         bool,
-        typer.Option("--playground", help="Let the page train small games in the plane, in DIR/playground."),
+        typer.Option("--playground", help="Let the page train small GANs on 2-D points, in DIR/playground."),
     ] = False,
 ) -> None:
     """Show the runs in a folder on a page in the browser, as they happen and afterwards; Ctrl-C ends it."""

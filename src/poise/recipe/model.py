@@ -97,7 +97,7 @@ class LogConfig(Config):
     `rows`, `samples` and `saves` are the intervals between logged rows, sample grids and checkpoints; `keep` is the
     number of checkpoints that are kept, and `sheet` the number of samples in a grid, or of images, if a translation is
     shown beside its source. `frames` is the largest number of
-    frames per second of a game in the plane (`training/frames.py`), 0 for none. `to` lists the experiment trackers that
+    frames per second of a GAN on 2-D points (`training/frames.py`), 0 for none. `to` lists the experiment trackers that
     get the same rows, measures and grids.
     """
 

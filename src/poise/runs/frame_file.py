@@ -1,4 +1,4 @@
-"""Writes `frames.bin`, the frames of a game in the plane; `frames.py` describes the file."""
+"""Writes `frames.bin`, the frames of a GAN on 2-D points; `frames.py` describes the file."""
 
 from __future__ import annotations
 

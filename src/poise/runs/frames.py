@@ -1,4 +1,4 @@
-"""Frames of games in the plane: what `frames.bin` in a run folder contains, byte by byte.
+"""Frames of GANs on 2-D points: what `frames.bin` in a run folder contains, byte by byte.
 
 A frame is what a page draws of a game whose samples are points: generated points, the direction in which G is pushed at
 each of them, and D's score on a grid, quantised to 2.6 kB. Real points and the region that is shown are in the header,

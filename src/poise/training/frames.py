@@ -1,4 +1,4 @@
-"""Frames of a game in the plane while it trains: generated points, D's score around them, and where G is pushed.
+"""Frames of a GAN on 2-D points while it trains: generated points, D's score around them, and where G is pushed.
 
 `runs/frames.py` describes what is stored. The latents are always the same, networks are in evaluation mode and random
 layers draw from a stream of their own, so a run with frames is bit-identical to one without. G is the one that trains,

@@ -292,7 +292,7 @@ class Trainer:
             self.recorder.sample_grid(self.sample_grids.draw(self.state.game.sampling_network()), self.done)
 
     def _frame(self, *, always: bool) -> None:
-        """Draw a frame of a game in the plane if one is due, or `always`."""
+        """Draw a frame of a GAN on 2-D points if one is due, or `always`."""
         frames = self.frames
         if frames is not None and (always or self.frame_clock.is_due()):
             with self.frame_clock.running():

@@ -1,4 +1,4 @@
-/** Frames of a game in the plane, as `frames.bin` stores them: little-endian, positions in 65,536ths of a region. */
+/** Frames of a GAN on 2-D points, as `frames.bin` stores them: little-endian, positions in 65,536ths of a region. */
 
 export interface Frame {
   step: number;

@@ -1,4 +1,4 @@
-/** The game in the plane of one run: the canvas, its colour bar, the frames as they arrive, and what its marks mean. */
+/** The GAN on 2-D points of one run: the canvas, its colour bar, the frames as they arrive, and what its marks mean. */
 
 import { fetchFrames } from "../data/api";
 import { isSame, joined, parseFrames, type Frame, type Frames } from "../data/frames";
@@ -99,7 +99,7 @@ export function gameView(label: string, timeline: Timeline, signal: AbortSignal)
   };
 }
 
-/** What the marks of a game in the plane mean. */
+/** What the marks of a GAN on 2-D points mean. */
 export function planeLegend(): HTMLElement {
   const mark = (...shapes: SVGElement[]): SVGElement =>
     svg("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" }, ...shapes);

@@ -1,4 +1,4 @@
-/** One frame of a game in the plane, drawn on a canvas: D's score as a heat map, real and generated points, arrows. */
+/** One frame of a GAN on 2-D points, drawn on a canvas: D's score as a heat map, real and generated points, arrows. */
 
 import { color } from "../charts/palette";
 import type { Frame, Frames } from "../data/frames";

@@ -1,4 +1,4 @@
-/** The playground: choose a game in the plane, play it step by step or at speed, alone or two side by side. */
+/** The playground: choose a GAN on 2-D points, play it step by step or at speed, alone or two side by side. */
 
 import { Chart, type Curve } from "../charts/chart";
 import { seriesCurve } from "../charts/curves";

@@ -61,7 +61,7 @@ class RunPage {
     this.lane = alarmLane(this.timeline, openAlarms, signal);
     this.board.lane = this.lane.element;
     this.film = filmstrip(run.id, startsOf(run), this.timeline, signal);
-    this.game = gameView("The game in the plane", this.timeline, signal);
+    this.game = gameView("Generated 2-D points and the score of D around them", this.timeline, signal);
     this.gameScrubber = scrubber(this.timeline, () => this.game.steps(), "Step of the frame", signal);
     context.onRepaint(() => {
       this.board.repaint();
