@@ -65,6 +65,9 @@ class Run:
         self.path = self.folder.path
         self.info: dict[str, Any] = self.folder.read_info()
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.info.get('state')} at step {self.info.get('step', 0):,})"
+
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe; paths of user code are those of the copies in the run folder.
