@@ -114,7 +114,7 @@ def test_table_with_floors(poise: Any, run: Path) -> None:
         spread = [] if one["floor_std"] is None else ["±", f"{one['floor_std']:.2g}"]
         figures = [f"{one['value']:.4g}", *error, f"{one['floor']:.4g}", *spread]
         assert words[: len(figures)] == figures
-        direction = {"less": "lower is better", "more": "higher is better", "floor": "best near its floor"}
+        direction = {"less": "lower is better", "more": "higher is better", "floor": "best near that of real data"}
         assert " ".join(words[len(figures) :]) == direction[MEASURES[name].better]
     assert contents(run) == before
 

@@ -215,7 +215,7 @@ def test_table_rows_have_equal_lengths(twin: str) -> None:
     for table in found:
         assert len({len(row) for row in table}) == 1
         assert set(table[1]) == {"---"}
-    assert found[0][0] == ["", "autoencoder", "autoencoder, fitted codes", "vae", "gan", "vae-gan", "floor"]
+    assert found[0][0] == ["", "autoencoder", "autoencoder, fitted codes", "vae", "gan", "vae-gan", "real data"]
     assert [row[0] for row in found[1][2:]] == NAMES
 
 
@@ -293,7 +293,7 @@ def test_part_of_a_ladder_can_be_reported(tmp_path: Path) -> None:
     twin = (out / "report.md").read_text("utf-8")
     assert "standard deviations" not in twin
     assert "fitted" not in twin
-    assert tables(twin)[0][0] == ["", "gan", "floor"]
+    assert tables(twin)[0][0] == ["", "gan", "real data"]
 
 
 # ---------------------------------------------------------------- what is missing

@@ -264,7 +264,7 @@ def test_messages(whole: tuple[Path, list[str]]) -> None:
     (step, value), last = best_of(out), lines(out)[-1]["measures"]["fid"]
     result = {line["step"]: sentence for line, sentence in zip(lines(out), messages[:-4], strict=True)}
     floor = lines(out)[0]["floor"]["fid"]
-    assert result[step].startswith(f"step {step}: fid {value:.4g} (floor {floor:.4g}), modes ")
+    assert result[step].startswith(f"step {step}: fid {value:.4g} (real data {floor:.4g}), modes ")
     assert result[step].endswith("; the best so far")
     assert not result[STEPS].endswith("; the best so far")
     more = f"{last / value - 1:+.0%}"

@@ -25,7 +25,7 @@ def print_comparison(comparison: RunComparison) -> None:
     console.print(facts)
     names = list(dict.fromkeys((*a.measures, *b.measures)))
     if names:
-        measures = _table("measure: last, best (floor)", a.path, b.path)
+        measures = _table("measure: last, best (real data)", a.path, b.path)
         for name in names:
             measures.add_row(name, *(_history(run.measures.get(name)) for run in (a, b)))
         print_line("")

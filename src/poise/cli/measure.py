@@ -53,7 +53,7 @@ def measure(
     data_root: DataRoot = None,
     trust_code: TrustNamedCode = False,
 ) -> None:
-    """Measure a run against its held-out data. The floor of a measure is its value for real against real images."""
+    """Measure a run against its held-out data. Beside each value stands that of real data."""
     from poise.cli.files import check_run, check_writable, read_moved_data, report_skipped_checkpoints
 
     check_run(run)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from poise.measure.catalogue import EvaluationResult, MeasureResult
     from poise.utils.progress import Progress
 
-DIRECTIONS = {"less": "lower is better", "more": "higher is better", "floor": "best near its floor"}
+DIRECTIONS = {"less": "lower is better", "more": "higher is better", "floor": "best near that of real data"}
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> Non
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("measure", style="bold")
     table.add_column("value", justify="right")
-    table.add_column("floor (real)", justify="right", style="dim")
+    table.add_column("real data", justify="right", style="dim")
     table.add_column("")
     for name, measured in result.results.items():
         measure = MEASURES[name]

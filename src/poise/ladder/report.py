@@ -78,7 +78,7 @@ def _sections(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
         "Measures",
         [
             f"From {first.results['n']:,} samples and as many held-out images (features: "
-            f"{first.results['features']}). The floor is the value for real images against other real images. The "
+            f"{first.results['features']}). The column of real data is for real images against other real images. The "
             "reconstruction error is the mean squared error per pixel and channel, for values in [-1, 1].",
         ],
         table=list(_measure_table(rungs)),
@@ -118,7 +118,7 @@ def _measure_table(rungs: list[Rung]) -> Iterator[list[str]]:
     columns = [(rung, "measures", rung.name) for rung in rungs]
     columns[1:1] = [(rung, "fitted", f"{rung.name}, fitted codes") for rung in rungs[:1] if "fitted" in rung.results]
     floors = {name: result["floor"] for name, result in rungs[0].results["measures"].items()}
-    yield ["", *(title for _, _, title in columns), "floor"]
+    yield ["", *(title for _, _, title in columns), "real data"]
     for name, title in MEASURES.items():
         values = [rung.value(name, group) for rung, group, _ in columns]
         if any(value is not None for value in values):

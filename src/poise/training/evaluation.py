@@ -245,7 +245,7 @@ class PeriodicEvaluator:
 
 
 def _references(result: MeasureResult) -> str:
-    """The floor and the baseline of a result in brackets; empty if there are none."""
-    known = {"floor": None if result.floor is None else result.floor.value, "untranslated": result.baseline}
+    """The value of real data and the baseline of a result in brackets; empty if there are none."""
+    known = {"real data": None if result.floor is None else result.floor.value, "untranslated": result.baseline}
     texts = [f"{name} {value:.4g}" for name, value in known.items() if value is not None]
     return f" ({', '.join(texts)})" if texts else ""

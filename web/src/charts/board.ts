@@ -122,11 +122,11 @@ export class Board {
 
   private addMeasure(name: string, run: Run): HTMLElement {
     const floor = run.measures.at(-1)?.floor[name];
-    const references = floor == null ? [] : [{ value: floor, label: `floor ${figure(floor, 3)}` }];
+    const references = floor == null ? [] : [{ value: floor, label: `real data ${figure(floor, 3)}` }];
     const n = run.measures.at(-1)?.n;
     const [told, all] = [run.measures.length, run.lines.measures];
     const part = all > told ? `there are more measurements than the ${count(told)} that are shown` : "";
-    const about = [n ? `Of ${n} samples; the floor is what as many real samples reach` : "", part].filter(Boolean).join("; ");
+    const about = [n ? `Of ${n} samples; the line is what as many real samples reach` : "", part].filter(Boolean).join("; ");
     const chart = this.chart({ title: heading(name), about, height: 180, references });
     this.measureCharts.set(name, chart);
     return chart.element;
