@@ -74,7 +74,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T14a", "not followed", "dcgan", []),
     ("T14a", "followed", "dcgan", ['tricks.instance_noise={kind="instance_noise"}']),
     ("T14a", "followed", "dcgan", ['tricks.instance_noise.sigma={kind="steps", values=[0.5, 0.0], at=[0.5]}']),
-    ("T14a", "open", "grid", []),
+    ("T14a", "open", "wgan", []),
     ("T14a", "followed", "ring", []),
     ("T15", "followed", "wgan-gp", []),
     ("T15", "not followed", "wgan-gp", ["tempo.d=1"]),
