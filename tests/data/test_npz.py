@@ -179,7 +179,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_notes(tmp_path: Path) -> None:
     loaded = load(save(tmp_path, images=np.concatenate((IMAGES[:10], IMAGES[:10]))))
     assert "10 of 20 images are exact copies of others" in loaded.notes
-    assert any("DiffAugment" in note for note in loaded.notes)
+    assert any("will soon overfit" in note for note in loaded.notes)
 
 
 # ---- classes ------------------------------------------------------------------------------------------

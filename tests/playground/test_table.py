@@ -62,7 +62,7 @@ def test_what_is_chosen_stands_in_the_recipe() -> None:
 
 def test_one_other_choice_is_one_other_field() -> None:
     assert differences(recipe(), recipe(objective="minimax")) == ["objective.kind"]
-    assert differences(recipe(), recipe(tricks=["packing"])) == ["tricks", "tricks.0.kind", "tricks.0.samples"]
+    assert differences(recipe(), recipe(tricks=["packing"])) == ["tricks"]
 
 
 def test_what_does_not_fit_together_is_refused_with_the_recipe_s_reason() -> None:
