@@ -123,6 +123,18 @@ def test_the_check_is_of_the_recipe_that_would_be_chosen(poise: Callable, photos
     assert poise("check", "--data", photos, "--json", "--steps", 7, *THIN).code == 0
 
 
+def test_the_check_takes_the_options_of_training(poise: Callable, photos: Path) -> None:
+    words = ("--size", 16, "--batch", 4, "--mirror", "--time", "10m")
+    result = poise("check", "--data", photos, "--json", *words, *THIN)
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert "16 x 16 pixels, as given, in batches of 4" in report["notes"][1]
+    assert "data.mirror=true" in " ".join(report["notes"])
+    assert report["estimate"]["seconds"] == 600
+    assert json.loads(poise("check", "ring", "--time", "10m", "--json").out)["estimate"]["seconds"] == 600
+    poise("check", "ring", "--time", "10m", "--steps", 3).assert_error(2, "--time", "can't be combined")
+
+
 def test_an_impossible_size_is_refused_before_steps_are_timed(poise: Callable, photos: Path, tmp_path: Path) -> None:
     result = poise("train", "--data", photos, "--size", 41, "--out", tmp_path / "run", *THIN)
     assert result.code == 2

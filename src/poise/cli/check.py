@@ -6,7 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from poise.cli.options import Accumulate, AsJson, Changes, Data, DataRoot, Device, Precision, Recipe, TrustCode
+from poise.cli.options import (
+    Accumulate,
+    AsJson,
+    Batch,
+    Changes,
+    Data,
+    DataRoot,
+    Device,
+    Mirror,
+    Precision,
+    Recipe,
+    Size,
+    Time,
+    TrustCode,
+)
 from poise.utils.printing import print_json
 
 if TYPE_CHECKING:
@@ -22,6 +36,10 @@ def check(
     data_root: DataRoot = None,
     no_data: Annotated[bool, typer.Option("--no-data", help="Check the recipe alone, without its data.")] = False,
     steps: Annotated[int | None, typer.Option(help="The number of training steps.")] = None,
+    time: Time = None,
+    size: Size = None,
+    batch: Batch = None,
+    mirror: Mirror = False,
     changes: Changes = None,
     warm_up: Annotated[
         bool,
@@ -34,22 +52,29 @@ def check(
     trust_code: TrustCode = False,
 ) -> None:
     """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
-    from poise.cli.default_recipe import describe_changes, sets_steps
+    from poise.cli.default_recipe import check_time, describe_changes, set_size, sets_steps
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
     from poise.recipe.checks.findings import Findings
+    from poise.recipe.choose import DEFAULT_SECONDS
     from poise.recipe.decode import decode
     from poise.recipe.shipped import DEFAULT, load_recipe
 
     try:
-        choice = None
+        seconds, choice = check_time(time), None
+        if seconds is not None and (steps is not None or sets_steps(changes)):
+            raise RecipeError("can't be combined with a number of steps", where="--time", cure="leave one of them out")
         if recipe is None and data is not None:
             from poise.recipe.choose import Limits
             from poise.training.default_recipe import default_choice
 
-            choice = default_choice(data, Limits(), device=device, precision=precision)
+            choice = default_choice(data, Limits(seconds, size, batch), device=device, precision=precision)
         table = choice.table if choice else load_recipe(DEFAULT if recipe is None else recipe)
-        table = apply_changes(table, None if choice else data, {"steps": steps}, changes)
+        table = apply_changes(table, None if choice else data, {"steps": steps, "batch": batch}, None)
+        if size is not None:
+            set_size(table, size)
+        changes = ["data.mirror=true", *(changes or [])] if mirror else changes
+        table = apply_changes(table, None, {}, changes)
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     except RecipeError as error:
         if as_json:
@@ -73,8 +98,10 @@ def check(
         )
     if choice is not None:
         report = report._replace(notes=[*choice.reasons, *describe_changes(changes), *report.notes])
-        if report.estimate is not None and steps is None and not sets_steps(changes):
-            report = _for_default_time(report, report.estimate)
+        if seconds is None and steps is None and not sets_steps(changes):
+            seconds = DEFAULT_SECONDS
+    if seconds is not None and report.estimate is not None:
+        report = _for_time(report, report.estimate, seconds)
     if as_json:
         print_json(report.as_json())
     else:
@@ -82,14 +109,13 @@ def check(
     report.findings.raise_first()
 
 
-def _for_default_time(report: Report, estimate: Estimate) -> Report:
-    """The report on a run of the default time instead of the recipe's number of steps."""
-    from poise.recipe.choose import DEFAULT_SECONDS
+def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
+    """The report on a run of this time instead of the recipe's number of steps."""
     from poise.training.default_recipe import steps_within
 
-    steps = steps_within(DEFAULT_SECONDS, estimate.seconds_per_step)
-    note = f"poise train makes about {steps:,} steps, unless --time or --steps says otherwise"
-    return report._replace(notes=[*report.notes, note], estimate=estimate._replace(seconds=DEFAULT_SECONDS))
+    steps = steps_within(seconds, estimate.seconds_per_step)
+    note = f"poise train makes about {steps:,} steps in that time; --time or --steps change it"
+    return report._replace(notes=[*report.notes, note], estimate=estimate._replace(seconds=seconds))
 
 
 def _print_report(name: str, report: Report) -> None:

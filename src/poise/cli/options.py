@@ -13,7 +13,11 @@ Text = str | None
 
 Recipe = Annotated[
     Text,
-    typer.Argument(help="A shipped recipe or a .toml file.", show_default="dcgan", autocompletion=completion.recipes),
+    typer.Argument(
+        help="A shipped recipe or a .toml file.",
+        show_default="chosen for --data, else dcgan",
+        autocompletion=completion.recipes,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,
@@ -67,6 +71,13 @@ NoNoise = Annotated[
 License = Annotated[
     Text, typer.Option("--license", help="The licence to state, by its identifier: mit, cc-by-4.0, other.")
 ]
+
+Time = Annotated[
+    Text, typer.Option("--time", metavar="<duration>", help="The training time, 30m or 2h; sets the number of steps.")
+]
+Size = Annotated[int | None, typer.Option("--size", min=1, help="The side of the images in pixels.")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="The batch size.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Flip half of the real images left to right.")]
 
 Measures = Annotated[
     Text,

@@ -11,6 +11,7 @@ import typer
 
 from poise.cli.options import (
     Accumulate,
+    Batch,
     Changes,
     Data,
     DataRoot,
@@ -18,9 +19,12 @@ from poise.cli.options import (
     Freeze,
     InitFrom,
     InitPlayers,
+    Mirror,
     Precision,
     Recipe,
+    Size,
     Text,
+    Time,
     TrustCode,
 )
 from poise.utils.launcher import number_of_ranks, rank_of_process, restarts
@@ -32,14 +36,11 @@ def train(
     data_root: DataRoot = None,
     out: Annotated[Text, typer.Option(help="The run folder.", show_default="runs/NAME")] = None,
     steps: Annotated[int | None, typer.Option(help="The number of training steps.")] = None,
-    time: Annotated[
-        Text,
-        typer.Option(metavar="<duration>", help="The training time, 30m or 2h; sets the number of steps."),
-    ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="The side of the images in pixels.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="The batch size.")] = None,
+    time: Time = None,
+    size: Size = None,
+    batch: Batch = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random numbers.")] = None,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Flip half of the real images left to right.")] = False,
+    mirror: Mirror = False,
     init_from: InitFrom = None,
     init_players: InitPlayers = None,
     freeze: Freeze = None,
