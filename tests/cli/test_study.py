@@ -189,3 +189,17 @@ def test_live_table(tmp_path: Path) -> None:
     assert "running  ring, base, seed 1     step 50 of 78" in text
     assert "failed   ring, packing, seed 0  diverged: d/adversarial is nan at step 3" in text
     assert [line[:8].strip() for line in text.splitlines()[1:]] == ["running", "failed"]
+
+
+@pytest.mark.parametrize(("device", "gpu", "one"), [("auto", True, True), ("cpu", True, False), ("auto", False, False)])
+def test_a_study_on_a_gpu_has_one_worker_by_default(
+    device: str, gpu: bool, one: bool, poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("poise.study.engines.executor_of", lambda engine, workers: asked.append(workers))
+    monkeypatch.setattr("poise.study.execute.run_study", lambda *given, **options: [])
+    plan = write_plan(tmp_path / "plan.toml", seeds=1)
+    assert poise("study", plan, "--out", tmp_path / "out", "--device", device).code == 0
+    assert asked == [1 if one else 16]

@@ -17,7 +17,8 @@ def study(
     plan: Annotated[Path, typer.Argument(help="The plan, a .toml file.", autocompletion=completion.plans)],
     out: Annotated[Text, typer.Option(help="The study's folder.", show_default="runs/NAME")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Runs at the same time.", show_default="the number of cores")
+        int | None,
+        typer.Option(min=1, max=1024, help="Runs at the same time.", show_default="the number of cores; 1 on a GPU"),
     ] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Processes of this machine, or a Ray cluster.")
@@ -40,7 +41,7 @@ def study(
     options = Options(device, data_root, trust_code, engine)
     whole = read_plan(plan)
     folder = Path(out) if out is not None else Path("runs") / whole.name
-    workers = workers or os.cpu_count() or 1
+    workers = workers or _default_workers(device)
     if dry_run:
         print_estimate(plan, StudyFolder(folder), workers, options)
         return
@@ -60,3 +61,13 @@ def study(
     view.on_message(f"{'the verdicts' if whole.compares else 'the results'}: poise report {folder}")
     if crashed:
         raise typer.Exit(1)
+
+
+def _default_workers(device: str) -> int:
+    """One for each core; one alone on a GPU, whose memory several runs would have to share."""
+    if device == "cpu":
+        return os.cpu_count() or 1
+    import torch
+
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return 1 if on_gpu else os.cpu_count() or 1
