@@ -16,7 +16,7 @@ from poise.study.records import Arm, Comparison, Expected, RunResult, Study, Stu
 __all__ = ["Effect", "Estimate", "Pairs", "analyse", "as_json", "estimate", "judge", "pairs_of"]
 
 MINIMUM = 6
-"""The fewest pairs for a verdict: with 5, no two-sided p-value is below 0.06."""
+"""The fewest pairs for a verdict: with 5, no two-sided p-value is below 0.06; with 6 the smallest is 0.03 or 0.06."""
 
 
 class Pairs(NamedTuple):
