@@ -127,7 +127,7 @@ class RunPage {
     const { run } = this;
     const parts: Child[] = [];
     if (run.frames) {
-      parts.push(h("h2", {}, "Game"), this.game.element, planeLegend(), this.gameScrubber.element);
+      parts.push(h("h2", {}, "2-D points"), this.game.element, planeLegend(), this.gameScrubber.element);
       this.game.open(run.id);
     }
     if (run.grids.length && !run.frames) parts.push(h("h2", {}, "Samples"), this.film.element);
