@@ -25,7 +25,7 @@ from poise.study.budget import images_per_step
 from poise.study.origin import check_origin, has_origin, recorded_origin
 from poise.study.records import LARGEST, RunResult, State
 from poise.training.train import train
-from poise.utils.files import make_folder, write_json
+from poise.utils.files import make_folder, write_json, write_text
 from poise.utils.locks import file_lock
 from poise.utils.printing import one_line
 from poise.utils.system import disk_errors
@@ -93,7 +93,7 @@ def run_job(job: Job) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {error}"
         with suppress(OSError, DiskError):
             make_folder(job.folder)
-            (job.folder / CRASH).write_text(traceback.format_exc(), "utf-8")
+            write_text(job.folder / CRASH, traceback.format_exc())
     return crashed(job.folder.name, reason).model_dump(mode="json")
 
 
