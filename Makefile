@@ -12,7 +12,7 @@ demo: $(READY)  ## train the default GAN on real digits and write a grid of samp
 # the commands that tests run would otherwise compile every module anew where this variable is set
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY)  ## all tests; takes minutes
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(READY)  ## style and type checks
 	$(BIN)/ruff check .

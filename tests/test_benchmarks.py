@@ -27,6 +27,7 @@ import torch
 from PIL import Image
 
 from poise import cli
+from poise.measure import classifier
 from poise.study.engines import ENGINES
 from study.tiny_studies import DirectExecutor
 
@@ -105,6 +106,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(subprocess, "run", run_command)
     monkeypatch.setitem(ENGINES, "local", lambda workers: DirectExecutor())
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", (640, 640))
     threads = torch.get_num_threads()
 
     def run(script: str, *arguments: str) -> None:
