@@ -13,7 +13,7 @@ demo: $(READY)  ## train the default GAN on real digits and write a grid of samp
 # that they tell their values, takes fifteen seconds in a fresh clone, so this is done for tests that failed alone
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY)  ## all tests; takes minutes
-	$(BIN)/python -m pytest -n 2 --dist worksteal --assert=plain || { $(BIN)/python -m pytest --last-failed; exit 1; }
+	$(BIN)/python -m pytest -n 2 --dist worksteal --assert=plain || { $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; exit 1; }
 
 lint: $(READY)  ## style and type checks
 	$(BIN)/ruff check .
