@@ -6,6 +6,7 @@ contains the dotted path, the value, and the valid range or the nearest valid wo
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from poise.core.config import SYNONYMS
 from poise.data.digits import DigitsConfig
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table, recipe_names
 
 RING = (files("poise.recipes") / "ring.toml").read_text("utf-8")
@@ -374,3 +377,9 @@ def test_soft_labels_need_an_objective_with_targets(poise: Any, tmp_path: Path) 
     result = poise("train", "ring", "--out", tmp_path / "out", *words)
     result.assert_error(2, "tricks.0", "'soft_labels'", "'relativistic' has none", "remove the trick")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("word", SYNONYMS)
+def test_a_usual_word_stands_for_something_in_recipes(word: str) -> None:
+    """For a field, a kind or another value."""
+    assert f'"{SYNONYMS[word]}"' in json.dumps(Recipe.model_json_schema())

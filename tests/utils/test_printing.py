@@ -23,6 +23,7 @@ from poise.utils.printing import (
     print_line,
     print_text,
     printable,
+    shorten_list,
 )
 
 OBEYED_ONES = [
@@ -189,3 +190,9 @@ assert os.environ["MPLBACKEND"] == {backend!r}
     around = os.environ | {"MPLBACKEND": backend, "MPLCONFIGDIR": str(tmp_path / "home" / "x")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=around, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_long_list_is_shortened() -> None:
+    assert shorten_list(["a"]) == "a"
+    assert shorten_list(list("abcdef")) == "a, b, c, d, e, f"
+    assert shorten_list(list("abcdefgh")) == "a, b, c, d, e and 3 others"
