@@ -5,20 +5,19 @@ A file that can't be used raises an exception, which `describe_error` turns into
 
 from __future__ import annotations
 
-import os
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import lru_cache
 from io import BytesIO
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from poise.data.fit import TargetFormat, fit_image, halves_of
+from poise.data.orientation import is_transposed
 from poise.utils.images import Bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -43,18 +42,6 @@ NO_MEMORY = "damaged: needs more memory than is available"
 
 MAX_PIXELS = 64_000_000
 MAX_ASPECT_RATIO = 20
-
-ORIENTATION, TRANSPOSED = 0x0112, (5, 6, 7, 8)
-"""The EXIF tag of the orientation, and its values for images that are stored with rows as columns."""
-
-RAW_EXIF = "Raw profile type exif"
-"""Where Pillow keeps the EXIF data that ImageMagick writes into a PNG as text."""
-
-XMP_KEYS, XMP_ORIENTATION = ("XML:com.adobe.xmp", "xmp"), re.compile(rb'tiff:Orientation(="|>)([0-9])')
-"""Where Pillow keeps XMP data, which may have the orientation instead, and how it finds that there."""
-
-PNG_START, TEXT_CHUNKS, MAX_KEYWORD = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt"), 80
-"""How a PNG starts, the kinds of its chunks that hold text, and the most bytes of a keyword with its end."""
 
 KEY_SCALES = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 """What the transparent value of a PNG with these raw modes is multiplied by, as Pillow scales the pixels only."""
@@ -132,7 +119,7 @@ def read_header(stream: IO[bytes]) -> Header:
     with Image.open(stream, formats=FORMATS) as im:
         _check_usable(im)
         multi_frame = bool(getattr(im, "is_animated", False))
-        width, height = im.size[::-1] if _is_transposed(im) else im.size
+        width, height = im.size[::-1] if is_transposed(im) else im.size
         mode = "LA" if _raw_mode(im) == "LA;16B" else im.mode  # Pillow decodes it to RGBA
         return Header(str(im.format), mode, width, height, multi_frame)
 
@@ -143,7 +130,7 @@ def decode_image(stream: IO[bytes], target: TargetFormat) -> tuple[Bytes, set[Tr
     with Image.open(stream, formats=FORMATS) as im:
         _check_usable(im)
         if target.halves is not None:
-            _check_halves(*(im.size[::-1] if _is_transposed(im) else im.size))
+            _check_halves(*(im.size[::-1] if is_transposed(im) else im.size))
         _scale_transparent_value(im)
         im.load()
         try:
@@ -175,66 +162,6 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"unreadable: {error.strerror}"
     return f"damaged: {message or type(error).__name__}"
-
-
-def _is_transposed(im: Image.Image) -> bool:
-    """Whether the orientation exchanges width and height of an image that is not decoded yet.
-
-    It is found where `ImageOps.exif_transpose` finds it. The size of a TIFF with an orientation of its own is already
-    that after the exchange.
-    """
-    if ORIENTATION in getattr(im, "tag_v2", ()):
-        return False
-    info, exif = _all_info(im), Image.Exif()
-    try:
-        if "exif" in info:
-            exif.load(info["exif"])
-        elif RAW_EXIF in info:
-            exif.load(bytes.fromhex("".join(info[RAW_EXIF].split("\n")[3:])))
-        orientation = exif.get(ORIENTATION)
-    except Exception:  # a broken EXIF block can raise anything, and is ignored when the image is decoded
-        return False
-    if orientation is not None:
-        return orientation in TRANSPOSED
-    data = next((info[key] for key in XMP_KEYS if info.get(key)), b"")
-    found = XMP_ORIENTATION.search(data.encode("utf-8", "replace") if isinstance(data, str) else data)
-    return found is not None and int(found[2]) in TRANSPOSED
-
-
-def _all_info(im: Image.Image) -> dict[Any, Any]:
-    """What is known of an image: its `info`, and for a PNG also what is behind the pixels, where exiftool writes it.
-
-    To know that, Pillow decodes the image, so this is done only if there is something.
-    """
-    if im.format != "PNG" or im.fp is None:  # type: ignore[missing-attribute]
-        return im.info
-    stream: IO[bytes] = im.fp  # type: ignore[missing-attribute]
-    place = stream.tell()
-    try:
-        if not _has_orientation_behind_pixels(stream):
-            return im.info
-        stream.seek(0)
-        with Image.open(BytesIO(stream.read()), formats=("PNG",)) as whole:
-            whole.load()
-            return whole.info
-    finally:
-        stream.seek(place)
-
-
-def _has_orientation_behind_pixels(stream: IO[bytes]) -> bool:
-    """Whether a PNG has EXIF or XMP data behind its pixels."""
-    stream.seek(len(PNG_START))
-    behind = False
-    while len(head := stream.read(8)) == 8:
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if behind and kind == b"eXIf":
-            return True
-        read = stream.read(min(length, MAX_KEYWORD)) if behind and kind in TEXT_CHUNKS else b""
-        if read.split(b"\0")[0].decode("latin-1") in (RAW_EXIF, *XMP_KEYS):
-            return True
-        behind |= kind == b"IDAT"
-        stream.seek(length - len(read) + 4, os.SEEK_CUR)
-    return False
 
 
 def _raw_mode(im: Image.Image) -> str:
