@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from poise.data import decode, fit, pixel_statistics
+from poise.data import decode, fit, orientation, pixel_statistics
 from poise.data.decode import NO_MEMORY, Header, Trait
 from poise.data.decode_cache import Arrays, Entry, Files, key_of
 from poise.data.fit import Background, Fit
@@ -20,7 +20,7 @@ from poise.utils.images import Bytes
 TRANSIENT = ("unreadable", NO_MEMORY)
 """Prefixes of reasons that may disappear without a change to the file."""
 
-CODE = (decode.__file__, fit.__file__, pixel_statistics.__file__)
+CODE = (decode.__file__, fit.__file__, orientation.__file__, pixel_statistics.__file__)
 """The modules that determine the result."""
 
 
