@@ -127,6 +127,8 @@ def test_loss_family(poise: Any, won: Path) -> None:
     assert [a["detector"] for a in watch_json(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
     assert watch_json(poise, won, "--loss-family", "energy")["alarms"] == []
     assert "(equilibrium: 1)" in watch_json(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
+    for objective, family in (("non_saturating", "logistic"), ("bce", "logistic"), ("least_squares", "squares")):
+        assert watch_json(poise, won, "--loss-family", objective)["family"] == family
 
 
 def test_critic_is_recognised_by_its_loss(poise: Any, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_unreadable_monitor_settings(poise: Any, tmp_path: Path) -> None:
         (["log.csv", "--columns", "e=loss_D"], 2, ["--columns", "no such metric", "'e'"]),
         (["log.csv", "--columns", "loss_D"], 2, ["--columns", "must be name=column"]),
         (["log.csv", "--pattern", "D"], 2, ["--pattern", "has no named group"]),
-        (["log.csv", "--loss-family", "hnge"], 2, ["--loss-family", "'hnge'"]),
+        (["log.csv", "--loss-family", "hnge"], 2, ["--loss-family", "'hnge'", "did you mean 'hinge'?"]),
         (["log.csv", "--plot", "losses.jpg"], 2, ["--plot", "must end in .png", "write losses.png"]),
         (["log.csv", "--plot", "no/losses.png"], 2, ["--plot", "its folder does not exist"]),
         (["other.csv"], 2, ["other.csv", "no column is recognised as a loss of D or G", "the columns are a, b"]),

@@ -377,6 +377,14 @@ def test_family_accepts_the_name_of_an_objective() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "family"),
+    [("bce", "logistic"), ("BCE", "logistic"), ("lsgan", "squares"), ("wgan", "wasserstein"), ("began", "energy")],
+)
+def test_a_family_is_known_by_the_usual_names_of_its_objectives(name: str, family: str) -> None:
+    assert Monitor(family=name).family == family
+
+
+@pytest.mark.parametrize(
     ("name", "cure"),
     [
         ("hnge", "did you mean 'hinge'?"),

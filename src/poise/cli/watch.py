@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,10 +13,9 @@ from poise.utils.printing import print_json, print_line
 from poise.utils.remote import with_urls
 
 if TYPE_CHECKING:
-    from poise.watch.base import Alarm
+    from poise.watch.base import Alarm, Family
     from poise.watch.logs import Log
 
-Families = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy"]
 METRIC_TITLES = {"d/adversarial": "D's loss", "g/adversarial": "G's loss", "measure/fid": "FID", "measure/kid": "KID"}
 COLOURS = {"note": "dim", "warning": "yellow", "failure": "bold red"}
 
@@ -37,7 +36,13 @@ def watch(
         ),
     ] = None,
     loss_family: Annotated[
-        Families | None, typer.Option(help="The family of the losses.", show_default="the recipe's, or guessed")
+        Text,
+        typer.Option(
+            help="The family of the losses: logistic, pairs, squares, hinge, wasserstein, energy; or the name of an "
+            "objective, such as non_saturating (bce) or least_squares (lsgan).",
+            metavar="FAMILY",
+            show_default="the recipe's, or guessed",
+        ),
     ] = None,
     pattern: Annotated[
         Text,
@@ -65,6 +70,7 @@ def watch(
     from poise.runs.remote_runs import local_run
     from poise.watch.columns import parse_columns
     from poise.watch.logs import read_log
+    from poise.watch.monitor import family_of
     from poise.watch.replay import change_settings, parse_settings, replay
 
     if plot is not None:
@@ -72,6 +78,7 @@ def watch(
 
         check_writable(plot, (".png",), "--plot")
         import_matplotlib()
+    family = family_of(loss_family, "--loss-family")
     run = local_run(run)
     settings = {
         "threshold": parse_settings(thresholds or [], "--threshold", float),
@@ -80,17 +87,17 @@ def watch(
     log = change_settings(read_log(run, parse_columns(columns or ""), pattern, is_sum), settings)
     for note in log.notes:
         print_line(f"{with_urls(str(run))}: {note}", err=True)
-    alarms, inactive = replay(log, loss_family)
+    alarms, inactive = replay(log, family)
     if as_json:
         found = {"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]}
-        understood = {"columns": dict(log.columns), "family": loss_family or log.family, "notes": list(log.notes)}
+        understood = {"columns": dict(log.columns), "family": family or log.family, "notes": list(log.notes)}
         print_json(found | understood)
     else:
-        _print_alarms(run, log, alarms, inactive, loss_family)
+        _print_alarms(run, log, alarms, inactive, family)
     if plot is not None:
         from poise.watch.plot import plot as draw_plot
 
-        draw_plot(log, alarms, plot, loss_family, with_urls(str(run)))
+        draw_plot(log, alarms, plot, family, with_urls(str(run)))
         print_line(f"{plot}: plot of the losses and alarms", err=True)
 
 
@@ -105,14 +112,14 @@ def _describe_steps(log: Log) -> str:
     return f" (from {steps[0]:,}, every {gaps[len(gaps) // 2]:,})" if gaps else ""
 
 
-def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str], loss_family: Families | None) -> None:
+def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str], given: Family | None) -> None:
     from rich.table import Table
 
     from poise.utils.console import TerminalConsole, styled_text
     from poise.utils.printing import count_noun, printable
 
     console = TerminalConsole()
-    family, source = (loss_family, "given") if loss_family else (log.family or "unknown", log.family_source)
+    family, source = (given, "given") if given else (log.family or "unknown", log.family_source)
     rows = f"{count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}{_describe_steps(log)}"
     console.print(f"{printable(with_urls(str(run)))}: {rows}, loss family: {family}{f' ({source})' if source else ''}")
     for name, column in log.columns.items():

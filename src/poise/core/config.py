@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -55,6 +56,10 @@ def did_you_mean(word: str, words: list[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(words))}"
 
 
+MAX_KINDS = 4
+"""A key that more kinds have is not explained by them."""
+
+
 class Config(BaseModel):
     """A table of a recipe: frozen, strictly typed, without unknown keys."""
 
@@ -67,8 +72,15 @@ class Config(BaseModel):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in given:
                 if key not in known:
-                    reject_value(f"unknown key '{key}'", key=str(key), cure=did_you_mean(str(key), known))
+                    cure = did_you_mean(str(key), known)
+                    cure = cure if cure.startswith("did") else cls._explain_key(str(key)) or cure
+                    reject_value(f"unknown key '{key}'", key=str(key), cure=cure)
         return given
+
+    @classmethod
+    def _explain_key(cls, key: str) -> str:
+        """Where a key that this table doesn't have belongs to, or an empty string."""
+        return ""
 
 
 class ComponentConfig(Config):
@@ -80,6 +92,22 @@ class ComponentConfig(Config):
         field = cls.model_fields.get("kind")
         return None if field is None else str(field.default)
 
+    @classmethod
+    def _explain_key(cls, key: str) -> str:
+        """The other kinds that have this key: it is usually left over where only the kind of a table was changed."""
+        base = next((c for c in cls.__mro__ if issubclass(c, ComponentConfig) and c.tag() is None), ComponentConfig)
+        kinds = sorted(c.tag() or "" for c in _subclasses(base) if c.tag() is not None and key in c.model_fields)
+        if base is ComponentConfig or not 0 < len(kinds) <= MAX_KINDS:
+            return ""
+        return f'it belongs to {", ".join(kinds)}; to change the kind, set the whole table: {{kind="{cls.tag()}"}}'
+
+
+def _subclasses(base: type[ComponentConfig]) -> Iterator[type[ComponentConfig]]:
+    """All direct and indirect subclasses."""
+    for config in base.__subclasses__():
+        yield config
+        yield from _subclasses(config)
+
 
 def find_components(base: type[ComponentConfig], package: str, *packages: str) -> dict[str, type[ComponentConfig]]:
     """All subclasses of `base` that the modules of these packages define, by kind."""
@@ -89,10 +117,7 @@ def find_components(base: type[ComponentConfig], package: str, *packages: str) -
         for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
             importlib.import_module(f"{place}.{module.name}")
     found: dict[str, type[ComponentConfig]] = {}
-    pending = [base]
-    while pending:
-        config = pending.pop()
-        pending += config.__subclasses__()
+    for config in _subclasses(base):
         kind = config.tag()
         if kind is not None and config.__module__.startswith(places):
             found[kind] = config

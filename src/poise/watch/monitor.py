@@ -18,7 +18,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from poise.core.config import Config, did_you_mean, reject_value
+from poise.core.config import SYNONYMS, Config, did_you_mean, reject_value
 from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.watch import gradients, level_shifts, losses, samples, scores
@@ -82,8 +82,14 @@ class MonitorConfig(Config):
         return self.policy.get(name, DETECTORS[name].policy)
 
 
-def family_of(name: str | None) -> Family | None:
-    """The family of that name, or the family of the objective of that name; None for None.
+def family_of(name: str | None, where: str = "family") -> Family | None:
+    """The family of losses of that name, or of the objective that has this name; None for None.
+
+    Usual names of objectives, such as "bce", "lsgan" and "wgan", are known as well.
+
+    Args:
+        name: a name of `ALL_FAMILIES`, of an objective, or a usual name of one.
+        where: what an error names.
 
     Raises:
         RecipeError: there is no such family or objective; the error names the closest match.
@@ -92,14 +98,11 @@ def family_of(name: str | None) -> Family | None:
         return name  # type: ignore[return-value]
     if name in RETIRED_FAMILIES:
         return RETIRED_FAMILIES[name]
-    if name not in FAMILIES:
-        raise RecipeError(
-            "no such family of losses",
-            where="family",
-            found=f"'{name}'",
-            cure=did_you_mean(name, sorted({*ALL_FAMILIES, *FAMILIES})),
-        )
-    return FAMILIES[name]
+    objective = SYNONYMS.get(name.lower(), name)
+    if objective not in FAMILIES:
+        cure = did_you_mean(name, sorted({*ALL_FAMILIES, *FAMILIES}))
+        raise RecipeError("no such family of losses", where=where, found=f"'{name}'", cure=cure)
+    return FAMILIES[objective]
 
 
 class Monitor:
