@@ -16,9 +16,9 @@ from poise.alignment import record as recording
 from poise.alignment.align import align
 from poise.alignment.neighbours import unit_rows
 from poise.alignment.record import FILE, Evaluation
-from poise.alignment.refinement import apply_map, held_out_agreement, procrustes
+from poise.alignment.refinement import apply_map, held_out_agreement, procrustes, refine
 from poise.alignment.search import search
-from poise.data.clouds import CloudsConfig
+from poise.data.clouds import CloudsConfig, random_orthogonal
 from poise.data.word_vectors import read_word_vectors
 from poise.errors import RecipeError, Stopped
 from poise.recipe.decode import decode
@@ -43,6 +43,20 @@ def test_pairs_of_a_right_map_are_confirmed_and_those_of_a_wrong_one_are_not() -
     assert held_out_agreement(procrustes(source, target), source, target) > 0.95
     assert held_out_agreement(rotation(12, 5), source, target) < 0.5
     assert held_out_agreement(torch.eye(12), source[:1], target[:1]) == 0
+
+
+@pytest.mark.parametrize(("count", "dim"), [(1000, 8), (1500, 16)])
+def test_pairs_of_vectors_without_structure_are_not_confirmed(count: int, dim: int) -> None:
+    """Also where there are far more pairs than dimensions, so that the refinement fits most of them."""
+    generator = torch.Generator().manual_seed(0)
+    source, target = (unit_rows(torch.randn(count, dim, generator=generator)) for _ in range(2))
+    best = refine(random_orthogonal(dim, generator), source, target).best
+    assert best.pairs > 0.5 * count
+    assert held_out_agreement(best.weights, source, target) < 0.7
+
+    noise = 0.02 * torch.randn(count, dim, generator=generator)
+    rotated = unit_rows(source @ random_orthogonal(dim, generator).T + noise)
+    assert held_out_agreement(procrustes(source, rotated), source, rotated) > 0.95
 
 
 def test_a_search_ends_when_a_map_is_clear(tmp_path: Path) -> None:

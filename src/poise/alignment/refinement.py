@@ -119,10 +119,11 @@ def share_of_pairs(pairs: int, source: Tensor, target: Tensor) -> float:
 def held_out_agreement(weights: Tensor, source: Tensor, target: Tensor, most_frequent: int = MOST_FREQUENT) -> float:
     """The share of a map's pairs that maps fitted to other pairs confirm, 0 to 1; it needs no dictionary.
 
-    The mutual nearest neighbours under the map are divided into two halves. Procrustes' map of each half translates the
-    sources of the other, and a pair is confirmed if its source gets the same target again. A wrong map has such pairs
-    too, but they are coincidences, which other coincidences do not predict, as long as there are not far more of them
-    than the d (d - 1) / 2 numbers that a map consists of: half of the pairs then fit the same wrong map as the other.
+    The mutual nearest neighbours under the map are divided into two halves. Procrustes' map of at most 2 d pairs of
+    each half, spread evenly over it, translates the sources of the other half, and a pair is confirmed if its source
+    gets the same target again. A wrong map has such pairs too, but they are coincidences, which other coincidences do
+    not predict. A map fitted to far more pairs than d would predict them nevertheless, because the many pairs that fit
+    one wrong map determine this map; hence the limit.
 
     Args:
         weights: the map, d x d.
@@ -137,7 +138,9 @@ def held_out_agreement(weights: Tensor, source: Tensor, target: Tensor, most_fre
     if len(pairs) < 2:
         return 0.0
     confirmed = 0
-    for fitted, held_out in ((pairs[::2], pairs[1::2]), (pairs[1::2], pairs[::2])):
+    for half, held_out in ((pairs[::2], pairs[1::2]), (pairs[1::2], pairs[::2])):
+        count = min(len(half), 2 * len(weights))
+        fitted = half[torch.linspace(0, len(half) - 1, count).round().long()]
         mapped = apply_map(procrustes(source[fitted[:, 0]], target[fitted[:, 1]]), source)
         means = mean_similarities(mapped, target)
         rows = held_out[:, 0]
