@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from image_helpers import load, noise_png, pixels
 
-from poise.data import parquet_shards
+from poise.data import parquet_tables
 from poise.data.facts import native_size
 from poise.data.lookup import data_config
-from poise.data.parquet_shards import ParquetConfig, ParquetTable
+from poise.data.parquet_shards import ParquetConfig
+from poise.data.parquet_tables import ParquetTable
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError, RecipeError
 
@@ -242,7 +243,7 @@ def test_without_pyarrow_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.M
     def refuse(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(parquet_shards.importlib, "import_module", refuse)
+    monkeypatch.setattr(parquet_tables.importlib, "import_module", refuse)
     with pytest.raises(RecipeError, match=r"needs pyarrow, which is not installed; install it with: pip install"):
         load_parquet(tmp_path)
 
