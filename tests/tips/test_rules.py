@@ -27,6 +27,8 @@ def changed_table(name: str, *assignments: str) -> Table:
     return table
 
 
+TIPS = {tip.id: tip for tip in tips()}
+
 CASES: list[tuple[str, str, str, list[str]]] = [
     ("T01", "followed", "dcgan", []),
     ("T01", "not followed", "dcgan", ['network.g.output="sigmoid"']),
@@ -104,6 +106,8 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T10", "open", "vae", []),
     ("T15", "open", "autoencoder", []),
     ("T03", "followed", "latent-optimisation", []),
+    ("T03", "open", "infogan", []),
+    ("T03", "open", "pix2pix", []),
     ("T05a", "followed", "stacked-digits-small", []),
     ("T06a", "not followed", "cyclegan", []),
     ("T06a", "not followed", "pix2pix", []),
@@ -119,6 +123,7 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("M03", "followed", "dcgan", ['tricks+=[{kind="orthogonal"}]']),
     ("M03", "followed", "stylegan2", []),
     ("M03", "open", "dcgan", []),
+    ("M03", "followed", "dcgan", ['network.g={kind="biggan"}']),
     ("M03", "followed", "dcgan", ['tricks+=[{kind="frozen_layers"}]']),
 ]
 
@@ -128,6 +133,11 @@ def test_rule(tip: str, status: str, name: str, changes: list[str]) -> None:
     found = tip_status(tip, RecipeView(changed_table(name, *changes)))
     assert found.status == status, found.reason
     assert found.reason
+
+
+@pytest.mark.parametrize("part", [part.kind for part in TIPS["M03"].parts if part.at == "tricks"])
+def test_each_of_the_later_additions_counts(part: str) -> None:
+    assert tip_status("M03", RecipeView({"tricks": [{"kind": part}]})).reason == part
 
 
 def test_layers_are_known_of_every_network_without_a_field_for_them() -> None:

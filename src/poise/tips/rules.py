@@ -45,11 +45,13 @@ def spherical_latent(recipe: RecipeView) -> TipStatus:
     kind = recipe.get("latent.kind")
     if kind is None:
         return left_open("the recipe sets no latent distribution")
-    return (
-        not_followed("z is uniform in a cube")
-        if kind == "uniform"
-        else followed(f"the latent distribution is '{kind}'")
-    )
+    if kind == "uniform":
+        return not_followed("z is uniform in a cube")
+    if kind == "source":
+        return left_open("G starts from samples of the data")
+    if kind == "codes":
+        return left_open("z contains codes, which are categories and uniform numbers")
+    return followed(f"the latent distribution is '{kind}'")
 
 
 def separate_batches(recipe: RecipeView) -> TipStatus:
@@ -261,10 +263,12 @@ def r3gan(recipe: RecipeView) -> TipStatus:
 
 def later_additions(recipe: RecipeView) -> TipStatus:
     """M03: any of the later additions."""
-    tricks = ("lecam", "consistency", "top_k", "feature_matching", "orthogonal", "path_length", "frozen_layers")
-    found = recipe.present_tricks(*tricks)
+    tricks = ("lecam", "consistency", "top_k", "feature_matching", "infogan", "orthogonal", "path_length")
+    found = recipe.present_tricks(*tricks, "frozen_layers")
     found += ["hinge"] if recipe.get("objective.kind") == "hinge" else []
     found += ["self-attention"] if recipe.get("network.g.attention") or recipe.get("network.d.attention") else []
+    found += ["StyleGAN2's G"] if recipe.get("network.g.kind") == "stylegan2" else []
+    found += ["BigGAN's G"] if recipe.get("network.g.kind") == "biggan" else []
     return followed(", ".join(found)) if found else left_open("none of them")
 
 
