@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alignment.vectors import cloud, slow_csls
-from poise.alignment.dictionary import KnownPairs, find_pairs, precision, read_dictionary, write_dictionary
+from poise.alignment.dictionary import KnownPairs, find_pairs, precision, read_dictionary
 from poise.errors import DataError
 
 
@@ -23,16 +23,6 @@ def test_words_with_several_translations(tmp_path: Path) -> None:
     path = save(tmp_path, "\ufeffcat Katze\r\n\ncat\tKater \nNew York\tNew York\ndog  Hund\n".encode())
     expected = {"cat": {"Katze", "Kater"}, "New York": {"New York"}, "dog": {"Hund"}}
     assert read_dictionary(path) == expected
-
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    pairs = [("a", "b"), ("New York", "c\u00a0d"), ("a", "\u2028")]
-    write_dictionary(tmp_path / "d.txt", pairs[:2])
-    assert read_dictionary(tmp_path / "d.txt") == {"a": {"b"}, "New York": {"c\u00a0d"}}
-    for word in ("a\tb", "a\nb", "a\rb"):
-        with pytest.raises(DataError, match="a word contains a separator of this format"):
-            write_dictionary(tmp_path / "new.txt", [("a", word)])
-    assert not (tmp_path / "new.txt").exists()
 
 
 @pytest.mark.parametrize(

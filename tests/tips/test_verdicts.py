@@ -21,7 +21,6 @@ from poise.tips.verdicts import (
     data_names,
     file_hash,
     format_effect,
-    is_stale,
     leading,
     leading_arm,
     published,
@@ -58,12 +57,12 @@ def test_a_verdict_is_stale_exactly_while_a_file_differs(tmp_path: Path) -> None
     file.parent.mkdir()
     published = (PACKAGE / PACKING).read_bytes()
     file.write_bytes(published)
-    assert not is_stale(one, tmp_path)
+    assert not changed_files(one.components.values(), tmp_path)
     file.write_bytes(published + b"\n")
-    assert is_stale(one, tmp_path)
+    assert changed_files(one.components.values(), tmp_path)
     assert changed_files(one.components.values(), tmp_path) == (PACKING,)
     file.write_bytes(published.replace(b"\n", b"\r\n"))
-    assert not is_stale(one, tmp_path), "line endings do not matter"
+    assert not changed_files(one.components.values(), tmp_path), "line endings do not matter"
     file.unlink()
     assert changed_files(one.components.values(), tmp_path) == (PACKING,), "the file is gone"
 
@@ -204,10 +203,10 @@ def test_a_revision_keeps_a_verdict_current(tmp_path: Path, monkeypatch: pytest.
     then = Revision(file=PACKING, old="1" * 64, new=second, reason="a new function")
     for known, stale in (((first, then), False), ((then,), True), ((first,), True), ((then, first), True)):
         monkeypatch.setattr(verdicts_module, "revisions", lambda known=known: known)
-        assert is_stale(one, tmp_path) == stale
+        assert bool(changed_files(one.components.values(), tmp_path)) == stale
     other = first.model_copy(update={"file": "networks/dcgan.py", "new": second})
     monkeypatch.setattr(verdicts_module, "revisions", lambda: (other,))
-    assert is_stale(one, tmp_path)
+    assert changed_files(one.components.values(), tmp_path)
 
 
 def test_revisions_lead_to_files_that_exist() -> None:

@@ -6,7 +6,7 @@ several translations has several lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from poise.alignment.neighbours import mean_similarities, nearest_by_cosine, nearest_by_csls
-from poise.data.word_vectors import SEPARATORS, refuse_separators
 from poise.errors import DataError
-from poise.utils.files import write_text
 from poise.utils.printing import count_noun
 
 Dictionary = Mapping[str, frozenset[str]]
@@ -51,18 +49,6 @@ def read_dictionary(path: Path) -> Dictionary:
     if not found:
         raise DataError("no pairs of words", where=str(path))
     return {word: frozenset(translations) for word, translations in found.items()}
-
-
-def write_dictionary(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    """Write pairs of words with a tab between them.
-
-    Raises:
-        DataError: a word contains a tab or a line break.
-        DiskError: the file can't be written.
-    """
-    pairs = list(pairs)
-    refuse_separators((word for pair in pairs for word in pair), "".join(SEPARATORS), path)
-    write_text(path, "".join(f"{source}\t{target}\n" for source, target in pairs))
 
 
 class KnownPairs(NamedTuple):

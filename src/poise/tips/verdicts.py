@@ -206,11 +206,6 @@ def changed_files(components: Iterable[ComponentFile], package: Path = PACKAGE) 
     return tuple(sorted(changed))
 
 
-def is_stale(verdict: Verdict, package: Path = PACKAGE) -> bool:
-    """Whether a source file of the tip has changed since the verdict was published."""
-    return bool(changed_files(verdict.components.values(), package))
-
-
 def read_verdicts(text: str) -> tuple[Verdict, ...]:
     """The verdicts of a file like `verdicts.json`.
 
