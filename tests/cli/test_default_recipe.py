@@ -30,7 +30,7 @@ def test_a_recipe_is_chosen_and_explained(poise: Callable, photos: Path, tmp_pat
     recipe = recipe_of(tmp_path / "run")
     assert (recipe["name"], recipe["data"]["size"], recipe["batch"]) == ("images", 16, 8)
     assert "20 colour images of about 30 x 20: the recipe images with DiffAugment" in result.err
-    assert "16 x 16 pixels, the power of two that suits 20, in batches of 8" in result.err
+    assert "16 x 16 pixels, the power of two that suits a median side of 20, in batches of 8" in result.err
 
 
 def test_a_recipe_that_is_named_is_not_changed(poise: Callable, photos: Path, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poise.runs.compare_runs import field_differences, measure_histories
+from poise.recipe.toml import to_toml
+from poise.runs.compare_runs import compare_runs, field_differences, measure_histories
 
 KEYS = {
     "name",
@@ -152,6 +154,28 @@ assert not {{"torch", "numpy", "PIL"}} & set(sys.modules)
 
 
 # ---- compare RUN RUN ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"data": "digits"}, "ring and digits"),
+        ({"settings": {"radius": 2.0}}, "data.radius is 1.0 and 2.0"),
+        ({}, "the same recipe, but the samples of 'ring' have changed"),
+    ],
+    ids=["another kind", "another setting", "other samples"],
+)
+def test_the_difference_between_data_is_named(
+    ring_run: Path, tmp_path: Path, changes: dict[str, Any], note: str
+) -> None:
+    other = shutil.copytree(ring_run, tmp_path / "other")
+    info = json.loads((other / "run.json").read_text())
+    info["data"] |= {"fingerprint": "another", "kind": changes.get("data", "ring")}
+    (other / "run.json").write_text(json.dumps(info))
+    recipe = tomllib.loads((other / "recipe.toml").read_text())
+    recipe["data"] = {"kind": changes.get("data", "ring")} | changes.get("settings", {})
+    (other / "recipe.toml").write_text(to_toml(recipe))
+    assert compare_runs(ring_run, other).notes[0] == f"the runs were trained on different data: {note}"
 
 
 def test_two_runs(poise: Any, ring_run: Path, digits_run: Path, tmp_path: Path) -> None:

@@ -172,13 +172,13 @@ def test_run_folder(poise: Any, tmp_path: Path) -> None:
 
 def test_evaluations_are_used_but_not_counted_as_rows(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path)
-    lines = [{"step": 100 * k, "measures": {"class_balance": 0.1}, "floor": {}} for k in range(1, 11)]
+    lines = [{"step": step, "measures": {"class_balance": 0.1}, "floor": {}} for step in (*range(100, 1001, 100), 1040)]
     (run / "measures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = watch_json(poise, run)
     assert found["rows"] == 20
     steps = [(400, "d_at_zero"), (500, "classes_missing")]  # an eighth of its 4,000 steps
     assert [(a["step"], a["detector"]) for a in found["alarms"]] == steps
-    assert "20 rows up to step 1,000" in " ".join(poise("watch", run).out.split())
+    assert "20 rows up to step 1,000 (from 50, every 50)" in " ".join(poise("watch", run).out.split())
 
 
 def test_trained_run(poise: Any, ring_run: Path) -> None:

@@ -39,6 +39,7 @@ def line_of(text: str) -> str:
 STEPS = "steps = 16000"
 LATENT = RING[RING.index("[latent]") : RING.index("[network.g]")]
 LR = "optimizer.d.lr"
+BETAS = "optimizer.d.betas"
 
 
 def case(ident: str, changes: str | list[str], *parts: str) -> Any:
@@ -158,6 +159,10 @@ CHANGES = [
         "unknown key 'betas'; it belongs to adam, adamw; to change the kind, set the whole table",
         '{kind="sgd"}',
     ),
+    case("list-without-values", "measure={measures=[]}", "measure.measures", "must not be empty, found the list []"),
+    case("long-list", f"{BETAS}=[0.5, 0.9, 0.9]", BETAS, "must have at most 2 values, found the list [0.5, 0.9, 0.9]"),
+    case("empty-text", 'init={from=""}', "init.from", "must not be empty"),
+    case("long-text", f'about="{"a" * 201}"', "about", "must have at most 200 characters"),
     case("key-of-no-kind", "optimizer.g.power=3", "optimizer.g.power", "known: betas, "),
     case("word-misspelt", 'network.d.norm="btch"', "network.d.norm", "'virtual' or 'none'", "did you mean 'batch'?"),
     case("schedule-incomplete", f'{LR}={{kind="linear", start=1e-3}}', f"{LR}.end", "is missing"),

@@ -112,9 +112,10 @@ def check(
 def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
     """The report on a run of this time instead of the recipe's number of steps."""
     from poise.training.default_recipe import steps_within
+    from poise.utils.durations import duration_text
 
     steps = steps_within(seconds, estimate.seconds_per_step)
-    note = f"poise train makes about {steps:,} steps in that time; --time or --steps change it"
+    note = f"poise train makes about {steps:,} steps in {duration_text(seconds)}; --time or --steps change it"
     return report._replace(notes=[*report.notes, note], estimate=estimate._replace(seconds=seconds))
 
 

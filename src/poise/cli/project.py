@@ -133,7 +133,8 @@ def _print_result(
         print_line(f"note: {note}", err=True)
     if chosen and projection.label is not None:
         print_line(
-            f"the class is {run.classes[projection.label]}, whose start is the nearest; --label sets it", err=True
+            f"without --label, the class is {run.classes[projection.label]}, whose start is the nearest to the image",
+            err=True,
         )
     between = [f"{step:,}" for step in trajectory.snapshots if step]
     shown = [f"the start ({projection.start})", *([f"steps {', '.join(between)}"] if between else [])]

@@ -106,10 +106,10 @@ FEW_ROWS = 8
 
 
 def _describe_steps(log: Log) -> str:
-    """The first step and the usual distance of two rows, in brackets."""
-    steps = sorted({step for step, _ in log.rows})
+    """The last step, the first one and the usual distance of two rows."""
+    steps = log.row_steps
     gaps = sorted(b - a for a, b in pairwise(steps))
-    return f" (from {steps[0]:,}, every {gaps[len(gaps) // 2]:,})" if gaps else ""
+    return f"up to step {steps[-1]:,}" + (f" (from {steps[0]:,}, every {gaps[len(gaps) // 2]:,})" if gaps else "")
 
 
 def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str], given: Family | None) -> None:
@@ -120,7 +120,7 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
 
     console = TerminalConsole()
     family, source = (given, "given") if given else (log.family or "unknown", log.family_source)
-    rows = f"{count_noun(log.count, 'row')} up to step {log.rows[-1][0]:,}{_describe_steps(log)}"
+    rows = f"{count_noun(log.count, 'row')} {_describe_steps(log)}"
     console.print(f"{printable(with_urls(str(run)))}: {rows}, loss family: {family}{f' ({source})' if source else ''}")
     for name, column in log.columns.items():
         console.print(f"  {METRIC_TITLES.get(name, name)}: {printable(column)}")

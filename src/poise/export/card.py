@@ -123,8 +123,7 @@ def _number(value: Any) -> str:
 def _how_measured(line: Mapping[str, Any]) -> str:
     return (
         f"Measured at step {line['step']:,} with {line['n']:,} samples, features: {line['features']}. The column of "
-        "real data has the same measure of real samples in place of generated ones: no generator can be expected to be "
-        "better."
+        "real data has the same measure of other real samples in place of generated ones, as a reference."
     )
 
 

@@ -204,4 +204,4 @@ def image_size(
                 f"as D would see only {thousands} images of {2 * size} x {2 * size} in {duration_text(seconds)}",
             )
         size *= 2
-    return size, "their own size" if size == side else f"the power of two that suits {side}"
+    return size, "their own size" if size == side else f"the power of two that suits a median side of {side}"

@@ -13,6 +13,7 @@ from poise.core.config import Config, did_you_mean
 from poise.errors import RecipeError
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
+from poise.utils.printing import count_noun
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -33,6 +34,8 @@ MESSAGES = {
     "extra_forbidden": "is not known here",
     "string_pattern_mismatch": "must be 1 to 64 letters, digits, '.', '_' or '-', and not start with a dot",
 }
+
+LENGTHS = ("too_short", "too_long", "string_too_short", "string_too_long")
 
 
 def decode(table: Table, where: str = "") -> Recipe:
@@ -72,6 +75,8 @@ def _explain(detail: ErrorDetails, table: Table, where: str, more: int) -> Recip
         what, found = ("has an unknown kind", _show(kind)) if kind is not None else ("needs a 'kind'", "")
         if known:
             cure = did_you_mean(str(kind), known) if kind is not None else f"one of {', '.join(known)}"
+    elif detail["type"] in LENGTHS:
+        what = _describe_length(detail["type"], context)
     elif detail["type"] == "literal_error":
         words = [word.strip(" '") for word in str(context["expected"]).replace(" or ", ",").split(",")]
         what, cure = f"must be {context['expected']}", did_you_mean(str(detail["input"]), words)
@@ -83,6 +88,15 @@ def _explain(detail: ErrorDetails, table: Table, where: str, more: int) -> Recip
     cure += f" (and {more} more)" if more and cure else ""
     full_path = f"{where}: {path}" if where and path else where or path
     return RecipeError(what, where=full_path, found=found, cure=cure or (f"{more} more after this one" if more else ""))
+
+
+def _describe_length(problem: str, context: dict[str, Any]) -> str:
+    """What a list or a text of a wrong length must be."""
+    unit = "character" if problem.startswith("string") else "value"
+    if problem.endswith("short"):
+        least = context["min_length"]
+        return "must not be empty" if least == 1 else f"must have {count_noun(least, unit)} or more"
+    return f"must have at most {count_noun(context['max_length'], unit)}"
 
 
 def _path(loc: Sequence[int | str], table: Any) -> str:

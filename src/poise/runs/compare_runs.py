@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,13 +106,22 @@ def compare_runs(a: Path, b: Path) -> RunComparison:
     recipes = [folder.parse_recipe(decode) for folder in folders]
     facts = [run_facts(folder, recipe) for folder, recipe in zip(folders, recipes, strict=True)]
     notes = []
-    if facts[0].fingerprint != facts[1].fingerprint:
-        notes.append(f"the runs were trained on different data: {facts[0].data} and {facts[1].data}")
     both = facts[0].measures.keys() & facts[1].measures.keys()
     if both and facts[0].settings != facts[1].settings:
         notes.append(f"their measures can't be compared: {facts[0].settings} and {facts[1].settings}")
-    recipe_a, recipe_b = map(named_tables, recipes)
-    return RunComparison(facts[0], facts[1], field_differences(recipe_a, recipe_b), notes)
+    differences = field_differences(*map(named_tables, recipes))
+    if facts[0].fingerprint != facts[1].fingerprint:
+        notes.insert(0, f"the runs were trained on different data: {_data_difference(*facts, differences)}")
+    return RunComparison(facts[0], facts[1], differences, notes)
+
+
+def _data_difference(a: RunFacts, b: RunFacts, differences: Sequence[FieldDifference]) -> str:
+    """How the data of two runs differ: in their kind, in fields of the recipe, or only in the samples."""
+    if a.data != b.data:
+        return f"{a.data} and {b.data}"
+    fields = [one for one in differences if one.field.startswith("data.")]
+    named = ", ".join(f"{one.field} is {one.a} and {one.b}" for one in fields[:3])
+    return named or f"the same recipe, but the samples of '{a.data}' have changed"
 
 
 def run_facts(folder: RunFolder, recipe: Recipe) -> RunFacts:

@@ -103,7 +103,9 @@ def encode_training_samples(run: Run, source: SizedSource, indices: Tensor) -> E
     """
     if run.recipe.network.e is None or not run.recipe.needs_codes:
         cure = "train one that has an encoder: poise train vae"
-        raise RecipeError("this run has no encoder", where=str(run.path), found=run.recipe.name, cure=cure)
+        raise RecipeError(
+            "this run has no encoder", where=str(run.path), found=f"the recipe {run.recipe.name}", cure=cure
+        )
     if run.recipe.labels.g is not None:
         cure = "interpolate between latents of one class: --label"
         raise RecipeError("this run's generator is conditioned on the class", where=str(run.path), cure=cure)

@@ -99,7 +99,7 @@ class StudyFolder:
             self._check_format(table)
             return Study.model_validate(table)
         except (FileNotFoundError, NotADirectoryError):
-            cure = "give the folder that was --out of poise study"
+            cure = "give the folder that poise study has written, its --out"
             raise RecipeError("not a study: it has no study.json", where=str(self.path), cure=cure) from None
         except OSError as error:
             raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.study)) from None

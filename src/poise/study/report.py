@@ -191,8 +191,8 @@ def _agreement(results: StudyResults) -> ReportSection:
 def _too_few_seeds(results: StudyResults) -> ReportSection:
     few = [effect for effect in results.effects if tables.reason_for_seeds(effect)]
     rule = (
-        "More seeds are needed if there are fewer than 6 pairs, and where no effect was seen, although the interval "
-        "does not contain zero, or although one of a fifth of the control may have been missed."
+        "More seeds are needed if there are fewer than 6 pairs, if no effect was seen although the interval does not "
+        "contain zero, or if the study may have missed an effect of 20 % of the control."
     )
     return ReportSection(
         "Where seeds were too few",

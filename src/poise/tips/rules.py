@@ -164,7 +164,7 @@ def loss_thresholds(recipe: RecipeView) -> TipStatus:
     """T12: the number of moves does not depend on the losses."""
     if recipe.get("tempo.kind") == "thresholds":
         return left_open("the losses determine the number of moves, within bounds")
-    return followed("the losses do not decide how often a player moves, which the tip advises against")
+    return followed("the losses do not decide how often a player moves, as the tip advises")
 
 
 def use_labels(recipe: RecipeView) -> TipStatus:
@@ -226,7 +226,7 @@ def sanity_first(recipe: RecipeView) -> TipStatus:
     """T24: D is trained alone first."""
     head_start = recipe.get("tempo.head_start")
     if not head_start:
-        return left_open("this is about an earlier run, which is not known")
+        return left_open("it concerns a run before this one, of which the recipe says nothing")
     alone = f"D is trained alone for {count_noun(head_start, 'step')} first"
     if recipe.get("objective.kind") in ("energy", "began"):
         return left_open(f"{alone}, to learn to reconstruct real samples")
@@ -241,7 +241,7 @@ def start_simple(recipe: RecipeView) -> TipStatus:
     return (
         followed("fully connected networks")
         if kinds == {"mlp"}
-        else left_open("this is about earlier runs, which are not known")
+        else left_open("it concerns a run before this one, of which the recipe says nothing")
     )
 
 
@@ -269,7 +269,7 @@ def later_additions(recipe: RecipeView) -> TipStatus:
     found += ["self-attention"] if recipe.get("network.g.attention") or recipe.get("network.d.attention") else []
     found += ["StyleGAN2's G"] if recipe.get("network.g.kind") == "stylegan2" else []
     found += ["BigGAN's G"] if recipe.get("network.g.kind") == "biggan" else []
-    return followed(", ".join(found)) if found else left_open("none of them")
+    return followed(", ".join(found)) if found else left_open("none of the additions of this tip")
 
 
 def any_of(*kinds: str) -> Callable[[RecipeView], TipStatus]:

@@ -160,7 +160,7 @@ def _survives_toml(value: Any) -> bool:
 
 
 def _untrusted(file: str, name: str) -> RecipeError:
-    cure = "read it, and allow it with --trust-code (trust_code=True)"
+    cure = "read the file, and allow it with --trust-code (trust_code=True)"
     return RecipeError("this would execute a Python file", where=file, found=name, cure=cure)
 
 

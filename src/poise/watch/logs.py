@@ -27,6 +27,9 @@ from poise.watch.text_tables import Flat, Table, parse_lines, read_text, split_l
 
 PERCENT_SIGN = re.compile(r"\s?%")
 
+MEASURED = ("measure/", "floor/")
+"""The beginnings of the names of metrics that come from `measures.jsonl`."""
+
 
 class Log(NamedTuple):
     """The rows of a log, by the metric names of `rows.jsonl`.
@@ -52,6 +55,12 @@ class Log(NamedTuple):
     has_d_loss: bool = True
     columns: Mapping[str, str] = MappingProxyType({})
     family_source: str = ""
+
+    @property
+    def row_steps(self) -> list[int]:
+        """The steps of the logged rows in increasing order, without those at which only measures were computed."""
+        logged = {step for step, numbers in self.rows if not all(name.startswith(MEASURED) for name in numbers)}
+        return sorted(logged or {step for step, _ in self.rows})
 
 
 def read_log(
