@@ -981,6 +981,166 @@ def test_a_refusal_is_one_line_and_nothing_is_written(
     assert not Path("run").exists()
 
 
+MISTAKEN = """
+from poise.core.hooks import FakeReplacement, NetworkTransform, OpponentSwap, SampleSelection
+class Mean(Objective):
+    def d_losses(self, real, fake, targets):
+        return fake.mean() - real.mean()
+    def g_losses(self, fake, real):
+        return (-fake,)
+class Means(Mean):
+    def d_losses(self, real, fake, targets):
+        return -real.mean(), fake.mean()
+class Unfinished(Objective):
+    def d_losses(self, real, fake, targets):
+        return -real, fake
+class Detached(Unfinished):
+    def g_losses(self, fake, real):
+        return (-fake.detach(),)
+class Wider(InputTransform):
+    def transform_input(self, images, origin, context):
+        return torch.cat((images, images), 1)
+class Misread(LossTerm):
+    def __init__(self, name):
+        super().__init__(name, 1.0)
+    def loss(self, move):
+        return move.fake.images.mean()
+class Unreduced(Misread):
+    def loss(self, move):
+        return move.score("fake")
+class Lost(SampleSelection):
+    def select_samples(self, scores, move):
+        return scores.argmax()
+class Shorter(FakeReplacement):
+    def replace_fakes(self, fake, context):
+        return fake
+class Nobody(OpponentSwap):
+    def select_network(self, side, net, context):
+        return None
+class Unchanged(NetworkTransform):
+    def transform_network(self, side, net):
+        net.eval
+class Hard(TargetTransform):
+    def transform_targets(self, targets, context):
+        return targets.real
+class Forgetful(PostUpdate):
+    def __init__(self, name, step=0):
+        super().__init__(name)
+        self.step = step
+    def after_update(self, player, move):
+        if move.context.step == self.step:
+            raise KeyError("my key")
+class Inplace(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.layer = nn.Linear(prod(shape), 1)
+    def forward(self, images):
+        return torch.sigmoid(self.layer(images)).mul_(2).square().mul_(3)
+"""
+
+NEEDED = "tuple of losses of every sample, each of shape B or B x P"
+MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Mean": ("objective", ("'Mean.d_losses' must return a ", NEEDED, "found a 0-dim tensor", "leave out the mean")),
+    "Means": (
+        "objective",
+        ("'Means.d_losses' must", "found a tuple of 2: a 0-dim tensor, a 0-dim", "leave out the mean"),
+    ),
+    "Unfinished": ("objective", ("'Unfinished' has no method 'g_losses'", "docs/custom-components.md")),
+    "Detached": ("objective", ("a step with this code and a batch of 8 fails", "does not require grad", "--debug")),
+    "Wider": ("trick", ("'Wider.transform_input' must return", "found a tensor of shape 8x4")),
+    "Misread": ("trick", ("'Misread.loss' fails in line ", "AttributeError", "no attribute 'images'", "--debug")),
+    "Unreduced": ("trick", ("'Unreduced.loss' must return a 0-dim tensor, found a tensor of shape 8", "take the mean")),
+    "Lost": ("trick", ("'Lost.select_samples' must return", "found a 0-dim tensor")),
+    "Shorter": ("trick", ("'Shorter.replace_fakes' must return ReplacedFakes",)),
+    "Nobody": ("trick", ("'Nobody.select_network' must return a torch.nn.Module, found None",)),
+    "Unchanged": ("trick", ("'Unchanged.transform_network' must return a torch.nn.Module, found NoneType",)),
+    "Hard": ("trick", ("'Hard.transform_targets' must return Targets", "found a tensor of shape 8")),
+    "Forgetful": ("trick", ("'Forgetful.after_update' fails in line ", "found KeyError: 'my key'")),
+    "Inplace": ("d", ("a step with this code and a batch of 8 fails", "RuntimeError", "inplace operation")),
+}
+
+
+@pytest.fixture
+def mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a recipe with one of the components above, whose file is `mistaken.py`."""
+    monkeypatch.chdir(tmp_path)
+    Path("mistaken.py").write_text(HEAD + MISTAKEN)
+
+    def write(name: str, slot: str, **options: Any) -> Path:
+        config = with_component(slot, as_table(Path("mistaken.py"), name, **options))
+        Path("mine.toml").write_text(config.to_toml())
+        return Path("mine.toml")
+
+    return write
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_that_the_first_step_shows_is_refused_before_anything_is_written(
+    name: str, mistaken: Callable[..., Path], poise: Any
+) -> None:
+    """With file, class and method; not as an internal error of poise, whose code it may be raised in."""
+    slot, parts = MISTAKES[name]
+    poise("train", mistaken(name, slot), "--out", "run", "--trust-code").assert_error(2, "mistaken.py: ", *parts)
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("name", ["Means", "Misread"])
+def test_the_check_refuses_what_training_refuses(name: str, mistaken: Callable[..., Path], poise: Any) -> None:
+    slot, parts = MISTAKES[name]
+    result = poise("check", mistaken(name, slot), "--trust-code")
+    assert result.code == 2
+    for part in ("mistaken.py: ", *parts):
+        assert part in result.out + result.err
+
+
+def test_a_component_that_fails_later_is_to_blame_for_it(mistaken: Callable[..., Path], poise: Any) -> None:
+    result = poise("train", mistaken("Forgetful", "trick", step=1), "--out", "run", "--trust-code")
+    assert result.code == 2
+    assert "mistaken.py: 'Forgetful.after_update' fails in line " in result.last
+    assert "found KeyError: 'my key'; see the traceback with --debug" in result.last
+    assert json.loads(Path("run/run.json").read_text())["state"] == "failed"
+
+
+def test_a_feature_network_that_fails_is_to_blame_for_it(component: MakeTable, tmp_path: Path, poise: Any) -> None:
+    config = recipe("pictures", steps=1, log=EVERY_STEP)
+    train(config, tmp_path / "run")
+    (tmp_path / "feat.py").write_text(
+        "from torch import nn\nclass B(nn.Module):\n    def forward(self, x):\n"
+        "        return {}['x']\nclass C(B):\n    def forward(self, x):\n        return x.mean()\n"
+    )
+    parts = {"B": ("'B.forward' fails in line 4", "KeyError: 'x'"), "C": ("C of feat.py", "found a 0-dim tensor")}
+    for name, texts in parts.items():
+        result = poise(
+            "measure", tmp_path / "run", "--n", 16, "--features", f"{tmp_path}/feat.py:{name}", "--trust-code"
+        )
+        assert result.code == 2, result.err
+        for text in texts:
+            assert text in result.last
+
+
+def test_a_component_may_need_the_batch_of_the_recipe(component: MakeTable, tmp_path: Path) -> None:
+    """A step with a small batch is not what the recipe makes, so that its failure alone refuses nothing."""
+    file = tmp_path / "most.py"
+    code = """
+class Most(LossTerm):
+    def __init__(self, name):
+        super().__init__(name, 1.0)
+    def loss(self, move):
+        return move.score("fake").topk(12).values.mean()
+"""
+    file.write_text(HEAD + code)
+    train(ring(as_table(file, "Most"), batch=12, steps=1), tmp_path / "run", trust_code=True)
+    with pytest.raises(RecipeError, match=r"most\.py: 'Most\.loss' fails in line"):
+        train(ring(as_table(file, "Most"), batch=11, steps=1), tmp_path / "other", trust_code=True)
+
+
+def test_errors_of_poise_are_not_blamed_on_the_user(component: MakeTable) -> None:
+    trusted(ring(component("Grain")))
+    with pytest.raises(KeyError) as caught:
+        _ = {}["x"]
+    assert loading.fault_of_user_code(caught.value) is None
+
+
 CONCAT = {"g": {"kind": "concat", "dim": 4}}
 USERS_OF_FEATURES: dict[str, Table] = {
     "projection": {"conditioning": CONCAT | {"d": {"kind": "projection"}}},

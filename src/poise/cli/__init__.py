@@ -38,6 +38,7 @@ from poise.cli.examples import epilog
 from poise.cli.streams import lenient_streams
 from poise.errors import PoiseError, RankFailed, is_out_of_memory
 from poise.training.signals import Signals, owned_process
+from poise.user_code.loading import fault_of_user_code
 from poise.utils.launcher import number_of_ranks, rank_of_process
 from poise.utils.printing import make_streams_lenient, print_error, print_line, print_text
 from poise.utils.remote import with_urls
@@ -159,6 +160,8 @@ def _report_error(error: Exception, arguments: list[str]) -> int:
     if is_out_of_memory(error):
         cure = next((MEMORY_CURES[word] for word in arguments if word in MEMORY_CURES), "use smaller batches or images")
         return _fail(f"out of memory; {cure}", 7)
+    if (fault := fault_of_user_code(error)) is not None:
+        return _fail(str(fault), fault.exit_code)
     if isinstance(error, OSError):
         return _fail(f"{error.filename or 'the disk'}: {error.strerror or error}", 6)
     summary = f"{type(error).__name__}: {error}".split("\n")[0]

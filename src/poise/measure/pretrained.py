@@ -12,7 +12,7 @@ from poise.core.config import did_you_mean
 from poise.errors import DataError, RecipeError
 from poise.measure import feature_cache
 from poise.measure.features import ExtractorOutput, hash_weights, resize
-from poise.user_code.loading import UserCode, short_error, trust_file
+from poise.user_code.loading import UserCode, describe_result, short_error, trust_file
 from poise.utils.images import to_rgb
 
 
@@ -50,6 +50,9 @@ class NetworkExtractor:
         images = to_rgb(samples, alpha=self.alpha)
         images = images if self.side is None else resize(images, self.side)
         features = self.net(((images + 1) / 2 - self.shift) / self.scale)
+        if not isinstance(features, Tensor) or features.dim() < 2 or len(features) != len(images):
+            what, cure = "must return features, B x d, or feature maps, B x d x H x W", "mend its forward"
+            raise RecipeError(what, where=self.name, found=describe_result(features), cure=cure)
         return ExtractorOutput(features.mean((2, 3)) if features.dim() == 4 else features.flatten(1))
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 from poise.core.ranks import Ranks
 from poise.errors import PoiseError, RankFailed, RankLost, is_out_of_memory
 from poise.training.signals import SignalReceived
+from poise.user_code.loading import fault_of_user_code
 
 Order = Literal[0, 1, 2]
 
@@ -37,7 +38,10 @@ def exit_code(error: BaseException) -> int:
         return 75
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 7 if is_out_of_memory(error) else 1
+    if is_out_of_memory(error):
+        return 7
+    fault = fault_of_user_code(error)
+    return 1 if fault is None else fault.exit_code
 
 
 class Agreement:

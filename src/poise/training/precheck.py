@@ -29,6 +29,7 @@ from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_
 from poise.recipe.model import Recipe
 from poise.runs import state_tensors
 from poise.training import run_info
+from poise.training.component_checks import check_components
 from poise.training.initial_weights import describe_initial_weights, read_initial_weights
 from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.rank_checks import check_division, of_one_part
@@ -162,6 +163,7 @@ def check(
         notes += state.critics.notes
         notes += [] if initial is None else describe_initial_weights(initial, state.game)
         check_single_sample_batch(of_one_part(recipe, ALONE, accumulate), compute, data)
+        check_components(state)
         findings.warnings += check_output_ranges(recipe, data.train)
         if recipe.labels.g is not None:
             classes = len(data.train.classes)

@@ -23,6 +23,7 @@ from poise.runs.reload import moved_note, reload_data
 from poise.runs.resume import KEEP, find_stage
 from poise.runs.run import Run
 from poise.training.agreement import Agreement
+from poise.training.component_checks import check_components
 from poise.training.follower import Follower
 from poise.training.initial_weights import read_initial_weights
 from poise.training.listener import NullListener, ProgressListener, SafeListener
@@ -235,6 +236,7 @@ def _prepare(
             run = Follower(
                 recipe, folder, compute, data, signals, agreement, resume=resume, initial=initial, original=original
             )
+    check_components(run.state)
     if run.first > recipe.steps:
         cure = f"set it to {run.first} or more"
         what = f"the run has already done {count_noun(run.first, 'step')}"

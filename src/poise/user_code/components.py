@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from poise.core.hooks import SampleSelection, TargetTransform, Trick
-from poise.core.types import DiscriminatorOutput, ExtraOutput, OutputKind, Shape
+from poise.core.hooks import NetworkTransform, SampleSelection, TargetTransform, Trick
+from poise.core.types import DiscriminatorOutput, ExtraOutput, OutputKind, Shape, Side
 from poise.errors import RecipeError
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig
 from poise.networks.critics import CriticConfig
@@ -208,13 +208,25 @@ class UserTrick(UserCode, TrickConfig):
         return f"own_{self.name.lower()}"
 
     def build(self, name: str, context: TrickContext) -> Trick:
-        """Construct the trick."""
-        return _check_type(self, self.instantiate(name), Trick, "one of the hooks in poise.core.hooks")
+        """Construct the trick.
+
+        Raises:
+            RecipeError: the constructor fails, or the object is no trick; later, `transform_network` returns no module.
+        """
+        trick = _check_type(self, self.instantiate(name), Trick, "one of the hooks in poise.core.hooks")
+        if isinstance(trick, NetworkTransform):
+            transform = trick.transform_network
+
+            def transform_network(side: Side, net: nn.Module) -> nn.Module:
+                return _check_type(self, transform(side, net), nn.Module, "a torch.nn.Module", ".transform_network")
+
+            trick.transform_network = transform_network  # type: ignore[method-assign]
+        return trick
 
 
-def _check_type(component: UserCode, value: Any, expected: type, description: str) -> Any:
+def _check_type(component: UserCode, value: Any, expected: type, description: str, method: str = "") -> Any:
     if not isinstance(value, expected):
-        what = f"'{component.name}' must be {description}"
+        what = f"'{component.name}{method}' must {'return' if method else 'be'} {description}"
         raise RecipeError(what, where=component.file, found=type(value).__name__)
     return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import traceback
 from collections.abc import Iterator
 from copy import deepcopy
 from math import isfinite
@@ -30,11 +31,13 @@ class ExecutedFile(NamedTuple):
         digest: SHA-256 of the code, 16 hex digits.
         source: the code.
         names: the module's global names.
+        file: the file as the recipe names it.
     """
 
     digest: str
     source: bytes
     names: dict[str, Any]
+    file: str
 
 
 _executed: dict[Path, ExecutedFile] = {}
@@ -205,7 +208,7 @@ def _execute(path: Path, file: str) -> ExecutedFile:
         if isinstance(error, ModuleNotFoundError):
             cure = f"install it, or put it into {path.parent}"
         raise RecipeError("fails when it is executed", where=file, found=short_error(error), cure=cure) from error
-    return ExecutedFile(digest, code, vars(module))
+    return ExecutedFile(digest, code, vars(module), file)
 
 
 def _new_module_name(name: str) -> str:
@@ -220,10 +223,36 @@ def _new_module_name(name: str) -> str:
     return free
 
 
+def fault_of_user_code(error: BaseException) -> RecipeError | None:
+    """The exception as an error of the Python file of the user in which it was raised; None if it was elsewhere.
+
+    What the file calls belongs to it: the innermost of its functions is named, with the line.
+    """
+    files = {executed.names.get("__file__"): executed.file for executed in _executed.values()}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if (file := files.get(frame.f_code.co_filename)) is not None:
+            what = f"'{frame.f_code.co_qualname}' fails in line {line}"
+            return RecipeError(what, where=file, found=short_error(error), cure="see the traceback with --debug")
+    return None
+
+
 def short_error(error: BaseException) -> str:
     """An exception of the user's code in one line."""
     text = str(error)
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         text = ": ".join([*map(str, first["loc"]), first["msg"]])
-    return f"{type(error).__name__}: {text}".split("\n")[0]
+    name = type(error).__name__
+    return f"{name}: {text}".split("\n")[0] if text else name
+
+
+def describe_result(value: object) -> str:
+    """What the user's code has returned, in a few words: the shape of a tensor, the parts of a tuple, else the type.
+
+    For example "a tuple of 2: a 0-dim tensor, a tensor of shape 8x5".
+    """
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}: {', '.join(map(describe_result, value))}" if value else "an empty tuple"
+    if (shape := getattr(value, "shape", None)) is not None:
+        return f"a tensor of shape {'x'.join(map(str, shape))}" if len(shape) else "a 0-dim tensor"
+    return "None" if value is None else type(value).__name__
