@@ -65,6 +65,8 @@ HOOKS = (
 )
 TRICKS = find_components(TrickConfig, "poise.tricks")
 OBJECTIVES = find_components(Objective, "poise.objectives")
+WITHOUT_EFFECT_ON_SAMPLES = {"frozen_layers"}
+"""Those that act on G when it is built, but not on what it computes."""
 TIP_ID = re.compile(r"[TM]\d\d[a-z]?")
 
 FILES = (averages, codes, hybrids, inputs, labels, memory, networks, penalties, steps, translation)
@@ -142,6 +144,8 @@ def test_builds_from_its_defaults(kind: str) -> None:
     assert isinstance(trick, HOOKS), "a trick acts at one of the hooks"
     assert trick.sides
     assert trick.sides <= hooks.BOTH_SIDES
+    acts_on_g = isinstance(trick, hooks.NetworkTransform) and Side.G in trick.sides
+    assert config.changes_generator == (acts_on_g and kind not in WITHOUT_EFFECT_ON_SAMPLES), "exports rely on it"
 
 
 @every_trick

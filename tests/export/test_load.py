@@ -16,9 +16,13 @@ from export.untrained import thin, untrained
 from poise.errors import CheckpointError, RecipeError
 from poise.export.description import Description, latent_sentence, portable
 from poise.export.exporter import export_generator
+from poise.export.formats import FORMATS
 from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.recipe.decode import decode
+from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
+from poise.training.train import train
+from poise.user_code import loading
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +151,116 @@ def test_code_of_the_user_runs_with_permission_only(width: int, tmp_path: Path) 
     generator = poise.load_generator(out / "g.safetensors", trust_code=True)
     torch.testing.assert_close(generator(run.latents(4)), run.sample(4))
     (out / "sketch.py").write_text(SKETCH + "# changed\n")
-    with pytest.raises(CheckpointError, match=r"sketch\.py"):
-        poise.load_generator(out / "g.safetensors", trust_code=True)
+    for found in ("another version of it", "none"):
+        with pytest.raises(
+            CheckpointError, match=rf"^sketch\.py is needed beside .*g\.safetensors, found {found}; put"
+        ):
+            poise.load_generator(out / "g.safetensors", trust_code=True)
+        (out / "sketch.py").unlink(missing_ok=True)
+
+
+OTHERS = """
+import torch
+from torch import nn
+from poise.core.hooks import InputTransform, NetworkTransform
+from poise.core.types import Side
+from poise.objectives.base import Objective
+
+class Critic(nn.Linear):
+    def __init__(self, shape):
+        super().__init__(2, 1)
+
+class Linear(Objective):
+    def d_losses(self, real, fake, targets):
+        return -real, fake
+    def g_losses(self, fake, real):
+        return (-fake,)
+
+class Same(InputTransform):
+    def transform_input(self, images, origin, context):
+        return images
+
+class Halved(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+    def forward(self, z):
+        return self.net(z) / 2
+
+class Half(NetworkTransform):
+    def transform_network(self, side, net):
+        return Halved(net)
+
+class HalfOfD(Half):
+    sides = frozenset({Side.D})
+"""
+
+
+def with_code(tmp_path: Path, **slots: str) -> Recipe:
+    """A recipe with custom components, each in a file of its own with the name of its place."""
+    table = load_table("ring")
+    own = dict[str, Any]()
+    for slot, name in slots.items():
+        file = tmp_path / f"{slot}.py"
+        file.write_text(SKETCH if name == "Sketcher" else OTHERS)
+        own[slot] = {"kind": "python", "file": str(file), "name": name}
+    network = {side: own.get(side, {"kind": "mlp", "width": 8}) for side in "gd"}
+    changed = {"objective": own["objective"]} if "objective" in own else {}
+    return decode(table | {"network": network, "tricks": [own["trick"]] if "trick" in own else []} | changed)
+
+
+NEEDED: dict[str, tuple[dict[str, str], set[str]]] = {
+    "everything": ({"g": "Sketcher", "d": "Critic", "objective": "Linear", "trick": "Same"}, {"g.py"}),
+    "without g": ({"d": "Critic", "objective": "Linear", "trick": "Same"}, set()),
+    "a trick that changes g": ({"g": "Sketcher", "objective": "Linear", "trick": "Half"}, {"g.py", "trick.py"}),
+    "a trick that changes d": ({"trick": "HalfOfD"}, set()),
+}
+
+
+@pytest.mark.parametrize("case", NEEDED)
+def test_only_the_code_of_the_generator_is_needed(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far from the run and the files that it was trained with, in a process that has not run them."""
+    slots, needed = NEEDED[case]
+    run, out = untrained(with_code(tmp_path, **slots), tmp_path / "run"), tmp_path / "out"
+    done = export_generator(run, "safetensors")
+    assert done.code.keys() == done.description.code.keys() == needed
+    for form in ("onnx", "pt2"):
+        assert not FORMATS[form].needs_code
+    out.mkdir()
+    for name, content in {"g.safetensors": done.data, **done.code}.items():
+        (out / name).write_bytes(content)
+    expected = run.sample(4)
+    for slot in slots:
+        (tmp_path / f"{slot}.py").unlink()
+    monkeypatch.setattr(loading, "_trusted", set())
+    monkeypatch.setattr(loading, "_executed", {})
+    if needed:
+        with pytest.raises(RecipeError, match="--trust-code"):
+            poise.load_generator(out / "g.safetensors")
+    generator = poise.load_generator(out / "g.safetensors", trust_code=bool(needed))
+    torch.testing.assert_close(generator(run.latents(4)), expected)
+
+
+def test_the_command_writes_the_code_beside_the_file(tmp_path: Path, poise: Any) -> None:
+    """It says so, and does not replace another file of this name."""
+    run = train(
+        with_code(tmp_path, g="Sketcher", objective="Linear").model_copy(update={"steps": 1, "measure": None}),
+        tmp_path / "run",
+        trust_code=True,
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    for _ in range(2):
+        result = poise("export", run.path, "--out", out / "g.safetensors", "--trust-code")
+        assert result.code == 0, result.err
+        assert f"note: the generator needs {out / 'g.py'}, which must lie beside g.safetensors" in result.err
+        assert sorted(path.name for path in out.iterdir()) == ["g.py", "g.safetensors"]
+        assert (out / "g.py").read_text() == SKETCH
+    (out / "g.py").write_text("mine = 1")
+    (out / "g.safetensors").unlink()
+    result = poise("export", run.path, "--out", out / "g.safetensors", "--trust-code")
+    result.assert_error(2, "--out", f"found another g.py in '{out}'", "export into another folder")
+    assert [path.name for path in out.iterdir()] == ["g.py"]
 
 
 def test_a_portable_recipe_names_no_folder_of_this_computer() -> None:

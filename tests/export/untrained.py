@@ -56,6 +56,7 @@ def untrained(recipe: Recipe, folder: Path) -> Run:
     )
     (folder / "recipe.toml").write_text(recipe.to_toml())
     run = Run(folder, trust_code=True)
+    allow_user_code(run.recipe, True)
     game = build_game(recipe, source.spec()._replace(calibration_samples=None), CPU, RandomStreams(0))
     latent = bind_latent(recipe.latent, source, CPU.device)
     for seed, raw in enumerate((True, False)):

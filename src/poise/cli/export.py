@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +34,7 @@ def export(
     those of the data, a dynamic height and width.
     """
     from poise.cli.files import (
+        check_code_beside,
         check_license,
         check_run,
         check_writable,
@@ -56,8 +58,11 @@ def export(
     opened = Run(run, trust_code=trust_code, best=best)
     done = export_generator(opened, name, raw=raw, no_noise=no_noise, license=license or "", direction=direction)
     report_skipped_checkpoints(opened)
+    check_code_beside(out, done.code)
+    for name, content in done.code.items():
+        write_bytes(out.parent / name, content)
     write_bytes(out, done.data)
-    for note in done.notes:
+    for note in [*done.notes, *_code_note(out, done.code)]:
         print_line(f"note: {note}", err=True)
     batches = " and ".join(map(str, BATCHES)) + (" and two other image sizes" if done.description.sizes else "")
     sizes = f"; {done.description.sizes}" if done.description.sizes else ""
@@ -68,3 +73,11 @@ def export(
         f"{done.comparison.difference:.2g} over batches of {batches} (limit {done.comparison.limit:.2g})",
         err=True,
     )
+
+
+def _code_note(out: Path, code: Collection[str]) -> list[str]:
+    """What a user must know about the Python files that were written beside the file; none if there are none."""
+    if not code:
+        return []
+    files = ", ".join(str(out.parent / name) for name in code)
+    return [f"the generator needs {files}, which must lie beside {out.name} wherever poise.load_generator reads it"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,24 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
         raise RecipeError("is a folder", where=option, found=f"'{path}'", cure="give the name of a file")
     if not path.parent.is_dir():
         raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="create it first")
+
+
+def check_code_beside(out: Path, code: Mapping[str, bytes]) -> None:
+    """Check that Python files can be written beside an exported file without replacing others.
+
+    Args:
+        out: the exported file.
+        code: the contents of the Python files by their names.
+
+    Raises:
+        RecipeError: there is a file of this name with other contents.
+    """
+    for name, content in code.items():
+        path = out.parent / name
+        if path.exists() and not (path.is_file() and path.read_bytes() == content):
+            what = f"the generator needs {name} beside it, as it was when the run was trained"
+            cure = "export into another folder"
+            raise RecipeError(what, where="--out", found=f"another {name} in '{out.parent}'", cure=cure)
 
 
 def check_run(run: Path) -> None:

@@ -95,6 +95,24 @@ def build_game(
     )
 
 
+def build_generator(recipe: Recipe, data_spec: DataSpec, streams: RandomStreams) -> nn.Module:
+    """G alone, on the CPU, as `build_game` builds it: with the layers that tricks insert, and without anything else.
+
+    Nothing else of the recipe is built, so that Python files are executed only if G needs them.
+    """
+    with streams.seeded_global("init/g"):
+        net = _generator(recipe, data_spec)
+    if recipe.sync_batch_norm:
+        synchronise_(net, LayerContext())
+    context = TrickContext({Side.G: net}, data_spec)
+    named = zip(recipe.tricks, recipe.trick_names(), strict=True)
+    tricks = [config.build(name, context) for config, name in named if config.changes_generator]
+    transforms = [
+        trick for trick in sorted(tricks, key=lambda trick: trick.rank) if isinstance(trick, NetworkTransform)
+    ]
+    return apply_network_transforms(transforms, Side.G, net, streams)
+
+
 def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
     """The network, then what its norm adds, then the module that gives it the labels."""
     config, labels = recipe.network.g, recipe.labels.g

@@ -14,7 +14,7 @@ from poise.networks.translation import Parts
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import parse_toml
-from poise.runs.code_copies import copy_names
+from poise.runs.code_copies import code_of_generator, copy_names
 from poise.runs.run import Run
 from poise.runs.translate import AnyDirection, Translator, part_of
 from poise.version import __version__
@@ -33,7 +33,7 @@ class Description(NamedTuple):
         step: the step of the checkpoint.
         weights: "averaged" or "live".
         data: kind, fingerprint and number of the training samples.
-        code: the hash of each Python file that the recipe names, by the file's name.
+        code: the hash of each Python file without which samples can't be generated, by the file's name.
         random_layers: "kept", "given as the input noise", "replaced by their means", or "none".
         license: an identifier such as "cc-by-4.0"; empty if unknown.
         version: the version of poise.
@@ -66,7 +66,7 @@ class Description(NamedTuple):
     def of(cls, run: Run, *, raw: bool = False, license: str = "", translator: Translator | None = None) -> Self:
         """The description of a run's generator, or of the one direction of it that `translator` is."""
         data, original = run.info["data"], run.folder.parse_recipe(decode)
-        names = copy_names(original)
+        hashes = {name: run.info.get("code", {}).get(file) for file, name in copy_names(original).items()}
         return cls(
             recipe=portable(original),
             shape=run.shape if translator is None else translator.part.shape_of(run.shape),
@@ -75,7 +75,7 @@ class Description(NamedTuple):
             step=run.checkpoint.step,
             weights="live" if run.generator(raw=raw) is run.game.g.net else "averaged",
             data={key: data[key] for key in ("kind", "fingerprint", "count")},
-            code={names[file]: digest for file, digest in run.info.get("code", {}).items() if file in names},
+            code={name: hashes[name] for name in code_of_generator(run.recipe) if hashes[name] is not None},
             license=license,
             direction="" if translator is None else translator.direction,
             parts=run.parts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from poise.export.network import (
     plain_copy,
     replace_by_means,
 )
+from poise.runs.code_copies import code_of_generator
 from poise.runs.run import Run
 from poise.runs.translate import OneDirection, Translator
 from poise.utils.printing import count_noun
@@ -41,6 +43,7 @@ class Export(NamedTuple):
         inputs: the names of the inputs.
         description: what the file says about the generator.
         notes: what users should know about it.
+        code: the Python files that must lie beside it, by their names.
     """
 
     data: bytes
@@ -49,6 +52,7 @@ class Export(NamedTuple):
     inputs: tuple[str, ...]
     description: Description
     notes: list[str]
+    code: dict[str, bytes]
 
 
 def export_generator(
@@ -112,10 +116,13 @@ def export_generator(
     if translator is not None and sizes is not None:
         others = _other_sizes(translator.data_size, sizes)
         batches += [example_inputs(run, generator, BATCHES[0], translator, size) for size in others]
-    comparison = compare(reference, form.open(data, run.folder.code), batches)
+    code = run.folder.code if run.folder.code.is_dir() else Path()  # a run of an older version has no copies
+    comparison = compare(reference, form.open(data, code), batches)
     if not comparison.passed:
         raise _refuse_difference(comparison, name, form)
-    return Export(data, comparison, form.engine, tuple(example.named), description, _notes(description, replaced))
+    beside = code_of_generator(run.recipe) if form.needs_code else {}
+    notes = _notes(description, replaced)
+    return Export(data, comparison, form.engine, tuple(example.named), description, notes, beside)
 
 
 def _image_sizes(translator: Translator) -> ImageSizes | None:

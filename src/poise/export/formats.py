@@ -40,11 +40,13 @@ class ExportFormat(ABC):
         packages: what must be installed, beyond poise itself.
         keeps_random_layers: whether a network that draws random numbers keeps doing so. A graph could not be compared
             with PyTorch, as its engine draws other numbers.
+        needs_code: whether the file is read with the Python files of the generator, which must then lie beside it.
         engine: what the file is run with, for the comparison.
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
     keeps_random_layers: ClassVar[bool] = False
+    needs_code: ClassVar[bool] = False
     engine: ClassVar[str]
 
     @abstractmethod
@@ -66,7 +68,7 @@ class ExportFormat(ABC):
 
         Args:
             data: the contents.
-            code: the folder with the Python files that the recipe names, if it names any.
+            code: the folder with the Python files that the generator needs, if it needs any.
         """
 
 
@@ -74,6 +76,7 @@ class SafetensorsFormat(ExportFormat):
     """The weights by name, from which `poise.load_generator` rebuilds the network."""
 
     keeps_random_layers: ClassVar[bool] = True
+    needs_code: ClassVar[bool] = True
     engine: ClassVar[str] = "poise.load_generator"
 
     def encode(self, generator: ExportedGenerator, example: GeneratorInputs, description: Description) -> bytes:

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec
-from poise.engine.build import build_game
-from poise.engine.compute import ComputeSettings
+from poise.engine.build import build_generator
 from poise.errors import CheckpointError, RecipeError
 from poise.export.description import Description
 from poise.export.network import ExportedGenerator, plain_copy, replace_by_means
 from poise.networks.translation import translator_to
-from poise.runs.code_copies import use_copies
+from poise.runs.code_copies import use_code_beside
 from poise.runs.generate import sample_latents
 from poise.runs.translate import part_of
 from poise.truncation import check_truncation
@@ -97,14 +96,16 @@ def load_generator(path: str | Path, *, trust_code: bool = False) -> LoadedGener
 
     Args:
         path: the file.
-        trust_code: whether Python files that its recipe names may be executed. They are looked for beside the file.
+        trust_code: whether the Python files that the generator needs may be executed. They must lie beside the file,
+            where `poise export` writes them.
 
     Returns:
         The network on the CPU, in evaluation mode and float32.
 
     Raises:
-        CheckpointError: the file can't be read, is damaged, or was not written by poise.
-        RecipeError: its recipe names Python files, and `trust_code` is not set.
+        CheckpointError: the file can't be read, is damaged, or was not written by poise; or a Python file that it needs
+            does not lie beside it.
+        RecipeError: it needs Python files, and `trust_code` is not set.
     """
     path = Path(path)
     try:
@@ -120,18 +121,18 @@ def decode_generator(data: bytes, where: str, code: Path, *, trust_code: bool) -
     Args:
         data: the contents of a file.
         where: the file, for messages.
-        code: the folder with the Python files that the recipe names, if it names any.
+        code: the folder with the Python files that the generator needs, if it needs any.
         trust_code: whether they may be executed.
 
     Raises:
         CheckpointError, RecipeError: see `load_generator`.
     """
     description = Description.from_text(_metadata(data, where), where)
-    recipe = use_copies(description.recipe, code, description.code)
-    allow_user_code(recipe, trust_code)
+    recipe = use_code_beside(description.recipe, where, code, description.code)
+    for part in (recipe.network.g, *recipe.tricks):
+        allow_user_code(part, trust_code)
     data_spec = DataSpec(description.sample_shape, description.num_classes, num_samples=1, parts=description.parts)
-    compute = ComputeSettings(torch.device("cpu"), "fp32")
-    net = build_game(recipe, data_spec, compute, RandomStreams(recipe.seed)).g.net
+    net = build_generator(recipe, data_spec, RandomStreams(recipe.seed))
     if description.direction:
         net = translator_to(net, part_of(description.direction, description.parts))
     net = plain_copy(net)

@@ -58,6 +58,44 @@ def use_copies(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> Recip
     return _relocated(recipe, paths)
 
 
+def code_of_generator(recipe: Recipe) -> dict[str, bytes]:
+    """The code without which samples can't be generated, by the name of its copy.
+
+    That is the file of G and those of tricks that change G. The files of all tricks are executed, to see what they do.
+    """
+    names, changing = copy_names(recipe), [trick for trick in recipe.tricks if trick.changes_generator]
+    return {names[one.file]: source_of(one) for part in (recipe.network.g, *changing) for one in user_components(part)}
+
+
+def use_code_beside(recipe: Recipe, place: str, folder: Path, hashes: Mapping[str, str]) -> Recipe:
+    """The recipe of an exported generator with G's code from `folder`, and without tricks whose code it doesn't need.
+
+    Args:
+        recipe: the recipe, which names each Python file without a folder.
+        place: the exported file, for messages.
+        folder: the folder with the Python files.
+        hashes: the hash of the code that the run was trained with, by file, of the files that are needed.
+
+    Raises:
+        CheckpointError: a file is missing, or is not what the run was trained with.
+    """
+    tricks = tuple(one for one in recipe.tricks if not isinstance(one, UserCode) or one.file in hashes)
+    paths = {component.file: component.file for component in user_components(recipe)}
+    for component in (one for part in (recipe.network.g, *tricks) for one in user_components(part)):
+        file, path = component.file, folder / component.file
+        found = _hash(path)
+        if found is None or found != hashes.get(file, found):
+            cure = f"put the {file} there that poise export wrote with the generator"
+            raise CheckpointError(
+                f"{file} is needed beside {place}",
+                found="none" if found is None else "another version of it",
+                cure=cure,
+            )
+        register_copy(file, path)
+        paths[file] = str(path)
+    return _relocated(recipe.model_copy(update={"tricks": tricks}), paths)
+
+
 def _relocated(value: Part, paths: Mapping[str, str]) -> Part:
     """A recipe, or a part of one, with other paths of its code; `value` itself if it has none."""
     if isinstance(value, UserCode):

@@ -78,6 +78,9 @@ class TrickConfig(ComponentConfig):
     compares_domains: ClassVar[bool] = False
     """Whether it compares an image of one domain with an image of the other, which needs equal numbers of channels."""
 
+    changes_generator: ClassVar[bool] = False
+    """Whether it changes what G computes when it is built, so that samples can't be generated without it."""
+
     @property
     def needs_labels(self) -> bool:
         """Whether it uses the labels that G was given, which requires a G that is conditioned on them."""

@@ -181,6 +181,7 @@ class LayerNoiseConfig(TrickConfig):
     kind: Literal["layer_noise"] = "layer_noise"
     tip: ClassVar[str] = "T14b"
     needs_discriminator: ClassVar[bool] = False
+    changes_generator: ClassVar[bool] = True
     source: ClassVar[str] = "Zhao, Mathieu & LeCun 2017, arXiv:1609.03126; ganhacks 13"
 
     sigma: Annotated[Schedulable, in_range(0)] = 0.1
@@ -198,6 +199,7 @@ class StandingDropoutConfig(TrickConfig):
     kind: Literal["standing_dropout"] = "standing_dropout"
     tip: ClassVar[str] = "T18"
     needs_discriminator: ClassVar[bool] = False
+    changes_generator: ClassVar[bool] = True
     source: ClassVar[str] = "Isola et al. 2017, arXiv:1611.07004; ganhacks 17"
 
     rate: Annotated[Schedulable, in_range(0, below=1)] = 0.5

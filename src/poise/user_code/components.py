@@ -172,6 +172,13 @@ class UserTrick(UserCode, TrickConfig):
         return isinstance(component, type) and issubclass(component, TargetTransform)
 
     @property
+    def changes_generator(self) -> bool:  # type: ignore[bad-override]
+        """Whether it is a `NetworkTransform` that acts on G."""
+        component = self.load()
+        is_transform = isinstance(component, type) and issubclass(component, NetworkTransform)
+        return is_transform and Side.G in component.sides
+
+    @property
     def needs_independent_scores(self) -> bool:  # type: ignore[bad-override]
         """The class's attribute of this name; by default, whether it uses input gradients."""
         return getattr(self.load(), "needs_independent_scores", bool(getattr(self.load(), "needs_input_gradient", ())))
