@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,43 @@ def test_named_data_are_compared_at_their_size_and_every_resizing_is_told(
     found = [note for note in json.loads(result.out).get("notes", []) if "resized" in note]
     expected = [*([f"FAKE was {fake}"] if fake else []), *notes]
     assert [note[: len(start)] for note, start in zip(found, expected, strict=True)] == expected
+
+
+def folder_of(path: Path, sides: Sequence[int]) -> Path:
+    path.mkdir()
+    for i, side in enumerate(sides):
+        pixels = np.random.default_rng(i).integers(0, 256, (side, side + i % 2, 3), np.uint8)
+        Image.fromarray(pixels).save(path / f"{i}.png")
+    return path
+
+
+MIXED = [*range(18, 37), 18, 18]
+"""The shorter sides of images of many sizes. Their median is 26, the most common one is 18."""
+
+
+@pytest.mark.parametrize(
+    ("fake", "real", "side", "converted"),
+    [
+        ("run", "mixed", 32, ["REAL"]),
+        ("npz", "mixed", 20, ["REAL"]),
+        ("mixed", "npz", 20, ["FAKE"]),
+        ("mixed", "mixed", 26, ["FAKE", "REAL"]),
+    ],
+)
+def test_images_of_many_sizes_are_compared_at_the_size_of_the_others(
+    poise: Callable[..., Any], tmp_path: Path, digits_run: Path, fake: str, real: str, side: int, converted: list[str]
+) -> None:
+    """Each of them is scaled once, and samples are not scaled at all; the notes say which sizes were converted."""
+    np.savez(tmp_path / "npz.npz", images=np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), np.uint8))
+    places = {"run": digits_run, "npz": tmp_path / "npz.npz", "mixed": folder_of(tmp_path / "mixed", MIXED)}
+    result = poise("compare", places[fake], places[real], *OPTIONS)
+    assert result.code == 0, result.err
+    notes = json.loads(result.out)["notes"]
+    assert not any("resized" in note for note in notes)
+    told = [note.partition(": ") for note in notes if " sizes from " in note]
+    assert [name for name, _, _ in told] == converted
+    for _, _, text in told:
+        assert f"of 20 sizes from 18 x 18 to 36 x 36; all are converted to {side} x {side} x 3 channels" in text
 
 
 @pytest.mark.usefixtures("named_sets")

@@ -105,7 +105,10 @@ def test_a_comparison_with_a_run_is_made_at_its_shape_and_with_its_fit(
     assert by_folder == by_array
     other_way, said = compared(poise, folder, run)
     assert other_way["fid"]["value"] > 0
-    assert f"FAKE was resized from 24 to {HEIGHT} x {WIDTH} pixels" in said
+    assert (
+        f"FAKE: the images are 40 RGB, of 2 sizes from 12 x 16 to 40 x 24; all are converted to {WIDTH} x {HEIGHT}"
+        in said
+    )
 
 
 def test_a_common_shape_is_compared_as_it_is(poise: Callable, run: Path, tmp_path: Path) -> None:

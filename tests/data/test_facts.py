@@ -101,10 +101,11 @@ def test_images_of_one_size_that_is_not_square(tmp_path: Path) -> None:
     assert native_size(config) == (20, 12)
 
 
-def test_the_most_common_of_mixed_sizes(tmp_path: Path) -> None:
-    sizes = [(30, 30), (12, 12), (40, 40), (12, 50), (50, 50)]
-    assert native_size(image_folder(tmp_path / "a", *sizes)) == (12, 12)
-    assert native_size(zip_file(tmp_path / "a.zip", *sizes)) == (12, 12)
+def test_the_median_of_mixed_sizes(tmp_path: Path) -> None:
+    """The most common size of many different ones would be an accident, which one more image may change."""
+    sizes = [(30, 35), (12, 12), (40, 40), (12, 50), (50, 50)]
+    assert native_size(image_folder(tmp_path / "a", *sizes)) == (30, 30)
+    assert native_size(zip_file(tmp_path / "a.zip", *sizes)) == (30, 30)
 
 
 def test_sizes_are_limited_to_256(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_two_domains(tmp_path: Path) -> None:
     for config in (PairsConfig(path=str(tmp_path / "set")), DomainsConfig(path=str(tmp_path / "set"))):
         found = facts.image_facts(config)
         assert found is not None
-        assert (found.count, found.side, found.grey, found.parts) == (4, 16, False, (3, 1))
+        assert (found.count, found.middle_side, found.grey, found.parts) == (4, 16, False, (3, 1))
     found = facts.image_facts(PairsConfig(path=str(tmp_path / "both"), channels=(1, 3)))
     assert found is not None
     assert (found.count, found.size, found.parts) == (3, (12, 12), (1, 3))

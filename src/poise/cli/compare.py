@@ -49,7 +49,12 @@ def compare(
     features: Features = "auto",
     size: Annotated[
         int | None,
-        typer.Option(min=1, max=4096, help="The image size at which to compare.", show_default="that of REAL"),
+        typer.Option(
+            min=1,
+            max=4096,
+            help="The image size at which to compare.",
+            show_default="that of REAL, or of FAKE if REAL has several",
+        ),
     ] = None,
     as_json: AsJson = False,
     data_root: DataRoot = None,
@@ -96,7 +101,8 @@ def compare(
     notes, final = list(result.notes), real_data.train.shape[1:]
     for name, (source, facts), data in (("FAKE", fake_side, fake_data), ("REAL", real_side, real_data)):
         original = source.shape[1:] if isinstance(source, Run) else native_size(source, facts)
-        told = original is not None and original != final
+        has_one_size = facts is None or facts.has_one_size  # a note on the data says which sizes were converted
+        told = original is not None and original != final and has_one_size
         if told:
             resized = f"was resized from {_pixels(original)} to {_pixels(final)} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}, which affects the results")
@@ -185,13 +191,26 @@ def _load_both(
         num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
         num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
         return fake_data, run_samples(real, num_real, pixels), real.recipe.data
-    fake_size = _image_size(fake.shape) if isinstance(fake, Run) else _size_padded_to(real, fake_facts)
-    if isinstance(fake, Run) and fake_size is not None and fake_size[0] == fake_size[1] and real.paths and real_facts:
-        fake_size = None  # a square run is resized to REAL, and one that is not square keeps what it has learned
     config = match_fit(real, fake.recipe.data) if isinstance(fake, Run) else real
-    config = at_native_size(without_held_out(config), square or fake_size, real_facts)
+    config = at_native_size(without_held_out(config), square or _size_of_fake(fake_side, real, real_facts), real_facts)
     real_data = _load(config, "REAL", data_root)
     return load_fake(real_data.train.shape, default_num_samples(real_data)), real_data, config
+
+
+def _size_of_fake(fake_side: _Side, real: DataConfig, real_facts: ImageFacts | None) -> tuple[int, int] | None:
+    """The size of FAKE if it is the one to compare at, None if that of REAL is."""
+    from poise.data.facts import limited
+    from poise.runs.run import Run
+
+    fake, fake_facts = fake_side
+    real_varies = real_facts is not None and not real_facts.has_one_size
+    if isinstance(fake, Run):
+        size = _image_size(fake.shape)
+        resized = size is not None and size[0] == size[1] and real_facts is not None and not real_varies
+        return None if resized and real.paths else size  # one that is not square keeps what it has learned
+    if real_varies and fake_facts is not None and fake_facts.has_one_size:
+        return limited(fake_facts.size)
+    return _size_padded_to(real, fake_facts)
 
 
 def _size_padded_to(real: DataConfig, fake: ImageFacts | None) -> tuple[int, int] | None:

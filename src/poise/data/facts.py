@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from statistics import median, median_low
@@ -49,9 +48,9 @@ class ImageFacts(NamedTuple):
     parts: tuple[int, ...] = ()
 
     @property
-    def side(self) -> int:
-        """The most common length of the shorter side."""
-        return Counter(min(shape) for shape in self.shapes).most_common(1)[0][0]
+    def has_one_size(self) -> bool:
+        """Whether all of these have the same height and width."""
+        return len(set(self.shapes)) == 1
 
     @property
     def middle_side(self) -> int:
@@ -60,8 +59,8 @@ class ImageFacts(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images; if they differ, a square of the most common length of the shorter side."""
-        return self.shapes[0] if len(set(self.shapes)) == 1 else (self.side, self.side)
+        """Height and width of the images; if they differ, a square of the median length of the shorter side."""
+        return self.shapes[0] if self.has_one_size else (self.middle_side, self.middle_side)
 
     @property
     def typical_shape(self) -> tuple[int, int]:
@@ -115,8 +114,8 @@ def padded_from(config: DataConfig) -> int | None:
     """The side of images that are padded to a larger size, such as the digits; None for images that are resized."""
     if isinstance(config, VisionConfig):
         known = KNOWN[config.dataset]
-        return known.side if known.grey and config.fit == "pad" else None
-    return DIGITS.side if isinstance(config, DigitsConfig | DerivedDigitsConfig) else None
+        return known.middle_side if known.grey and config.fit == "pad" else None
+    return DIGITS.middle_side if isinstance(config, DigitsConfig | DerivedDigitsConfig) else None
 
 
 def _inspect(config: DataConfig) -> ImageFacts | None:
@@ -201,6 +200,12 @@ def _facts_of_items(items: list[Item]) -> ImageFacts | None:
     return ImageFacts(len(items), shapes, grey=all(header.grey for header in headers))
 
 
+def limited(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, scaled down so that neither is above 256 pixels."""
+    scale = min(1.0, MAX_SIDE / max(size))
+    return max(1, round(scale * size[0])), max(1, round(scale * size[1]))
+
+
 def at_native_size(
     config: DataConfig, size: tuple[int, int] | None = None, facts: ImageFacts | None = None
 ) -> DataConfig:
@@ -215,8 +220,7 @@ def at_native_size(
     """
     native = None if size else native_size(config, facts)
     if native is not None:
-        scale = min(1.0, MAX_SIDE / max(native))
-        size = max(1, round(scale * native[0])), max(1, round(scale * native[1]))
+        size = limited(native)
     return with_size(config, size) if size and isinstance(config, ImageDataConfig) else config
 
 
