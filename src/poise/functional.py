@@ -21,6 +21,7 @@ from poise.interpolation import lerp, slerp
 from poise.latents import gaussian, sphere, truncated, uniform
 from poise.measure.classifier_scores import inception_score
 from poise.measure.diversity import diversity, vendi
+from poise.measure.feature_functions import feature_extractor
 from poise.measure.fid import fid
 from poise.measure.kid import kid
 from poise.measure.memorization import authenticity, copying_test
@@ -29,6 +30,8 @@ from poise.measure.ndb import ndb
 from poise.measure.prdc import prdc
 from poise.objectives.base import Objective
 from poise.retired import attribute_of
+from poise.tricks.averaged_weights import ema_update_
+from poise.tricks.diff_augment import diff_augment
 from poise.tricks.gradient_penalties import zero_centred_penalty
 from poise.tricks.instance_noise import add_noise
 from poise.tricks.lecam import lecam
@@ -42,8 +45,11 @@ __all__ = [
     "copying_test",
     "count_modes",
     "d_loss",
+    "diff_augment",
     "diversity",
     "dragan",
+    "ema_update_",
+    "feature_extractor",
     "fid",
     "g_loss",
     "gaussian",

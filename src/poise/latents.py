@@ -21,13 +21,24 @@ from poise.errors import RecipeError
 from poise.truncation import check_truncation, truncate_gaussian
 
 
-def gaussian(n: int, dim: int, generator: torch.Generator) -> Tensor:
-    """z ~ N(0, I), n x dim."""
-    return torch.randn(n, dim, generator=generator, device=generator.device)
+def gaussian(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
+    """z ~ N(0, I), n x dim.
+
+    Args:
+        n: the number of latents.
+        dim: the dimension.
+        generator: random numbers, on the device of the latents; by default PyTorch's global generator of the default
+            device.
+    """
+    return torch.randn(n, dim, generator=generator, device=_device(generator))
 
 
-def sphere(n: int, dim: int, generator: torch.Generator, length: float = 1.0) -> Tensor:
-    """z uniform on the sphere of radius `length`, n x dim: normalised Gaussian vectors, scaled."""
+def _device(generator: torch.Generator | None) -> torch.device | None:
+    return None if generator is None else generator.device
+
+
+def sphere(n: int, dim: int, generator: torch.Generator | None = None, length: float = 1.0) -> Tensor:
+    """z uniform on the sphere of radius `length`, n x dim: normalised Gaussian vectors, scaled; see `gaussian`."""
     return scale_to_length(gaussian(n, dim, generator), length)
 
 
@@ -37,20 +48,20 @@ def scale_to_length(codes: Tensor, length: float) -> Tensor:
     return unit if length == 1 else unit * length
 
 
-def uniform(n: int, dim: int, generator: torch.Generator) -> Tensor:
-    """z uniform in the cube [-1, 1]^dim, n x dim (Radford 2015)."""
-    return torch.rand(n, dim, generator=generator, device=generator.device).mul_(2).sub_(1)
+def uniform(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
+    """z uniform in the cube [-1, 1]^dim, n x dim (Radford 2015); see `gaussian`."""
+    return torch.rand(n, dim, generator=generator, device=_device(generator)).mul_(2).sub_(1)
 
 
 LARGEST_BELOW_1 = 1 - 2**-24
 """The largest float32 below 1."""
 
 
-def truncated(n: int, dim: int, generator: torch.Generator, threshold: float = 2.0) -> Tensor:
+def truncated(n: int, dim: int, generator: torch.Generator | None = None, threshold: float = 2.0) -> Tensor:
     """z ~ N(0, 1) given |z| <= threshold, per coordinate, n x dim (Brock 2019, arXiv:1809.11096, section 3.1).
 
     Sampled without rejection, by the inverse of the distribution function: z = sqrt(2) erfinv(u erf(t / sqrt 2)) with
-    t the threshold and u uniform in [-1, 1].
+    t the threshold and u uniform in [-1, 1]. The generator is as for `gaussian`.
 
     Raises:
         ValueError: the threshold is not above 0.

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import py_compile
+import re
 import shutil
 import signal
 import sys
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from contracts.tiny import Session, recipe, session, source, unequal
+from poise.core.move import MoveData
 from poise.core.types import MoveContext, Side
 from poise.engine import compute
 from poise.errors import CheckpointError, RecipeError, Stopped
@@ -1132,6 +1134,14 @@ class Most(LossTerm):
     train(ring(as_table(file, "Most"), batch=12, steps=1), tmp_path / "run", trust_code=True)
     with pytest.raises(RecipeError, match=r"most\.py: 'Most\.loss' fails in line"):
         train(ring(as_table(file, "Most"), batch=11, steps=1), tmp_path / "other", trust_code=True)
+
+
+def test_the_page_explains_every_member_of_the_data_of_a_move() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "custom-components.md").read_text("utf-8")
+    table = page.partition("| of `move` | is |")[2].partition("\n\n")[0]
+    public = {name for name in (*dir(MoveData), *MoveData.__annotations__) if not name.startswith("_")}
+    missing = [name for name in sorted(public) if re.search(rf"`{name}\b", table) is None]
+    assert not missing
 
 
 def test_errors_of_poise_are_not_blamed_on_the_user(component: MakeTable) -> None:

@@ -6,7 +6,6 @@ Distances in different features are different numbers, so every result names its
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 from poise.core.types import Shape
 from poise.data.source import SizedSource, Source
 from poise.data.stacked_digits import StackedDigits, mode_numbers
-from poise.errors import DataError, RecipeError
+from poise.errors import RecipeError
 from poise.measure import feature_cache
 from poise.measure.classifier import MIN_SIDE, TrainedClassifier, can_train_on, load_or_train
 from poise.measure.features import Extractor, ExtractorOutput, hash_weights, resize
-from poise.measure.pretrained import InceptionExtractor, load_custom, load_torchvision
+from poise.measure.pretrained import load_pretrained
 from poise.measure.rotations import MIN_IMAGES, RotatedImages
 from poise.networks.base import call_network
 from poise.utils.progress import Progress, no_progress
@@ -175,8 +174,7 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
         RecipeError: there are no such features, or not for this data.
         DataError: the file does not exist or cannot be read.
     """
-    name, _, file = spec.partition("=")
-    train = context.train
+    name, train = spec.partition("=")[0], context.train
     if name == "auto":
         return _choose_extractor(context)
     if name in ("pixels", "points") or (not isinstance(train, SizedSource) and name in TRAINED):
@@ -195,20 +193,8 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
             context.note(f"the features are not meaningful: {reason}; use --features pixels")
         return classifier
     alpha = not isinstance(train, StackedDigits)
-    if ".py:" in spec:
-        return load_custom(spec, context.trust_code, alpha)
-    if not file:
-        cure = (
-            "auto, pixels, classifier, rotations, d, inception=FILE, FILE.py:NAME or NAME=FILE (a torchvision network)"
-        )
-        raise RecipeError("no such features", where="--features", found=f"'{spec}'", cure=cure)
-    if not Path(file).is_file():
-        raise DataError("no such file", where="--features", found=file)
-    return (
-        InceptionExtractor(Path(file), alpha=alpha)
-        if name == "inception"
-        else load_torchvision(name, Path(file), alpha)
-    )
+    others = "auto, pixels, classifier, rotations, d"
+    return load_pretrained(spec, trust_code=context.trust_code, alpha=alpha, others=others)
 
 
 def _choose_extractor(context: ExtractorContext) -> Extractor:

@@ -126,3 +126,32 @@ def load_custom(spec: str, trust_code: bool, alpha: bool) -> NetworkExtractor:
         raise RecipeError("is not a torch.nn.Module", where=spec, found=type(net).__name__)
     side, shift, scale = getattr(net, "side", None), getattr(net, "shift", (0.5,)), getattr(net, "scale", (0.5,))
     return NetworkExtractor(net, f"{name} of {Path(file).name}", side, tuple(shift), tuple(scale), alpha)
+
+
+def load_pretrained(spec: str, *, trust_code: bool, alpha: bool, others: str) -> NetworkExtractor | InceptionExtractor:
+    """The network in a file that a text names.
+
+    Args:
+        spec: `inception=FILE`, `FILE.py:NAME`, or NAME=FILE with the name of a torchvision network and a file of its
+            weights.
+        trust_code: whether a Python file may be run.
+        alpha: whether the second of two channels is an alpha channel.
+        others: what else can be named, for the message.
+
+    Raises:
+        RecipeError: this names no network in a file, or the Python file may not be run.
+        DataError: the file does not exist or can't be read.
+    """
+    name, _, file = spec.partition("=")
+    if ".py:" in spec:
+        return load_custom(spec, trust_code, alpha)
+    if not file:
+        cure = f"{others}, inception=FILE, FILE.py:NAME or NAME=FILE (a torchvision network)"
+        raise RecipeError("no such features", where="--features", found=f"'{spec}'", cure=cure)
+    if not Path(file).is_file():
+        raise DataError("no such file", where="--features", found=file)
+    return (
+        InceptionExtractor(Path(file), alpha=alpha)
+        if name == "inception"
+        else load_torchvision(name, Path(file), alpha)
+    )

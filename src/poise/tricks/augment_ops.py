@@ -15,7 +15,8 @@ from torch.nn.functional import pad
 
 from poise.core.types import Shape
 
-Generator = torch.Generator
+Generator = torch.Generator | None
+"""None is PyTorch's global generator of the images' device."""
 
 
 def per_sample(like: Tensor, numbers: Tensor) -> Tensor:

@@ -35,7 +35,15 @@ def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
 
 @torch.no_grad()
 def ema_update_(mean: nn.Module, live: nn.Module, beta: float) -> None:
-    """mean <- beta mean + (1 - beta) live for weights and real-valued buffers; see `TensorPairs.of` for the others."""
+    """mean <- beta mean + (1 - beta) live, in place, for weights and real-valued buffers.
+
+    What has no mean is copied: numbers of batches, singular vectors of spectral norms (see `TensorPairs.of`).
+
+    Args:
+        mean: the average, at first a copy of the network: `copy.deepcopy(g).eval()`.
+        live: the network after its update, with the same tensors.
+        beta: the weight of the past, 0 to 1; 0.5^(batch / half-life) halves it after `half-life` images.
+    """
     blend_(TensorPairs.of(mean, live, non_finite_buffers(live)), beta)
 
 

@@ -12,16 +12,17 @@ real images have them too. As in the authors' code:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, Strict, field_validator
 from torch import Tensor
 
-from poise.core.config import reject_value
+from poise.core.config import did_you_mean, reject_value
 from poise.core.hooks import InputTransform
 from poise.core.types import MoveContext, Origin, Shape
+from poise.errors import RecipeError
 from poise.tricks.augment_ops import (
     erase_rectangle,
     per_sample,
@@ -35,7 +36,7 @@ from poise.tricks.base import TrickConfig, TrickContext
 Policy = Literal["colour", "translation", "cutout"]
 
 
-def colour(images: Tensor, generator: torch.Generator) -> Tensor:
+def colour(images: Tensor, generator: torch.Generator | None) -> Tensor:
     """Change the brightness, saturation and contrast of each image at random."""
     images = images + per_sample(images, uniform(images, -0.5, 0.5, generator))
     grey = images.mean(1, keepdim=True)
@@ -44,14 +45,14 @@ def colour(images: Tensor, generator: torch.Generator) -> Tensor:
     return (images - mean) * per_sample(images, uniform(images, 0.5, 1.5, generator)) + mean
 
 
-def translation(images: Tensor, generator: torch.Generator, ratio: float = 0.125) -> Tensor:
+def translation(images: Tensor, generator: torch.Generator | None, ratio: float = 0.125) -> Tensor:
     """Shift each image by a random number of whole pixels, up to `ratio` of its sides."""
     vertical, horizontal = (int(side * ratio + 0.5) for side in images.shape[2:])
     down, right = (random_integers(images, -limit, limit, generator) for limit in (vertical, horizontal))
     return shift_images(images, down, right, (vertical, horizontal))
 
 
-def cutout(images: Tensor, generator: torch.Generator, ratio: float = 0.5) -> Tensor:
+def cutout(images: Tensor, generator: torch.Generator | None, ratio: float = 0.5) -> Tensor:
     """Erase a rectangle of `ratio` of the sides from each image; its centre is anywhere in the image."""
     height, width = (int(side * ratio + 0.5) for side in images.shape[2:])
     lengths = zip(images.shape[2:], (height, width), strict=True)
@@ -59,11 +60,37 @@ def cutout(images: Tensor, generator: torch.Generator, ratio: float = 0.5) -> Te
     return erase_rectangle(images, top, left, (height, width))
 
 
-TRANSFORMS: dict[Policy, Callable[[Tensor, torch.Generator], Tensor]] = {
+TRANSFORMS: dict[Policy, Callable[[Tensor, torch.Generator | None], Tensor]] = {
     "colour": colour,
     "translation": translation,
     "cutout": cutout,
 }
+
+
+def diff_augment(
+    images: Tensor, policy: Sequence[str] = tuple(TRANSFORMS), generator: torch.Generator | None = None
+) -> Tensor:
+    """The images after all transformations of the policy, in its order; of the same shape and differentiable.
+
+    Augment everything that D sees, in both players' moves: real and generated images.
+
+    Args:
+        images: B x C x H x W in [-1, 1].
+        policy: some of "colour", "translation" and "cutout".
+        generator: random numbers, on the device of the images; by default PyTorch's global generator of that device.
+
+    Raises:
+        RecipeError: there is no such transformation, or these are not images.
+    """
+    if images.dim() != 4:
+        found = " x ".join(map(str, images.shape)) or "a scalar"
+        raise RecipeError("needs images, B x C x H x W", where="diff_augment", found=found)
+    for name in (policy,) if isinstance(policy, str) else policy:
+        if name not in TRANSFORMS:
+            cure = did_you_mean(name, list(TRANSFORMS))
+            raise RecipeError("no such transformation", where="diff_augment", found=f"'{name}'", cure=cure)
+        images = TRANSFORMS[name](images, generator)
+    return images
 
 
 class DiffAugmentConfig(TrickConfig):

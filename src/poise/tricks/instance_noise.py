@@ -19,8 +19,14 @@ from poise.core.types import MoveContext, Origin
 from poise.tricks.base import TrickConfig, TrickContext
 
 
-def add_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """x + sigma * eps with eps ~ N(0, I), same shape, differentiable in x; x itself if sigma is 0."""
+def add_noise(images: Tensor, sigma: float, generator: torch.Generator | None = None) -> Tensor:
+    """x + sigma * eps with eps ~ N(0, I), same shape, differentiable in x; x itself if sigma is 0.
+
+    Args:
+        images: the samples.
+        sigma: the standard deviation of the noise.
+        generator: random numbers, on the device of the samples; by default PyTorch's global generator of that device.
+    """
     if sigma == 0:
         return images
     return images + normal_like(images, sigma, generator)

@@ -14,9 +14,9 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from poise.core.config import SYNONYMS, Config, did_you_mean, reject_value
 from poise.core.metrics_log import Stat
@@ -82,6 +82,25 @@ class MonitorConfig(Config):
         return self.policy.get(name, DETECTORS[name].policy)
 
 
+def monitor_config(table: Mapping[str, Any]) -> MonitorConfig:
+    """The config that a table `[monitor]` describes.
+
+    Raises:
+        RecipeError: it is no table, or a key or a value is invalid.
+    """
+    if not isinstance(table, Mapping):
+        cure = "give the family of the losses by its name, family=..." if isinstance(table, str) else ""
+        raise RecipeError("must be a table", where="config", found=repr(table)[:60], cure=cure)
+    try:
+        return MonitorConfig.model_validate(dict(table))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        words = {"what": first["msg"].replace("Input should", "must"), "found": repr(first["input"])[:60]}
+        told = first["ctx"] if first["type"] == "poise" else words
+        path = ".".join(["monitor", *map(str, first["loc"]), *filter(None, [told.get("key", "")])])
+        raise RecipeError(told["what"], where=path, found=told["found"], cure=told.get("cure", "")) from None
+
+
 def family_of(name: str | None, where: str = "family") -> Family | None:
     """The family of losses of that name, or of the objective that has this name; None for None.
 
@@ -109,15 +128,22 @@ class Monitor:
     """Runs the detectors over metrics that arrive step by step.
 
     Args:
-        config: policies, thresholds and windows that differ from the defaults.
+        config: policies, thresholds and windows that differ from the defaults, as a table like `[monitor]` in a recipe:
+            `{"policy": {"d_fooled": "off"}, "threshold": {"collapse": 0.2}, "window": {"collapse": 500}}`.
         family: the family of the losses, or the name of an objective. If it is None, every detector is active.
         length: the number of steps of the whole run, if known, see `MetricHistory`.
+
+    Raises:
+        RecipeError: a key or a value of the table is invalid, or there is no such family.
     """
 
     def __init__(
-        self, config: MonitorConfig | None = None, family: Family | str | None = None, length: int | None = None
+        self,
+        config: MonitorConfig | Mapping[str, Any] | None = None,
+        family: Family | str | None = None,
+        length: int | None = None,
     ) -> None:
-        self.config = config or MonitorConfig()
+        self.config = config if isinstance(config, MonitorConfig) else monitor_config(config or {})
         self.family = family_of(family)
         self.history = MetricHistory(length)
         self._pending: list[tuple[int, dict[str, Stat]]] = []

@@ -1,0 +1,159 @@
+"""What other training loops can use: random numbers, augmentation, averages, features of images, the monitor."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import poise
+from poise import functional as F
+from poise.errors import DataError, PoiseError, RecipeError
+from poise.measure.classifier import SmallClassifier
+from poise.measure.classifier_file import StoredClassifier, write_classifier
+from poise.tricks.diff_augment import TRANSFORMS
+
+IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+RANDOM: dict[str, Callable[..., Tensor]] = {
+    "gaussian": lambda **given: F.gaussian(3, 4, **given),
+    "sphere": lambda **given: F.sphere(3, 4, **given),
+    "uniform": lambda **given: F.uniform(3, 4, **given),
+    "truncated": lambda **given: F.truncated(3, 4, **given),
+    "add_noise": lambda **given: F.add_noise(IMAGES, 0.5, **given),
+    "diff_augment": lambda **given: F.diff_augment(IMAGES, **given),
+    "wgan_gp": lambda **given: F.wgan_gp(lambda x: x.square().flatten(1).sum(1), IMAGES, -IMAGES, **given),
+    "dragan": lambda **given: F.dragan(lambda x: x.square().flatten(1).sum(1), IMAGES, **given),
+}
+
+
+def test_every_function_with_random_numbers_is_below() -> None:
+    taking = {name for name in dir(F) if "generator" in inspect.signature(getattr(F, name)).parameters}
+    assert taking == RANDOM.keys()
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_generator_may_be_left_out(name: str) -> None:
+    """Then the numbers are those of PyTorch's global generator; with one, that is left alone."""
+    function = RANDOM[name]
+    values = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        values.append(function())
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+    before = torch.get_rng_state()
+    ours = [function(generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(*ours)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(values[0], values[1])
+
+
+@pytest.mark.parametrize("policy", [("colour",), ("cutout", "translation"), tuple(TRANSFORMS), ()])
+def test_images_are_augmented_by_the_policy(policy: tuple[str, ...]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    expected = IMAGES
+    for name in policy:
+        expected = TRANSFORMS[name](expected, generator)  # type: ignore[index]
+    images = IMAGES.clone().requires_grad_()
+    augmented = F.diff_augment(images, policy, torch.Generator().manual_seed(3))
+    assert torch.equal(augmented, expected)
+    augmented.sum().backward()
+    assert images.grad is not None
+
+
+def test_what_can_not_be_augmented_is_refused() -> None:
+    with pytest.raises(
+        RecipeError, match=r"^diff_augment: no such transformation, found 'color'; did you mean 'colour'"
+    ):
+        F.diff_augment(IMAGES, "color")
+    with pytest.raises(RecipeError, match=r"^diff_augment: needs images, B x C x H x W, found 4 x 2$"):
+        F.diff_augment(torch.zeros(4, 2))
+
+
+def test_an_average_follows_the_network() -> None:
+    live = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    mean = copy.deepcopy(live)
+    before = [tensor.clone() for tensor in mean.parameters()]
+    live(torch.randn(8, 2))
+    with torch.no_grad():
+        for weight in live.parameters():
+            weight.add_(1)
+    F.ema_update_(mean, live, 0.75)
+    for old, new in zip(before, mean.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.25)
+    assert mean[1].num_batches_tracked == 1, "what has no mean is copied"
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[StoredClassifier, Path]:
+    classifier = StoredClassifier(SmallClassifier((1, 8, 8), 3).eval(), (1, 8, 8), ("a", "b", "c"), 0.9)
+    write_classifier(tmp_path / "c.safetensors", classifier)
+    return classifier, tmp_path / "c.safetensors"
+
+
+def test_features_of_images_for_the_measures(stored: tuple[StoredClassifier, Path]) -> None:
+    classifier, file = stored
+    images = torch.cat([IMAGES] * 70)  # more than one batch
+    with torch.no_grad():
+        expected = classifier.net(images)[0]
+    for network in (classifier, file, str(file)):
+        features = F.feature_extractor(network)(images.double().requires_grad_())
+        torch.testing.assert_close(features, expected)
+        assert not features.requires_grad
+    assert torch.equal(F.feature_extractor("pixels")(images), images.flatten(1))
+    assert F.fid(features, features) == pytest.approx(0, abs=1e-3)
+
+
+def test_features_of_a_python_file(tmp_path: Path) -> None:
+    code = "from torch import nn\nclass Mean(nn.Module):\n    def forward(self, x):\n        return x.mean((2, 3))\n"
+    (tmp_path / "own.py").write_text(code)
+    with pytest.raises(RecipeError, match="--trust-code"):
+        F.feature_extractor(f"{tmp_path}/own.py:Mean")
+    features = F.feature_extractor(f"{tmp_path}/own.py:Mean", trust_code=True)(IMAGES)
+    torch.testing.assert_close(features, IMAGES.mean((2, 3)).expand(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "kind", "message"),
+    [
+        ("auto", IMAGES, RecipeError, "no such features, found 'auto'; pixels, FILE.safetensors, inception=FILE"),
+        ("alexnet=missing.pth", IMAGES, DataError, "no such file, found missing.pth"),
+        ("missing.safetensors", IMAGES, DataError, "missing.safetensors: no such file"),
+        ("pixels", torch.zeros(4, 2), RecipeError, "features: needs images, B x C x H x W, found 4 x 2"),
+        (None, torch.zeros(4, 3, 8, 8), DataError, "this classifier takes images of 1 x 8 x 8, found 3 x 8 x 8"),
+    ],
+)
+def test_features_that_can_not_be_computed(
+    network: str | None, images: Tensor, kind: type[PoiseError], message: str, stored: tuple[StoredClassifier, Path]
+) -> None:
+    with pytest.raises(kind) as error:
+        F.feature_extractor(stored[0] if network is None else network)(images)
+    assert message in str(error.value)
+
+
+TABLES: dict[str, tuple[Any, str]] = {
+    "detector": ({"policy": {"d_foold": "off"}}, "monitor.policy.d_foold: no such detector.*did you mean 'd_fooled'"),
+    "policy": ({"policy": {"d_fooled": "of"}}, "monitor.policy.d_fooled: must be 'off', .*found 'of'"),
+    "key": ({"windows": {}}, "monitor.windows: unknown key 'windows'; did you mean 'window'"),
+    "window": ({"window": {"d_fooled": 0}}, "monitor.window.d_fooled: must be greater than or equal to 1, found 0"),
+    "a family": ("hinge", "config: must be a table, found 'hinge'; give the family of the losses by its name"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_monitor_refuses_a_wrong_table_in_one_line(case: str) -> None:
+    table, message = TABLES[case]
+    with pytest.raises(RecipeError, match=f"^{message}"):
+        poise.Monitor(table)
+
+
+def test_a_monitor_takes_the_table_of_a_recipe() -> None:
+    table = {"policy": {"d_fooled": "off"}, "threshold": {"d_at_zero": 0.5}, "window": {"d_at_zero": 7}}
+    assert poise.Monitor(table).config.model_dump(exclude_defaults=True) == table
