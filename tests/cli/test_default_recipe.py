@@ -141,3 +141,16 @@ def test_an_impossible_size_is_refused_before_steps_are_timed(poise: Callable, p
     assert "data.size" in result.err
     assert "steps of" not in result.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--time", "1m"), ("ring", "--time", "1m")])
+def test_the_run_folder_is_checked_before_steps_are_timed(
+    poise: Callable, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """Loading a large folder and timing steps take minutes."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("words")
+    for name in ("default_choice", "train_for"):
+        monkeypatch.setattr(default_recipe, name, lambda *given, **more: pytest.fail("the steps were timed"))
+    data = () if "ring" in options else ("--data", photos)
+    poise("train", *options, *data, "--out", tmp_path / "run").assert_error(2, "--out", "the folder is not empty")

@@ -67,6 +67,10 @@ def train(
         seconds = check_time(time)
         resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
         _check_time_and_steps(seconds, steps, changes, resume=resume)
+        if out is not None and not resume:
+            from poise.runs.folder import RunFolder
+
+            RunFolder(Path(out)).check(resume=False)  # before data is loaded and steps are timed
         choice = None
         if recipe is None and data is not None and init_from is None and not resume:
             _check_choice()
