@@ -84,8 +84,15 @@ def test_what_cannot_be_sampled(tmp_path: Path, world: str) -> None:
         run.sample(-1)
     if world == "labelled":
         assert torch.equal(run.sample(3, labels=labels), run.sample(3, label=0))
-        wrong = {"labels: must be 3 integers": {"labels": labels[:2]}, "labels: must be from 0 to": {"label": 99}}
-        wrong |= {"labels: must be integers": {"label": "one"}, "labels: must be from 0": {"labels": labels - 1}}
+        wrong = {
+            "labels: must be 3 integers": {"labels": labels[:2]},
+            "label: must be the name of a class": {"label": 99},
+        }
+        wrong |= {
+            "label: no such class, found 'one'": {"label": "one"},
+            "labels: must be from 0": {"labels": labels - 1},
+        }
+        assert torch.equal(run.sample(3, label=run.classes[1]), run.sample(3, label=1))
     else:
         wrong = {"takes no labels": {"label": 0}, "this run's generator takes no labels": {"labels": labels}}
     for message, given in wrong.items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from poise.errors import RecipeError
-from poise.runs.labels import check_labels, class_number, labels_by_class, proportional_labels
+from poise.runs.labels import check_label, check_labels, class_number, labels_by_class, proportional_labels
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,22 @@ def test_labels_of_samples_are_checked(labels: torch.Tensor | list[int]) -> None
 def test_other_labels_are_refused(labels: list[int]) -> None:
     with pytest.raises(RecipeError, match=r"labels: must be (2 )?integers"):
         check_labels(labels, 2, 3)
+
+
+@pytest.mark.parametrize("label", [1, "dog", "1", np.int64(1), torch.tensor(1)])
+def test_a_label_is_the_name_or_the_number_of_a_class(label: int | str) -> None:
+    assert check_label(label, ["cat", "dog"]) == 1
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.5, True, [0], torch.tensor([0, 1])])
+def test_other_labels_of_a_class_are_refused(label: Any) -> None:
+    with pytest.raises(RecipeError, match=r"^label: must be the name of a class, or its number from 0 to 1, found "):
+        check_label(label, ["cat", "dog"])
+
+
+def test_an_unknown_name_of_a_class_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"^label: no such class, found 'dgo'; did you mean 'dog'"):
+        check_label("dgo", ["cat", "dog"])
 
 
 @pytest.mark.parametrize(("word", "label"), [("cat", 0), ("dog", 1), ("0", 0), ("1", 1), ("a\tb", 2)])

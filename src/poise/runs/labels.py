@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 
@@ -58,7 +59,7 @@ def check_labels(labels: Tensor | list[int], n: int, num_classes: int) -> Tensor
     try:
         labels = labels if isinstance(labels, Tensor) else torch.tensor(labels, dtype=None if labels else torch.int64)
     except (TypeError, ValueError):
-        cure = "Run.label gives the number of a class by its name"
+        cure = "give the same class to all samples by its name with label, or look names up with Run.label"
         raise RecipeError("must be integers", where="labels", found=str(labels)[:60], cure=cure) from None
     found = f"{str(labels.dtype).removeprefix('torch.')}, {' x '.join(map(str, labels.shape)) or 'a scalar'}"
     if labels.dtype not in INTEGERS or labels.shape != (n,):
@@ -68,6 +69,24 @@ def check_labels(labels: Tensor | list[int], n: int, num_classes: int) -> Tensor
         what = f"must be from 0 to {num_classes - 1}"
         raise RecipeError(what, where="labels", found=str(int(outside[0])))
     return labels.long()
+
+
+def check_label(label: int | str, classes: Sequence[str]) -> int:
+    """The label of a class that is given by its name or its number.
+
+    Raises:
+        RecipeError: there is no such class.
+    """
+    if isinstance(label, str):
+        return class_number(label, classes, "label")
+    try:
+        number = -1 if isinstance(label, bool) else operator.index(label)
+    except TypeError:
+        number = -1
+    if not 0 <= number < len(classes):
+        what = f"must be the name of a class, or its number from 0 to {len(classes) - 1}"
+        raise RecipeError(what, where="label", found=repr(label)[:60])
+    return number
 
 
 def class_number(word: str, classes: Sequence[str], where: str) -> int:

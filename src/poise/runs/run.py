@@ -29,7 +29,7 @@ from poise.runs import checkpoint, checkpoint_folder, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, latent_block, sample_latents
-from poise.runs.labels import MAX_LISTED, check_labels, class_number, labels_by_class, proportional_labels
+from poise.runs.labels import MAX_LISTED, check_label, check_labels, class_number, labels_by_class, proportional_labels
 from poise.runs.reload import reload_data
 from poise.runs.remote_runs import open_remote_run
 from poise.runs.sample_view import SampleView
@@ -269,15 +269,25 @@ class Run:
         """The number of training samples of each class; equal ones for runs of older versions, which lack them."""
         return tuple(self.info["data"].get("class_counts") or [1] * len(self.classes))
 
-    def labels(self, n: int, label: int | None = None, seed: int = 0) -> Tensor | None:
+    def labels(self, n: int, label: int | str | None = None, seed: int = 0) -> Tensor | None:
         """n labels, B: all `label`, or in the proportions of the training samples; None if G takes none.
 
         Raises:
-            RecipeError: G takes no labels and there is a `label`, or there is no class of this number.
+            RecipeError: G takes no labels and there is a `label`, or there is no class of this number or name.
         """
         if label is not None:
-            return self._checked([label] * n, n)
+            return torch.full((n,), self._number_of(label))
         return None if self.recipe.labels.g is None else proportional_labels(n, self.class_counts, seed)
+
+    def _number_of(self, label: int | str) -> int:
+        """The label of the class that a caller of this class has named or numbered.
+
+        Raises:
+            RecipeError: G takes none, or there is no such class.
+        """
+        if self.recipe.labels.g is None:
+            raise RecipeError("this run's generator takes no labels", where="label", cure="leave it out")
+        return check_label(label, self.classes)
 
     def _checked(self, labels: Tensor | list[int], n: int) -> Tensor:
         """The labels of n samples that a caller chose.
@@ -289,7 +299,7 @@ class Run:
             raise RecipeError("this run's generator takes no labels", where="labels", cure="leave them out")
         return check_labels(labels, n, len(self.classes))
 
-    def _labels_of(self, n: int, seed: int, label: int | None, labels: Tensor | None) -> Tensor | None:
+    def _labels_of(self, n: int, seed: int, label: int | str | None, labels: Tensor | None) -> Tensor | None:
         """The labels of n samples: those that the caller chose, or all `label`, or see `labels`."""
         return self.labels(n, label, seed) if labels is None else self._checked(labels, n)
 
@@ -321,7 +331,7 @@ class Run:
         n: int,
         seed: int = 0,
         *,
-        label: int | None = None,
+        label: int | str | None = None,
         labels: Tensor | None = None,
         raw: bool = False,
         truncation: float = 1.0,
@@ -335,7 +345,7 @@ class Run:
         Args:
             n: the number of samples.
             seed: the seed of the latents and labels.
-            label: the label of all samples.
+            label: the class of all samples, by its name or its number.
             labels: the label of each sample, B; defaults to `labels(n, label, seed)`.
             raw: whether to use the live weights instead of the averaged ones.
             truncation: above 0 and at most 1. Smaller values give better samples of less variety: StyleGAN2 moves w
@@ -357,7 +367,7 @@ class Run:
         n: int,
         seed: int = 0,
         *,
-        label: int | None = None,
+        label: int | str | None = None,
         labels: Tensor | None = None,
         raw: bool = False,
         truncation: float = 1.0,
@@ -374,13 +384,13 @@ class Run:
         return self.view.generate(self.generator(raw=raw), latents, labels, RandomStreams(seed))
 
     def translator(
-        self, direction: OneDirection | None = None, *, label: int | None = None, raw: bool = False
+        self, direction: OneDirection | None = None, *, label: int | str | None = None, raw: bool = False
     ) -> Translator:
         """The generator as a function of images, if it starts from images.
 
         Args:
             direction: of a G that translates both ways, `a_to_b` (the default) or `b_to_a`.
-            label: the label of all images, if G takes labels.
+            label: the class of all images, by its name or its number, if G takes labels.
             raw: whether to use the live weights instead of the averaged ones.
 
         Raises:
@@ -390,7 +400,8 @@ class Run:
             what = "this run's generator translates vectors, not images"
             cure = "to map files of vectors: poise align SRC TGT"
             raise RecipeError(what, where=str(self.path), found=self.recipe.name, cure=cure)
-        translator = Translator(self.generator(raw=raw), self.recipe, self.shape, self.parts, direction, label)
+        number = None if label is None else self._number_of(label)
+        translator = Translator(self.generator(raw=raw), self.recipe, self.shape, self.parts, direction, number)
         if label is None and self.recipe.labels.g is not None:
             names = ", ".join(self.classes[:MAX_LISTED])
             what, cure = "this run's generator translates to a class", f"give the label of one of them: {names}"
@@ -402,7 +413,7 @@ class Run:
         images: Tensor,
         *,
         direction: OneDirection | None = None,
-        label: int | None = None,
+        label: int | str | None = None,
         seed: int = 0,
         raw: bool = False,
     ) -> Tensor:
