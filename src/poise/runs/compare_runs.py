@@ -103,16 +103,15 @@ def compare_runs(a: Path, b: Path) -> RunComparison:
         CheckpointError: one of them is damaged; names the file.
     """
     folders = RunFolder(a), RunFolder(b)
-    recipes = [folder.parse_recipe(decode) for folder in folders]
-    facts = [run_facts(folder, recipe) for folder, recipe in zip(folders, recipes, strict=True)]
+    recipe_a, recipe_b = (folder.parse_recipe(decode) for folder in folders)
+    one, other = run_facts(folders[0], recipe_a), run_facts(folders[1], recipe_b)
+    differences = field_differences(named_tables(recipe_a), named_tables(recipe_b))
     notes = []
-    both = facts[0].measures.keys() & facts[1].measures.keys()
-    if both and facts[0].settings != facts[1].settings:
-        notes.append(f"their measures can't be compared: {facts[0].settings} and {facts[1].settings}")
-    differences = field_differences(*map(named_tables, recipes))
-    if facts[0].fingerprint != facts[1].fingerprint:
-        notes.insert(0, f"the runs were trained on different data: {_data_difference(*facts, differences)}")
-    return RunComparison(facts[0], facts[1], differences, notes)
+    if one.fingerprint != other.fingerprint:
+        notes.append(f"the runs were trained on different data: {_data_difference(one, other, differences)}")
+    if one.measures.keys() & other.measures.keys() and one.settings != other.settings:
+        notes.append(f"their measures can't be compared: {one.settings} and {other.settings}")
+    return RunComparison(one, other, differences, notes)
 
 
 def _data_difference(a: RunFacts, b: RunFacts, differences: Sequence[FieldDifference]) -> str:
