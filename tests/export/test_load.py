@@ -56,6 +56,8 @@ def test_inputs_that_the_network_does_not_use_are_refused(exported: tuple[Any, b
     assert len(labelled.latents(0)) == 0
     with pytest.raises(RecipeError, match="needs labels; give int64 labels, B, from 0 to 9"):
         labelled(labelled.latents(2))
+    with pytest.raises(RecipeError, match="labels: must be from 0 to 9, found 3 to 10"):
+        labelled(labelled.latents(2), torch.tensor([3, 10]))
     plain = untrained(thin("dcgan"), tmp_path / "dcgan")
     (tmp_path / "p.safetensors").write_bytes(export_generator(plain, "safetensors").data)
     generator = poise.load_generator(tmp_path / "p.safetensors")
@@ -119,6 +121,9 @@ def test_files_that_are_no_tensors(content: bytes | None, exported: tuple[Any, b
         poise.load_generator(tmp_path / "g.safetensors")
     with pytest.raises(CheckpointError, match=r"missing\.safetensors: can't be read"):
         poise.load_generator(tmp_path / "missing.safetensors")
+    for name, reader in (("g.onnx", "onnxruntime"), ("g.PT2", r"torch\.export\.load")):
+        with pytest.raises(CheckpointError, match=f"only safetensors files are read; run it with {reader}"):
+            poise.load_generator(tmp_path / name)
 
 
 SKETCH = """

@@ -23,6 +23,9 @@ from poise.runs.translate import part_of
 from poise.truncation import check_truncation
 from poise.user_code.loading import allow_user_code
 
+OTHER_READERS = {".onnx": "onnxruntime", ".pt2": "torch.export.load"}
+"""What reads the files of the other formats of `poise export`."""
+
 
 class LoadedGenerator(ExportedGenerator):
     """A generator read from a file: `generator(latents[, labels])` returns samples, B x shape.
@@ -47,13 +50,17 @@ class LoadedGenerator(ExportedGenerator):
         """See `ExportedGenerator.forward`.
 
         Raises:
-            RecipeError: labels are missing or not taken, the truncation is out of range, or no layer truncates.
+            RecipeError: labels are missing, not taken or no classes of the training data, the truncation is out of
+                range, or no layer truncates.
         """
         if (labels is None) is self.takes_labels:
             what, cure = "this generator takes no labels", "leave them out"
             if self.takes_labels:
                 what, cure = "this generator needs labels", f"give int64 labels, B, from 0 to {self.num_classes - 1}"
             raise RecipeError(what, where="labels", cure=cure)
+        if labels is not None and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            found, what = f"{int(labels.min())} to {int(labels.max())}", f"must be from 0 to {self.num_classes - 1}"
+            raise RecipeError(what, where="labels", found=found)
         if truncation is not None:
             check_truncation(float(truncation))
             if not self.takes_truncation:
@@ -108,6 +115,9 @@ def load_generator(path: str | Path, *, trust_code: bool = False) -> LoadedGener
         RecipeError: it needs Python files, and `trust_code` is not set.
     """
     path = Path(path)
+    if path.suffix.lower() in OTHER_READERS:
+        what, cure = "only safetensors files are read", f"run it with {OTHER_READERS[path.suffix.lower()]}"
+        raise CheckpointError(what, where=str(path), cure=f"{cure}, or export with --format safetensors")
     try:
         data = path.read_bytes()
     except OSError as error:
