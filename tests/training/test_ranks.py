@@ -287,6 +287,15 @@ def test_all_ranks_return_to_the_same_checkpoint(tmp_path: Path) -> None:
     assert "read different checkpoints" not in "".join(texts)
 
 
+def test_restarts_need_a_run_folder(tmp_path: Path) -> None:
+    """A restarted run would begin anew in another default folder."""
+    codes, texts = run([*POISE, "train", str(write_recipe(tmp_path / "r.toml"))], TORCHELASTIC_MAX_RESTARTS="3")
+    assert codes == [2, 2]
+    expected = "poise: --out: is needed to continue a run that torchrun restarts; give the run folder, for example"
+    assert expected in texts[0]
+    assert texts[1] == ""
+
+
 @pytest.mark.slow
 def test_torchrun_restarts_a_run_whose_rank_was_killed(tmp_path: Path) -> None:
     recipe, out, whole = write_recipe(tmp_path / "r.toml", "ring", "steps=600"), tmp_path / "run", tmp_path / "whole"

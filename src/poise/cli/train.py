@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -27,7 +27,7 @@ from poise.cli.options import (
     Time,
     TrustCode,
 )
-from poise.utils.launcher import number_of_ranks, rank_of_process, restarts
+from poise.utils.launcher import max_restarts, number_of_ranks, rank_of_process, restarts
 
 
 def train(
@@ -64,6 +64,8 @@ def train(
     with _ranks_are_told(device):
         if out is not None:
             refuse_url(out)
+        elif max_restarts():
+            _refuse_restarts_without_folder()
         seconds = check_time(time)
         resume = resume or (restarts() > 0 and out is not None and (Path(out) / "recipe.toml").is_file())
         _check_time_and_steps(seconds, steps, changes, resume=resume)
@@ -146,6 +148,18 @@ def _ranks_are_told(device: str) -> Iterator[None]:
 
             tell_ranks(error, device)
         raise
+
+
+def _refuse_restarts_without_folder() -> NoReturn:
+    """Refuse a run in a default folder that torchrun may restart: the restarted run would begin in another one.
+
+    Raises:
+        RecipeError: always.
+    """
+    from poise.errors import RecipeError
+
+    cure = "give the run folder, for example --out runs/mine, or leave out --max-restarts"
+    raise RecipeError("is needed to continue a run that torchrun restarts", where="--out", cure=cure)
 
 
 def _check_time_and_steps(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from poise.core.rank_store import store_of_start
 from poise.core.ranks import Ranks
 from poise.errors import RankLost, RecipeError
 
@@ -45,25 +46,43 @@ def connected_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
         machine.
 
     Raises:
-        RecipeError: a device is given that all ranks would share, or the time to wait is none.
+        RecipeError: a device is given that all ranks would share, there is none for this one, or the time to wait is
+            none.
         RankLost: another rank did not start.
     """
-    uses_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    uses_cuda = device.startswith("cuda") or (device == "auto" and available > 0)
     if device.startswith("cuda:"):
         cure = 'write "cuda": each rank takes the device with its own number'
         raise RecipeError("can't be one device for several ranks", where="--device", found=f"'{device}'", cure=cure)
     if uses_cuda:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        if torch.device(device).index >= available:
+            cure = f"start one rank for each CUDA device of a machine, found {available}, or write --device cpu"
+            raise RecipeError("this rank has no device of its own", where="--device", found=f"'{device}'", cure=cure)
+        torch.cuda.set_device(device)  # on which NCCL communicates
     if dist.is_initialized():
         yield ProcessRanks(), device
         return
-    seconds = _timeout()
-    with lost_ranks():
-        dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=timedelta(seconds=seconds))
+    _connect("nccl" if uses_cuda else "gloo", _timeout())
     try:
         yield ProcessRanks(), device
     finally:
         dist.destroy_process_group()  # the other ranks notice that this one has left
+
+
+def _connect(backend: str, seconds: float) -> None:
+    """Create the default process group with the other ranks of this start.
+
+    Raises:
+        RankLost: another rank did not start.
+    """
+    timeout = timedelta(seconds=seconds)
+    with lost_ranks():
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=timeout)))
+        store.set_timeout(timeout)
+        own = store_of_start(store, rank, size, seconds)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=timeout)
 
 
 def _timeout() -> float:
@@ -113,21 +132,24 @@ class _Mean(torch.autograd.Function):
 
 
 class ProcessRanks(Ranks):
-    """The processes of the default process group of `torch.distributed`."""
+    """The processes of the default process group of `torch.distributed`.
+
+    NCCL sends tensors of the rank's CUDA device alone, to which others are copied and back.
+    """
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+        self._device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
 
     @torch.no_grad()
     def gather(self, part: Tensor) -> Tensor:
         """See `Ranks.gather`; the memory format stays."""
         last = part.dim() == 4 and part.is_contiguous(memory_format=torch.channels_last)
-        own = (part.permute(0, 2, 3, 1) if last else part).contiguous()
+        own = (part.permute(0, 2, 3, 1) if last else part).to(self._device).contiguous()
         parts = [torch.empty_like(own) for _ in range(self.size)]
         with lost_ranks():
             dist.all_gather(parts, own)
-        whole = torch.cat(parts)
+        whole = torch.cat(parts).to(part.device)
         return whole.permute(0, 3, 1, 2) if last else whole
 
     @torch.no_grad()
@@ -161,7 +183,7 @@ class ProcessRanks(Ranks):
         for tensor in tensors:
             groups[tensor.dtype, tensor.device].append(tensor)
         for group in groups.values():
-            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            flat = torch.cat([tensor.reshape(-1) for tensor in group]).to(self._device)
             with lost_ranks():
                 function(flat)
             for tensor, values in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
@@ -169,7 +191,7 @@ class ProcessRanks(Ranks):
 
     def highest(self, number: int) -> int:
         """See `Ranks.highest`."""
-        code = torch.tensor(number, device=self._device)
+        code = torch.tensor(number, device=self._device or "cpu")
         with lost_ranks():
             dist.all_reduce(code, dist.ReduceOp.MAX)
             return int(code)

@@ -23,6 +23,11 @@ def restarts() -> int:
     return _number("TORCHELASTIC_RESTART_COUNT", 0) if number_of_ranks() > 1 else 0
 
 
+def max_restarts() -> int:
+    """How often torchrun would do so."""
+    return _number("TORCHELASTIC_MAX_RESTARTS", 0) if number_of_ranks() > 1 else 0
+
+
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() else default
