@@ -113,3 +113,16 @@ def test_settle_sets_the_global_generator_by_name_and_step() -> None:
         assert len({tuple(settled(*k)) for k in ((0, 5), (0, 6), (1, 5))}) == 3
         with RandomStreams(0).seeded_global("step", 5):
             assert torch.rand(3).tolist() == settled(0, 5)
+
+
+@pytest.mark.parametrize(("device", "seeded"), [("cuda:1", 1), ("cuda:0", 0), ("cuda", 0)])
+def test_the_generator_of_the_own_device_is_seeded(device: str, seeded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generators = [torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)]
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", generators)
+    with torch.random.fork_rng(devices=[]):
+        RandomStreams(0, device).seed_global("step", 5)
+    seeds = [1, 2]
+    seeds[seeded] = derive_seed(0, "step", 5)
+    assert [generator.initial_seed() for generator in generators] == seeds

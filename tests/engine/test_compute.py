@@ -81,6 +81,18 @@ def test_mps_needs_no_float64() -> None:
     assert pairwise_device(torch.device("cuda")) == torch.device("cuda")
 
 
+@pytest.mark.parametrize(("name", "current"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("auto", []), ("cpu", [])])
+def test_a_device_with_a_number_becomes_the_current_one(
+    name: str, current: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: made.append(str(device)))
+    assert choose_compute(name, "fp32", shipped("ring")).device.type == name.partition(":")[0].replace("auto", "cuda")
+    assert made == current
+
+
 @pytest.mark.parametrize("name", ["cuda:99", "mps:7", "gpu", ""])
 def test_an_unavailable_device_is_refused_with_the_available_ones(name: str) -> None:
     with pytest.raises(RecipeError, match=r"--device.*available devices: cpu"):

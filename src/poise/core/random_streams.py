@@ -65,11 +65,16 @@ class RandomStreams:
         return generator.manual_seed(derive_seed(self.seed, name, *index))
 
     def seed_global(self, name: str, *index: int) -> None:
-        """Seed PyTorch's global generators, which dropout and user code draw from, for the stream `name`."""
+        """Seed PyTorch's global generators, which dropout and user code draw from, for the stream `name`.
+
+        They are those of the CPU and of the device of these streams, which need not be the current one.
+        """
         seed = derive_seed(self.seed, name, *index)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            torch.cuda.init()  # there are no generators before
+            number = torch.cuda.current_device() if self.device.index is None else self.device.index
+            torch.cuda.default_generators[number].manual_seed(seed)
         elif self.device.type == "mps":
             torch.mps.manual_seed(seed)
 

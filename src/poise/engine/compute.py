@@ -63,6 +63,8 @@ class ComputeSettings:
 def choose_compute(device: str, precision: str, recipe: Recipe, accumulate: int = 1) -> ComputeSettings:
     """The compute settings for a recipe, from `--device`, `--precision` and `--accumulate`.
 
+    A CUDA device with a number becomes the current one of PyTorch, as the user's code may ask for "cuda".
+
     Raises:
         RecipeError: the device is not available, the precision is unknown, or there are no parts.
     """
@@ -73,6 +75,8 @@ def choose_compute(device: str, precision: str, recipe: Recipe, accumulate: int 
         raise RecipeError(
             "must be auto, fp32 or bf16", where="--precision", found=f"'{precision}'", cure=CURES.get(precision, "")
         )
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
     if precision == "auto":
         networks = recipe.network.configs.values()
         allowed = recipe.objective.allows_bf16 and all(network.allows_bf16 for network in networks)
