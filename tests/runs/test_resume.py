@@ -19,13 +19,13 @@ from poise.core.types import DataSpec
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import CheckpointError, RecipeError
+from poise.errors import CheckpointError, RecipeError, Stopped
 from poise.recipe.decode import decode
 from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.state_tensors import collect_tensors, load_tensors
-from poise.training.listener import NullListener
+from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
-from runs.small_runs import STEPS, STOP, digits, ring, stopped, traces
+from runs.small_runs import STEPS, STOP, StopAt, digits, ring, stopped, traces
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +285,56 @@ def test_another_number_of_threads_gives_a_note(half: Path, tmp_path: Path) -> N
 
     train(ring(), out, resume=True, listener=Listener())
     assert any("threads 97" in line and "not be exactly reproducible" in line for line in messages)
+
+
+class Notes(NullListener):
+    """Keeps the lines that are given before the first step."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_start(self, start: StartInfo) -> None:
+        self.notes += start.lines
+
+
+def settings(out: Path) -> tuple[str, str, int]:
+    """The device, the precision and the number of parts in `run.json`."""
+    info = json.loads((out / "run.json").read_text())
+    return info["device"], info["precision"], info.get("accumulate", 1)
+
+
+@pytest.fixture(scope="module")
+def unusual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has stopped, with settings that "auto" does not choose."""
+    out = tmp_path_factory.mktemp("runs") / "unusual"
+    with pytest.raises(Stopped):
+        train(ring(), out, device="cpu", precision="bf16", accumulate=2, listener=StopAt(STOP))
+    return out
+
+
+@pytest.mark.parametrize("info", ["{", None], ids=["damaged", "intact"])
+def test_a_resumed_run_computes_as_before(info: str | None, unusual: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(unusual, tmp_path / "run")
+    if info is not None:
+        (out / "run.json").write_text(info)
+    listener = Notes()
+    train(ring(), out, resume=True, listener=listener)
+    assert settings(out) == ("cpu", "bf16", 2)
+    assert "reproducible" not in "".join(listener.notes)
+
+
+def test_options_take_the_place_of_what_a_run_computed_with(unusual: Path, tmp_path: Path) -> None:
+    out, listener = shutil.copytree(unusual, tmp_path / "run"), Notes()
+    train(ring(), out, resume=True, precision="fp32", accumulate=1, listener=listener)
+    assert settings(out) == ("cpu", "fp32", 1)
+    assert "accumulate 2 -> 1, precision bf16 -> fp32" in "".join(listener.notes)
+    train(ring(), out, resume=True, precision="bf16", accumulate=4)
+    assert settings(out) == ("cpu", "fp32", 1), "no step was made"
+
+
+def test_a_device_that_is_gone_is_chosen_anew(unusual: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(unusual, tmp_path / "run")
+    text = (out / "run.json").read_text()
+    (out / "run.json").write_text(text.replace('"device": "cpu"', '"device": "cuda:99"'))
+    train(ring(), out, resume=True)
+    assert settings(out) == ("cpu", "bf16", 2)

@@ -84,6 +84,15 @@ def choose_compute(device: str, precision: str, recipe: Recipe, accumulate: int 
     return ComputeSettings(chosen, "bf16" if precision == "bf16" else "fp32", accumulate)
 
 
+def is_available(device: str) -> bool:
+    """Whether this machine has the device of this name."""
+    try:
+        _device(device)
+    except RecipeError:
+        return False
+    return True
+
+
 def native_bf16(device: torch.device) -> bool:
     """Whether the hardware supports bfloat16. Emulation on AVX-512 is four times slower than float32."""
     if device.type == "cuda":

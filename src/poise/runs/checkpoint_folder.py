@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from poise.errors import CheckpointError, DiskError
 from poise.runs.checkpoint import STATE, Checkpoint, read, step_of, verify
@@ -45,6 +46,12 @@ def newest_valid(saves: Path) -> tuple[Checkpoint | None, list[str]]:
 def any_step(_: int) -> bool:
     """Every step is due."""
     return True
+
+
+def newest_manifest(saves: Path) -> dict[str, Any]:
+    """The manifest of the newest valid checkpoint; empty if there is none."""
+    valid = valid_steps(saves)
+    return verify(valid[max(valid)]) if valid else {}
 
 
 def prune(saves: Path, keep: int, horizon: int | None = None, is_due: Callable[[int], bool] = any_step) -> None:

@@ -34,6 +34,9 @@ from poise.watch.monitor import MonitorConfig
 STEP_FUNCTIONS = {"alternate": alternate, "simultaneous": simultaneous, "alone": reconstruction_step}
 """The step functions by `Tempo.step_kind`."""
 
+ONE_BY_DEFAULT = {"ranks": 1, "accumulate": 1}
+"""The entries of `TrainState.reproducibility_info` that are left out if they are 1."""
+
 
 def running_statistics(game: nn.Module) -> list[Tensor]:
     """The buffers that follow the batches: running means and variances of batch norm, the mean w of StyleGAN2."""
@@ -103,6 +106,7 @@ class TrainState:
         self.fingerprint = self.source.fingerprint
         self.num_rollbacks = self.returned_to = 0
         self.alarms: int | None = None
+        self._restored_with: dict[str, Any] | None = None
         self.critics = make_critics(recipe, data, compute.device, copies)
         self.initialize()
 
@@ -139,7 +143,8 @@ class TrainState:
         self.changes = changes_from_json(restored.state.get("changes", []))
         self.returned_to = int(restored.state.get("returned_to", 0))
         self._set_progress(restored)
-        then, now = ({"ranks": 1, "accumulate": 1} | info for info in (restored.manifest, self.reproducibility_info()))
+        then, now = (ONE_BY_DEFAULT | info for info in (restored.manifest, self.reproducibility_info()))
+        self._restored_with = {key: value for key, value in restored.manifest.items() if key in now and key != "code"}
         changed = [f"{key} {then.get(key)} -> {now[key]}" for key in now if then.get(key) != now[key]]
         notes = [f"skipped a damaged checkpoint: {reason}" for reason in skipped]
         return notes + ([f"the resumed run may not be exactly reproducible: {', '.join(changed)}"] if changed else [])
@@ -269,7 +274,7 @@ class TrainState:
         self.steps_done += 1
 
     def _begin_step(self) -> MoveContext:
-        recipe, ranks = self.recipe, self.ranks
+        recipe, ranks, self._restored_with = self.recipe, self.ranks, None
         self.streams.seed_global("step", self.steps_done, *([ranks.rank] if ranks.rank else []))
         return MoveContext(
             self.steps_done,
@@ -296,7 +301,7 @@ class TrainState:
             "core": core_hash(recipe),
             "data": self.fingerprint,
             **self.critic_info(),
-            **self.reproducibility_info(),
+            **self.trained_with(),
         }
         state = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
         if self.num_rollbacks:
@@ -313,6 +318,17 @@ class TrainState:
         """What exact reproducibility depends on, apart from the recipe and the data."""
         code, ranks = code_hash(self.recipe), self.ranks.size
         return self.compute.settings() | ({"code": code} if code else {}) | ({"ranks": ranks} if ranks > 1 else {})
+
+    def trained_with(self) -> dict[str, Any]:
+        """What the last step was made with; `reproducibility_info` says it of the next one.
+
+        They differ if the run has been resumed in another way and no step has been made since. The user's code is
+        always that of the next step, as its copies in the run folder are.
+        """
+        own = self.reproducibility_info()
+        if self._restored_with is None:
+            return own
+        return {key: value for key, value in own.items() if key not in ONE_BY_DEFAULT} | self._restored_with
 
     def first_non_finite_tensor(self, net: nn.Module) -> str:
         """The name of the first tensor of a network that is unexpectedly not finite; empty if there is none."""
