@@ -13,7 +13,7 @@ from typing import Any
 from poise.alignment.align import Alignment
 from poise.alignment.align import align as align_sets
 from poise.cli.align import initial_table as initial_align_table
-from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
+from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels, root_of_init
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
 from poise.cli.train import initial_table
@@ -60,11 +60,12 @@ def train(
         init_players: those players, "g", "d" or "g,d" (the default).
         freeze: how many layers keep their weights: "d:3" the first 3 of D, "d:3,g:1" also the first of G.
         resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
-        device: "auto", "cpu", "cuda", "cuda:1".
-        precision: "auto", "fp32" or "bf16" (autocast).
+        device: "auto", "cpu", "cuda", "cuda:1". "auto" is the device of the run that is resumed, if it is available.
+        precision: "auto", "fp32" or "bf16" (autocast). "auto" is the precision of the run that is resumed.
         accumulate: the number of parts of a batch whose gradients are computed one after another, which saves memory;
             None for that of the run that is resumed, or else 1.
-        data_root: the folder that is searched for data sets given by name.
+        data_root: the folder that is searched for data sets given by name; None for that of the run that is resumed or
+            whose weights are taken, or else `data` in the current directory.
         progress: whether to print the progress: a panel in a terminal, a single line that is updated in a notebook,
             otherwise one line per logged row.
         listener: notified as training proceeds, instead of printing (see `poise.NullListener`).
@@ -76,6 +77,7 @@ def train(
         Stopped: a signal (Ctrl-C) or the listener has stopped the run; its state is saved.
     """
     listener = renamed_argument("watcher", "listener", retired, listener)
+    root = None if data_root is None else Path(data_root)
     changed = (data, steps, seed, init_from, init_players, freeze) != (None,) * 6
     if isinstance(recipe, Recipe) and not changed:
         decoded = recipe
@@ -83,9 +85,12 @@ def train(
         table = _table(recipe, out, _text(init_from), resume=resume)
         apply_fine_tuning(table, _text(init_from), init_players, None if freeze is None else [freeze], moved=resume)
         table = apply_changes(table, _text(data), {"steps": steps, "seed": seed}, None, "data")
-        if recipe is None and init_from is not None and data is not None and not resume:
+        tunes = recipe is None and init_from is not None and not resume
+        if tunes and data is not None:
             keep_channels(table, str(init_from))
         decoded = decode(table, str(recipe) if isinstance(recipe, str | Path) and str(recipe).endswith(".toml") else "")
+        if tunes and data is None:
+            root = root_of_init(str(init_from), root, decoded.data)
     if listener is None and progress:
         listener = choose_view()
     return start_training(
@@ -95,7 +100,7 @@ def train(
         device=device,
         precision=precision,
         accumulate=accumulate,
-        data_root=None if data_root is None else Path(data_root),
+        data_root=root,
         listener=listener,
         trust_code=trust_code,
     )

@@ -12,6 +12,7 @@ from poise.data.lookup import path_text
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.toml import Table
 from poise.runs.folder import RunFolder
+from poise.runs.reload import root_of_run
 from poise.utils.paths import url_of
 
 TRICK = "frozen_layers"
@@ -43,6 +44,16 @@ def keep_channels(table: Table, run: str) -> None:
     config = find_components(DataConfig, "poise.data").get(data.get("kind"))
     if config is not None and "channels" in config.model_fields and len(info["shape"]) == 3:
         data.setdefault("channels", info.get("parts") or info["shape"][0])
+
+
+def root_of_init(run: str, given: Path | None, data: DataConfig) -> Path | None:
+    """Where a named data set is looked for, see `root_of_run`, if `run` says which one it is.
+
+    Raises:
+        CheckpointError: `run.json` is missing or damaged.
+        DataError: the folder is not there any more.
+    """
+    return root_of_run(given, RunFolder(Path(run)).read_info(), data, Path(run))
 
 
 def apply_fine_tuning(

@@ -57,7 +57,7 @@ def train(
     handwritten digits.
     """
     from poise.cli.default_recipe import changed_fields, check_time, describe_changes, set_size, sets_steps
-    from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels
+    from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels, root_of_init
     from poise.cli.recipe_arguments import apply_changes
     from poise.utils.paths import refuse_url
 
@@ -98,6 +98,8 @@ def train(
         from poise.training.listener import NullListener
 
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
+        if recipe_run is not None and data is None:
+            data_root = root_of_init(recipe_run, data_root, decoded.data)
         view = choose_view() if rank_of_process() == 0 else NullListener()
         if recipe_run is not None:
             view.on_message(f"recipe: that of {recipe_run}, with the changes given")

@@ -37,6 +37,11 @@ class DataConfig(ComponentConfig):
         path = getattr(self, "path", None)
         return () if path is None else (path,)
 
+    @property
+    def uses_root(self) -> bool:
+        """Whether the data is a set given by name, which `load` looks for in `root`."""
+        return False
+
     def load(self, root: Path | None = None) -> DataSplits:
         """Read and check the data. `root` is the folder that holds data sets which are given by name (`--data-root`).
 

@@ -139,6 +139,11 @@ class DerivedDigitsConfig(ImageDataConfig):
         return splits.train, splits.held_out
 
     @property
+    def uses_root(self) -> bool:
+        """Whether the digits are those of MNIST."""
+        return self._digits_config.uses_root
+
+    @property
     def _digits_config(self) -> ImageDataConfig:
         """The config of the digits, by which they and everything beside them are converted."""
         if self.digits == "builtin":

@@ -101,6 +101,11 @@ class StackedConfig(ImageDataConfig):
         return np.concatenate([self._digits_config.convert(channel) for channel in np.split(images, self.stack, 3)], 3)
 
     @property
+    def uses_root(self) -> bool:
+        """Whether the digits are those of MNIST."""
+        return self._digits_config.uses_root
+
+    @property
     def _digits_config(self) -> ImageDataConfig:
         """The config of the single digits."""
         side = square_side(self)

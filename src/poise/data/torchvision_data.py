@@ -54,6 +54,11 @@ class VisionConfig(ImageDataConfig):
             reject_value("no data set of this name", found=display_name(dataset), cure=cure)
         return by_upper_case[dataset.upper()]
 
+    @property
+    def uses_root(self) -> bool:
+        """True."""
+        return True
+
     def load(self, root: Path | None = None) -> DataSplits:
         """Load the training and the test split from `root`, by default `data` in the current directory.
 

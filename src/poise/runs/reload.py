@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from poise.data.config import DataConfig
 from poise.data.source import DataSplits
 from poise.errors import DataError
 from poise.utils.paths import expand_home
 
+DATA_ROOT = "data_root"
+"""The key of `run.json` for the folder that `--data-root` named, as an absolute path."""
+
 RELATIVE = "relative paths start at {}: run the command where the run was started; "
 """The cure for a relative path that is not found, for example because a run is resumed from another folder."""
+
+
+def root_of_run(given: Path | None, info: Mapping[str, Any], data: DataConfig, run: Path) -> Path | None:
+    """The folder in which the named data set of a run is looked for: the given one, or that of the run's last start.
+
+    Args:
+        given: what `--data-root` says; None if it is absent.
+        info: the contents of `run.json`; empty if it can't be read.
+        data: the data's configuration.
+        run: the run folder.
+
+    Returns:
+        The folder; None for the default.
+
+    Raises:
+        DataError: the folder of the last start is needed and is not there any more.
+    """
+    recorded = info.get(DATA_ROOT)
+    if given is not None or not isinstance(recorded, str):
+        return given
+    root = Path(recorded)
+    if root.is_dir():
+        return root
+    if not data.uses_root:
+        return None
+    cure = "give the folder that contains the data set now with --data-root"
+    raise DataError("the folder of the run's data set is not there", where=str(run), found=recorded, cure=cure)
 
 
 def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root: Path | None = None) -> DataSplits:

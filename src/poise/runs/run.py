@@ -30,7 +30,7 @@ from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, latent_block, sample_latents
 from poise.runs.labels import MAX_LISTED, check_label, check_labels, class_number, labels_by_class, proportional_labels
-from poise.runs.reload import reload_data
+from poise.runs.reload import reload_data, root_of_run
 from poise.runs.remote_runs import open_remote_run
 from poise.runs.sample_view import SampleView
 from poise.runs.translate import OneDirection, Translator
@@ -167,14 +167,16 @@ class Run:
         """Load the data that the run was trained on.
 
         Args:
-            data_root: the folder in which named data sets are looked for; by default that of `read_data_from`.
+            data_root: the folder in which named data sets are looked for; by default that of `read_data_from`, or else
+                that of the training.
 
         Raises:
             DataError: the data is missing or has changed.
         """
-        with loading_memory(self.recipe.data):
-            root = data_root or self._data_root
-            return reload_data(self.recipe.data, self.info["data"]["fingerprint"], self.path, root)
+        data, root = self.recipe.data, data_root or self._data_root
+        with loading_memory(data):
+            root = root_of_run(root, self.info, data, self.path)
+            return reload_data(data, self.info["data"]["fingerprint"], self.path, root)
 
     def read_data_from(self, data: DataConfig | None = None, data_root: Path | None = None) -> None:
         """Set another place that `load` reads the data from; `load` still refuses data that differs.

@@ -6,6 +6,7 @@ import csv
 import shlex
 from collections.abc import Mapping
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from poise.recipe.model import Recipe
 from poise.runs.changes import Changes, changes_to_json, describe_with_cause
 from poise.runs.code_copies import code_contents
 from poise.runs.folder import RunFolder
+from poise.runs.reload import DATA_ROOT
 from poise.training.alarms import AlarmHandler
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.listener import StartInfo
@@ -144,7 +146,12 @@ def describe_return(step: int, alarm: Alarm, sound: int) -> str:
 
 
 def run_json(
-    state: TrainState, run_state: str, seconds: float, alarms: Mapping[str, int], best: Mapping[str, Any] | None
+    state: TrainState,
+    run_state: str,
+    seconds: float,
+    alarms: Mapping[str, int],
+    best: Mapping[str, Any] | None,
+    data_root: Path | None = None,
 ) -> dict[str, Any]:
     """The contents of `run.json`.
 
@@ -154,6 +161,7 @@ def run_json(
         seconds: the training time so far.
         alarms: the number of alarms by detector.
         best: the best and the last value of the selecting measure; None if there are none.
+        data_root: the folder in which a named data set was looked for; None for the default.
     """
     recipe = state.recipe
     info: dict[str, Any] = {
@@ -163,11 +171,13 @@ def run_json(
         "steps": recipe.steps,
         "seconds": round(seconds, 3),
         "recipe": recipe.hash,
-        **state.reproducibility_info(),
+        **state.trained_with(),
         "data": data_info(recipe, state.source, len(state.data.bad_files)),
         "parameters": parameter_counts(state.game),
         **state.critic_info(),
     }
+    if data_root is not None:
+        info[DATA_ROOT] = str(data_root.absolute())
     if state.changes:
         info |= {"original": state.original.hash, "changes": changes_to_json(state.changes)}
     if state.num_rollbacks:

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 
 from poise.core.ranks import ALONE, Ranks
 from poise.data.config import ImageDataConfig, loading_memory
-from poise.engine.compute import choose_compute
+from poise.engine.compute import choose_compute, is_available
 from poise.errors import CheckpointError, RankLost, RecipeError, memory_errors
 from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_note
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
+from poise.runs import checkpoint_folder
 from poise.runs.code_copies import substitute_missing
 from poise.runs.folder import RunFolder, Stamp, unused_name
-from poise.runs.reload import moved_note, reload_data
+from poise.runs.reload import moved_note, reload_data, root_of_run
 from poise.runs.resume import KEEP, find_stage
 from poise.runs.run import Run
 from poise.training.agreement import Agreement
@@ -59,11 +60,12 @@ def train(
         recipe: what to train.
         out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
         resume: continue the run in `out`. On the same machine with the same libraries the result is bit-identical.
-        device: "auto", "cpu", "cuda", "cuda:1".
-        precision: "auto", "fp32" or "bf16" (autocast).
+        device: "auto", "cpu", "cuda", "cuda:1". "auto" is the device of the run that is resumed, if it is available.
+        precision: "auto", "fp32" or "bf16" (autocast). "auto" is the precision of the run that is resumed.
         accumulate: the number of parts of a batch whose gradients are computed one after another, which saves memory;
             None for that of the run that is resumed, or else 1.
-        data_root: the folder that is searched for data sets given by name.
+        data_root: the folder that is searched for data sets given by name; None for that of the run that is resumed,
+            or else `data` in the current directory.
         listener: notified as training proceeds.
         trust_code: whether Python files that the recipe names may be run (docs/custom-components.md).
 
@@ -141,10 +143,30 @@ class _Start(NamedTuple):
     trust_code: bool
 
 
+def _with_recorded(start: _Start, ranks: Ranks) -> _Start:
+    """The arguments, with what the run that is resumed computed with before where they leave the choice.
+
+    Of several ranks, each has its own device. One that is not available any more is chosen anew.
+    """
+    if not start.resume or start.out is None:
+        return start
+    folder = RunFolder(Path(start.out))
+    known = _read_info(folder) or checkpoint_folder.newest_manifest(folder.saves)
+    device, precision, accumulate = known.get("device"), known.get("precision"), known.get("accumulate")
+    if start.device == "auto" and ranks.size == 1 and isinstance(device, str) and is_available(device):
+        start = start._replace(device=device)
+    if start.precision == "auto" and precision in ("fp32", "bf16"):
+        start = start._replace(precision=precision)
+    if start.accumulate is None and isinstance(accumulate, int) and accumulate > 1:
+        start = start._replace(accumulate=accumulate)
+    return start
+
+
 @contextmanager
 def _open(start: _Start, listener: ProgressListener | None, ranks: Ranks) -> Iterator[Trainer | Follower]:
     """Prepare the trainer, see `open_trainer`, or its follower on a rank other than 0."""
     agreement, heard = Agreement(ranks), listener if ranks.leads else None
+    start = _with_recorded(start, ranks)
     with Signals() as signals, _memory_errors(start), _safe_listener(heard, signals) as safe:
         with agreement.failures():
             run, stamp = _prepare(start, safe, signals, agreement)
@@ -179,7 +201,7 @@ def _prepare(
     info = _read_info(folder) if resume else {}
     code_notes = substitute_missing(recipe, folder.code, info.get("code", {}))
     allow_user_code(recipe, start.trust_code)
-    accumulate = _known_accumulate(info) if start.accumulate is None else start.accumulate
+    accumulate = 1 if start.accumulate is None else start.accumulate
     compute = choose_compute(start.device, start.precision, recipe, accumulate)
     check_compatibility(recipe).raise_first()
     check_division(recipe, ranks, accumulate)
@@ -198,13 +220,11 @@ def _prepare(
         recipe = recipe.model_copy(update={"init": initial.init})
     if isinstance(recipe.data, ImageDataConfig):
         check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
-    fingerprint = info.get("data", {}).get("fingerprint")
+    fingerprint, root = info.get("data", {}).get("fingerprint"), start.data_root
     check_same_start(agreement, recipe, compute, resume=resume)
     with agreement.leader_first(), loading_memory(recipe.data):
-        if resume:
-            data = reload_data(recipe.data, fingerprint, folder.path, start.data_root)
-        else:
-            data = recipe.data.load(start.data_root)
+        root = root_of_run(root, info, recipe.data, folder.path)
+        data = reload_data(recipe.data, fingerprint, folder.path, root) if resume else recipe.data.load(root)
     check_same_data(agreement, data.train.fingerprint)
     findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
     findings.raise_first()
@@ -231,6 +251,7 @@ def _prepare(
                 resume=resume,
                 initial=initial,
                 original=original,
+                data_root=root,
             )
         else:
             run = Follower(
@@ -304,12 +325,6 @@ def _read_info(folder: RunFolder) -> dict[str, Any]:
     with suppress(CheckpointError):
         return folder.read_info()
     return {}
-
-
-def _known_accumulate(info: dict[str, Any]) -> int:
-    """The number of parts of a batch that `run.json` has; 1 if it has none."""
-    known = info.get("accumulate", 1)
-    return known if isinstance(known, int) and known > 1 else 1
 
 
 def _memory_errors(start: _Start) -> AbstractContextManager[None]:

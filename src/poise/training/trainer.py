@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from poise.core.metrics_log import Row, Stat
@@ -61,6 +62,7 @@ class Trainer:
         resume: whether to continue from the newest checkpoint in `folder`.
         initial: the weights that the players start from.
         original: the recipe that the run was started with, if it has been changed on the advice of alarms.
+        data_root: the folder in which a named data set was looked for, if one was given.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class Trainer:
         resume: bool,
         initial: InitialWeights | None = None,
         original: Recipe | None = None,
+        data_root: Path | None = None,
     ) -> None:
-        self.folder, self.data = folder, data
+        self.folder, self.data, self.data_root = folder, data, data_root
         self.agreement = agreement
         self.listener, self.signals, self.notes = listener, signals, list(notes)
         tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
@@ -418,5 +421,6 @@ class Trainer:
             write_text(self.folder.recipe, self.recipe.to_toml())
             self._written = self.recipe
         best = None if self.evaluator is None else self.evaluator.best_info()
-        info = run_info.run_json(self.state, run_state, self.stopwatch.seconds, self.alarm_handler.counts, best)
+        counts, root = self.alarm_handler.counts, self.data_root
+        info = run_info.run_json(self.state, run_state, self.stopwatch.seconds, counts, best, root)
         write_json(self.folder.info, info)
