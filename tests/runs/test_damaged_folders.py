@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from poise.errors import DiskError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, checkpoint_folder, jsonl
-from poise.runs.folder import INFO_CHECKS
+from poise.runs.folder import INFO_CHECKS, RunFolder
 from poise.training import train as training
 from poise.training import trainer
 from poise.training.listener import NullListener, StartInfo
@@ -493,6 +494,28 @@ def test_two_simultaneous_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "another run has written to this folder" in str(error)
     assert contents(out).keys() == before.keys()
     assert weights(out) == weights(whole)
+
+
+@pytest.mark.parametrize("rival", ["writes", "has ended"])
+def test_a_default_folder_that_is_taken_meanwhile_is_left_to_the_other_run(
+    rival: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several runs of one recipe may be started at once; each gets a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    building, first = training.Trainer, tmp_path / "runs" / small().name
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        if not first.exists():
+            held.enter_context(RunFolder(first).claim())
+            if rival == "has ended":
+                held.close()
+                (first / "run.json").write_text("{}")
+        return building(*arguments, **options)
+
+    monkeypatch.setattr(training, "Trainer", overtaken)
+    with ExitStack() as held:
+        assert train(small()).path == Path("runs") / f"{first.name}-2"
+        assert {path.name for path in first.iterdir()} <= {"run.lock", "run.json"}
 
 
 # ---- missing system features -----------------------------------------------------------------------

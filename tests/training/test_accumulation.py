@@ -98,6 +98,30 @@ def test_too_little_memory_advises_more_parts(
         start_training(recipe, tmp_path / "run", accumulate=given)
 
 
+@pytest.mark.parametrize(
+    ("batch", "given", "cure"),
+    [
+        (32, None, "less is needed for a batch in parts: --accumulate 8"),
+        (32, 16, "less is needed for a batch in parts: --accumulate 32"),
+        (20, None, "continue it on a device with more memory"),
+    ],
+)
+def test_too_little_memory_for_a_resumed_run_advises_what_it_may_change(
+    batch: int, given: int | None, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has four parts already, and must keep its batch."""
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    steps = (f"batch={batch}", "steps=1")
+    recipe = decode(load_recipe(str(write_recipe(tmp_path / "recipe.toml", "ring", *steps))))
+    start_training(recipe, tmp_path / "run", accumulate=4)
+    monkeypatch.setattr(TrainState, "step", no_memory)
+    with pytest.raises(OutOfMemory, match=f"found batch {batch}; {cure}$"):
+        start_training(recipe.model_copy(update={"steps": 2}), tmp_path / "run", accumulate=given, resume=True)
+
+
 class Saved:
     """A tensor that a graph keeps for its backward pass; `now` are the bytes of all of them, `most` their maximum."""
 

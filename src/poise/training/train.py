@@ -167,21 +167,39 @@ def _open(start: _Start, listener: ProgressListener | None, ranks: Ranks) -> Ite
     """Prepare the trainer, see `open_trainer`, or its follower on a rank other than 0."""
     agreement, heard = Agreement(ranks), listener if ranks.leads else None
     start = _with_recorded(start, ranks)
-    with Signals() as signals, _memory_errors(start), _safe_listener(heard, signals) as safe:
-        with agreement.failures():
-            run, stamp = _prepare(start, safe, signals, agreement)
-        if isinstance(run, Follower):
-            with agreement.failures():
-                check_shared_folder(agreement, run.folder)
-            yield run
-            return
-        with ExitStack() as claimed:
-            with agreement.failures():
+    with Signals() as signals, _memory_errors(start), _safe_listener(heard, signals) as safe, ExitStack() as claimed:
+        run = None
+        while run is None:  # a second time only if the default folder has been taken meanwhile
+            run = _prepare_and_claim(start, safe, signals, agreement, claimed)
+        yield run
+
+
+def _prepare_and_claim(
+    start: _Start, listener: ProgressListener, signals: Signals, agreement: Agreement, claimed: ExitStack
+) -> Trainer | Follower | None:
+    """Do what `_prepare` does, and claim the folder until `claimed` is closed.
+
+    Returns:
+        The trainer or follower; None if no folder was named and another process has taken the default one since its
+        name was chosen. Several ranks have no other choice then, as each of them has chosen it.
+
+    Raises:
+        RecipeError, DataError, CheckpointError, DiskError: see `train`.
+    """
+    with agreement.failures():
+        run, stamp = _prepare(start, listener, signals, agreement)
+        if not isinstance(run, Follower):
+            try:
                 note = claimed.enter_context(run.folder.claim())
                 _refuse_changed_folder(run.folder, stamp)
-                check_shared_folder(agreement, run.folder)
+            except RecipeError:
+                if start.out is not None or agreement.ranks.size > 1:
+                    raise
+                claimed.close()
+                return None
             run.notes += [note] if note else []
-            yield run
+        check_shared_folder(agreement, run.folder)
+        return run
 
 
 def _prepare(
@@ -328,8 +346,10 @@ def _read_info(folder: RunFolder) -> dict[str, Any]:
 
 
 def _memory_errors(start: _Start) -> AbstractContextManager[None]:
+    """Convert errors of memory; the cure is less memory for each pass. A resumed run must keep its batch."""
     batch, more = start.recipe.batch, max(4, 2 * (start.accumulate or 1))
-    cure = f"a smaller batch needs less: --set batch={max(1, batch // 2)}"
-    if batch % more == 0:
-        cure += f"; so does a batch in parts: --accumulate {more}"
+    parts = f"a batch in parts: --accumulate {more}" if batch % more == 0 else ""
+    cure = f"a smaller batch needs less: --set batch={max(1, batch // 2)}" + (f"; so does {parts}" if parts else "")
+    if start.resume:
+        cure = f"less is needed for {parts}" if parts else "continue it on a device with more memory"
     return memory_errors("the device has too little memory", f"batch {batch}", cure)
