@@ -19,14 +19,14 @@ from poise.recipe.model import Recipe
 from poise.runs.evaluate import MeasuredSamples
 from poise.training.default_recipe import steps_within, train_for_steps
 from poise.training.state import TrainState
-from poise.training.step_time import step_seconds
+from poise.training.step_time import time_steps
 from poise.training.train import open_trainer
 
 
 def recipe_for(recipe: Recipe, splits: DataSplits, seconds: float, precision: str) -> Recipe:
     """The recipe with the steps that `poise train --time` would give it on a free core: timed in CPU seconds."""
     state = TrainState(recipe, choose_compute("cpu", precision, recipe), splits)
-    return train_for_steps(recipe, steps_within(seconds, step_seconds(state, time.process_time)))
+    return train_for_steps(recipe, steps_within(seconds, time_steps(state, time.process_time)))
 
 
 class Poise:

@@ -16,6 +16,7 @@ from poise.recipe.decode import decode
 from poise.recipe.shipped import load_recipe
 from poise.training import default_recipe
 from poise.training.default_recipe import train_for, train_for_steps
+from poise.training.step_time import StepTime
 
 THIN = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "log.sheet=4", "--set", "measure=none"]
 
@@ -74,7 +75,7 @@ def test_a_time_is_a_duration() -> None:
 
 
 def test_a_time_becomes_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(default_recipe, "recipe_step_seconds", lambda recipe, **options: 0.5)
+    monkeypatch.setattr(default_recipe, "time_recipe", lambda recipe, **options: StepTime(0.5))
     recipe, sentence = train_for(decode(load_recipe("dcgan")), 800)
     assert recipe.steps == 1440
     assert (recipe.log.samples, recipe.log.saves) == (180, 180)

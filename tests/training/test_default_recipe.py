@@ -12,6 +12,7 @@ import poise as package
 from poise.errors import DataError, RecipeError
 from poise.training import default_recipe
 from poise.training.default_recipe import choose_recipe, training_seconds
+from poise.training.step_time import StepTime
 
 
 def test_it_is_the_recipe_of_the_command(photos: Path, poise: Callable, tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_it_is_the_recipe_of_the_command(photos: Path, poise: Callable, tmp_path
 
 
 def test_the_time_gives_the_number_of_steps(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(default_recipe, "recipe_step_seconds", lambda recipe, **options: 0.5)
+    monkeypatch.setattr(default_recipe, "time_recipe", lambda recipe, **options: StepTime(0.5))
     assert [choose_recipe(photos, time=time).recipe.steps for time in ("30m", 1800, None)] == [3240, 3240, 6480]
     assert choose_recipe(photos, time="30m").reasons[-1] == "3,240 steps of 500 ms, about 30 min"
 

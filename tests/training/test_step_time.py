@@ -9,7 +9,15 @@ from poise.engine.compute import choose_compute
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
 from poise.training.state import TrainState
-from poise.training.step_time import MAX_PERIOD, TIMED_STEPS, mean_step_seconds, num_timed, periods, step_seconds
+from poise.training.step_time import (
+    MAX_PERIOD,
+    TIMED_STEPS,
+    StepTime,
+    mean_step_seconds,
+    num_timed,
+    periods,
+    time_steps,
+)
 
 
 def test_the_periods_are_those_of_lazy_terms() -> None:
@@ -45,4 +53,30 @@ def test_a_state_is_timed_over_a_period(monkeypatch: pytest.MonkeyPatch) -> None
         stepped()
 
     monkeypatch.setattr(state, "step", step)
-    assert step_seconds(state, lambda: now[0]) == pytest.approx(2.0)
+    assert time_steps(state, lambda: now[0]) == StepTime(pytest.approx(2.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("head_start", [0, 1, 3, 1000])
+def test_steps_of_a_head_start_are_timed_apart(head_start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each move takes a second; in a step there are one of D and six of G, but in a head start D moves alone."""
+    tempo = {"kind": "ratio", "g": 6, "head_start": head_start}
+    late, now = recipe("points", steps=2000, tempo=tempo), [0.0]
+    state = TrainState(late, choose_compute("cpu", "fp32", late), late.data.load())
+    stepped = state.step
+
+    def step() -> None:
+        now[0] += 1.0 if state.steps_done < head_start else 7.0
+        stepped()
+
+    monkeypatch.setattr(state, "step", step)
+    expected = StepTime(7.0, head_start, 1.0) if head_start else StepTime(7.0)
+    assert time_steps(state, lambda: now[0]) == expected
+    assert state.steps_done <= head_start + TIMED_STEPS + 1
+
+
+def test_a_run_with_a_head_start_has_as_many_steps_as_fit() -> None:
+    time = StepTime(0.5, 100, 0.1)
+    assert [time.of_run(steps) for steps in (10, 100, 120)] == pytest.approx([1.0, 10.0, 20.0])
+    assert [time.steps_within(seconds) for seconds in (0.01, 1.0, 9.9, 10.0, 20.0)] == [1, 10, 99, 100, 120]
+    assert StepTime(0.5).steps_within(10.0) == 20
+    assert StepTime(0.5).steps_within(0.1) == 1

@@ -114,7 +114,7 @@ def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
     from poise.training.default_recipe import steps_within
     from poise.utils.durations import duration_text
 
-    steps = steps_within(seconds, estimate.seconds_per_step)
+    steps = steps_within(seconds, estimate.step_time)
     note = f"poise train makes about {steps:,} steps in {duration_text(seconds)}; --time or --steps change it"
     return report._replace(notes=[*report.notes, note], estimate=estimate._replace(seconds=seconds))
 

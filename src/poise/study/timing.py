@@ -77,6 +77,8 @@ def measure_timing(
     steps = UNTIMED_STEPS + max(TIMED_STEPS, *every, 1) + 1  # the evaluation follows the last one
     table = recipe.canonical() | {"steps": steps}
     table["log"] = table["log"] | {"samples": steps, "saves": steps}
+    if "head_start" in table["tempo"]:
+        table["tempo"] = table["tempo"] | {"head_start": 0}  # in all other steps G moves too
     if "measure" in table:
         table["measure"] = table["measure"] | {"every": steps}
     listener, start = _StepClock(clock), clock()

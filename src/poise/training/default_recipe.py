@@ -16,7 +16,7 @@ from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
-from poise.training.step_time import recipe_step_seconds, step_seconds_at
+from poise.training.step_time import StepTime, step_seconds_at, time_recipe
 from poise.utils.durations import duration_text, parse_duration
 
 TRAINING_SHARE = 0.9
@@ -138,9 +138,9 @@ def default_choice(data: str, limits: Limits, *, device: str, precision: str, op
     return choose(facts, table, limits, images_per_second)
 
 
-def steps_within(seconds: float, step_seconds: float) -> int:
+def steps_within(seconds: float, step_time: StepTime) -> int:
     """The number of steps of a run that takes `seconds` with its evaluations."""
-    return max(1, round(TRAINING_SHARE * seconds / step_seconds))
+    return step_time.steps_within(TRAINING_SHARE * seconds)
 
 
 def train_for(
@@ -172,9 +172,9 @@ def train_for(
         PoiseError: the recipe can't be trained.
     """
     on = {"device": device, "precision": precision, "accumulate": accumulate}
-    step = recipe_step_seconds(recipe, data_root=data_root, trust_code=trust_code, **on)
+    step = time_recipe(recipe, data_root=data_root, trust_code=trust_code, **on)
     steps = steps_within(seconds, step)
-    sentence = f"{steps:,} steps of {1000 * step:,.0f} ms, about {duration_text(seconds)}"
+    sentence = f"{steps:,} steps of {1000 * step.seconds:,.0f} ms, about {duration_text(seconds)}"
     return train_for_steps(recipe, steps, given), sentence
 
 

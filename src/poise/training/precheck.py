@@ -34,7 +34,7 @@ from poise.training.initial_weights import describe_initial_weights, read_initia
 from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.rank_checks import check_division, of_one_part
 from poise.training.state import TrainState, check_single_sample_batch
-from poise.training.step_time import row_seconds, step_seconds
+from poise.training.step_time import StepTime, row_seconds, time_steps
 from poise.user_code.loading import allow_user_code
 from poise.utils.printing import agree, count_noun
 from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
@@ -60,18 +60,29 @@ class Estimate(NamedTuple):
     """The estimated cost of a run, from a few real steps on this machine.
 
     Attributes:
-        seconds_per_step: the median time of a step.
+        step_time: the time of a step.
         seconds: the time of all steps and logged rows, without evaluations.
         megabytes: the peak memory of this process, or of the GPU; None if the system does not report it.
         save_megabytes: the size of one checkpoint.
         parameters: the number of parameters of each player and of G's encoder.
     """
 
-    seconds_per_step: float
+    step_time: StepTime
     seconds: float
     megabytes: float | None
     save_megabytes: float
     parameters: dict[str, int]
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The mean time of a step in which both players move."""
+        return self.step_time.seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """The estimate as `check --json` prints it."""
+        entries = self._asdict()
+        del entries["step_time"]
+        return {"seconds_per_step": self.seconds_per_step, **entries}
 
 
 class WarmUp(NamedTuple):
@@ -106,7 +117,7 @@ class Report(NamedTuple):
             "notes": self.notes,
         }
         if self.estimate is not None:
-            report["estimate"] = self.estimate._asdict()
+            report["estimate"] = self.estimate.as_json()
         if self.warm_up is not None:
             report["warm_up"] = self.warm_up._asdict()
         return report
@@ -258,16 +269,16 @@ def _compare_sizes(sizes: dict[str, int], findings: Findings, with_width: Sequen
 
 def _estimate(state: TrainState) -> Estimate:
     """The cost of a run, from a few steps and the diagnostics of a row, which also take memory."""
-    seconds_per_step, seconds_per_row = step_seconds(state), row_seconds(state)
+    step_time, seconds_per_row = time_steps(state), row_seconds(state)
     num_rows = math.ceil(state.recipe.steps / state.recipe.log.rows)
-    seconds = state.recipe.steps * seconds_per_step + num_rows * seconds_per_row
+    seconds = step_time.of_run(state.recipe.steps) + num_rows * seconds_per_row
     tensors = state_tensors.collect_tensors(state.game, state.step_metrics).values()
     checkpoint_size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     sizes = run_info.parameter_counts(state.game)
     memory = _peak_megabytes(state.compute.device)
     if memory is not None and state.compute.device.type != "cuda":
         memory += checkpoint_size / 1e6  # a checkpoint is written from a copy in this process
-    return Estimate(seconds_per_step, seconds, memory, checkpoint_size / 1e6, sizes)
+    return Estimate(step_time, seconds, memory, checkpoint_size / 1e6, sizes)
 
 
 def _peak_megabytes(device: torch.device) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import lcm
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,18 +59,62 @@ def mean_step_seconds(times: Mapping[int, float], every: Sequence[int]) -> float
     return sum(weights[kind] * median(known) for kind, known in groups.items()) / sum(weights.values())
 
 
-def step_seconds(state: TrainState, clock: Callable[[], float] | None = None) -> float:
-    """The mean time of a step in seconds. The first step is not counted, unless it alone takes `MAX_SECONDS`.
+class StepTime(NamedTuple):
+    """How long the steps of a run take.
+
+    Attributes:
+        seconds: the mean time of a step in which both players move, or the only one.
+        head_start: the number of first steps in which D alone moves.
+        head_start_seconds: the mean time of one of these; 0 if there are none.
+    """
+
+    seconds: float
+    head_start: int = 0
+    head_start_seconds: float = 0.0
+
+    def of_run(self, steps: int) -> float:
+        """The time of a run of this many steps, in seconds."""
+        alone = min(steps, self.head_start)
+        return alone * self.head_start_seconds + (steps - alone) * self.seconds
+
+    def steps_within(self, seconds: float) -> int:
+        """The number of steps that take this time, at least 1."""
+        before = self.of_run(self.head_start)
+        if seconds < before:
+            return max(1, round(seconds / self.head_start_seconds))
+        return max(1, self.head_start + round((seconds - before) / self.seconds))
+
+
+def head_start(recipe: Recipe) -> int:
+    """The number of first steps in which D alone moves; 0 for tempos without them."""
+    return int(getattr(recipe.tempo, "head_start", 0))
+
+
+def time_steps(state: TrainState, clock: Callable[[], float] | None = None) -> StepTime:
+    """Time a few steps. The first one is not counted, unless it alone takes `MAX_SECONDS`.
+
+    Steps after a head start are timed first, and then some of those within it.
 
     Args:
         state: the state of a run before its first step, which these steps train.
         clock: returns the time in seconds; by default the real time.
     """
-    clock, began = clock or time.perf_counter, time.perf_counter()
-    times = {0: _seconds_of_step(state, clock)}
-    while len(times) <= num_timed(state.recipe) and time.perf_counter() - began < MAX_SECONDS:
-        times[len(times)] = _seconds_of_step(state, clock)
-    later = {step: seconds for step, seconds in times.items() if step}
+    clock, alone = clock or time.perf_counter, head_start(state.recipe)
+    state.steps_done, wanted = alone, 1 + num_timed(state.recipe)
+    seconds = _mean_seconds(state, clock, wanted, untimed=1)
+    if not alone:
+        return StepTime(seconds)
+    state.steps_done = 0
+    return StepTime(seconds, alone, _mean_seconds(state, clock, min(alone, wanted), untimed=0))
+
+
+def _mean_seconds(state: TrainState, clock: Callable[[], float], wanted: int, untimed: int) -> float:
+    """The mean time of the next steps but the first `untimed` ones, of which one is counted if there are no others."""
+    began, times = time.perf_counter(), dict[int, float]()
+    while len(times) < wanted and (not times or time.perf_counter() - began < MAX_SECONDS):
+        step = state.steps_done
+        times[step] = _seconds_of_step(state, clock)
+    later = dict(list(times.items())[untimed:])
     return mean_step_seconds(later or times, periods(state.recipe))
 
 
@@ -88,7 +133,7 @@ def _seconds_of_step(state: TrainState, clock: Callable[[], float]) -> float:
     return clock() - start
 
 
-def recipe_step_seconds(
+def time_recipe(
     recipe: Recipe,
     *,
     data_root: Path | None = None,
@@ -96,8 +141,8 @@ def recipe_step_seconds(
     precision: str = "auto",
     accumulate: int = 1,
     trust_code: bool = False,
-) -> float:
-    """The mean time of a step of a recipe on its data, in seconds.
+) -> StepTime:
+    """Time a few steps of a recipe on its data; see `time_steps`.
 
     Raises:
         PoiseError: the recipe can't be trained.
@@ -108,7 +153,7 @@ def recipe_step_seconds(
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
     check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts).raise_first()
-    return step_seconds(TrainState(recipe, compute, data))
+    return time_steps(TrainState(recipe, compute, data))
 
 
 def step_seconds_at(
@@ -119,7 +164,7 @@ def step_seconds_at(
     device: str = "auto",
     precision: str = "auto",
 ) -> float:
-    """The mean time of a step of a recipe on noise of `shape`, H x W x C, in seconds. No data is read.
+    """The mean time of a step in which both players move, on noise of `shape`, H x W x C, in seconds. No data is read.
 
     Args:
         recipe: the recipe.
@@ -130,4 +175,4 @@ def step_seconds_at(
     """
     noise = np.random.default_rng(0).integers(0, 256, (2 * recipe.batch, *shape), np.uint8)
     compute = choose_compute(device, precision, recipe)
-    return step_seconds(TrainState(recipe, compute, DataSplits(ImageDataset(noise, parts=parts))))
+    return time_steps(TrainState(recipe, compute, DataSplits(ImageDataset(noise, parts=parts)))).seconds
