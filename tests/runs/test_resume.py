@@ -22,6 +22,7 @@ from poise.engine.step_metrics import StepMetrics
 from poise.errors import CheckpointError, RecipeError, Stopped
 from poise.recipe.decode import decode
 from poise.runs import checkpoint, checkpoint_folder
+from poise.runs.frames import read_frames
 from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
@@ -338,3 +339,22 @@ def test_a_device_that_is_gone_is_chosen_anew(unusual: Path, tmp_path: Path) -> 
     (out / "run.json").write_text(text.replace('"device": "cpu"', '"device": "cuda:99"'))
     train(ring(), out, resume=True)
     assert settings(out) == ("cpu", "bf16", 2)
+
+
+@pytest.mark.parametrize("at", [STOP, 14, 10], ids=["neither is due", "a row was due", "a grid was due"])
+def test_a_run_that_is_shortened_to_where_it_stands_ends_like_one_of_that_length(at: int, tmp_path: Path) -> None:
+    short, long = tmp_path / "short", tmp_path / "long"
+    train(ring(at), short)
+    stopped(ring(), long, at)
+    train(ring(at), long, resume=True)
+    same, ended = traces(long), traces(short)
+    for trace in (same, ended):
+        for row in trace["rows"]:  # type: ignore[attr-defined]
+            for side in "gd":  # how far the last step has moved the weights is not known any more
+                row["stats"].pop(f"{side}/update", None)
+    assert same == ended
+    assert read_frames(long / "frames.bin").records["step"].max() == at
+    before = (long / "rows.jsonl").read_bytes()
+    train(ring(at), long, resume=True)
+    assert (long / "rows.jsonl").read_bytes() == before, "the end is written once"
+    assert json.loads((long / "run.json").read_text())["state"] == "done"

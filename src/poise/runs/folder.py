@@ -72,6 +72,10 @@ class RunFolder:
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
         self.start_over = False
 
+    def sample_grid(self, step: int) -> Path:
+        """The file of the sample grid of this step."""
+        return self.samples / f"step-{step:08d}.png"
+
     def check(self, *, resume: bool) -> None:
         """Check that a run can be started or resumed here, before anything is loaded or written; sets `start_over`.
 

@@ -85,7 +85,7 @@ class Recorder:
     def sample_grid(self, grid: Bytes, step: int) -> None:
         """Write a sample grid to `samples/` and to the trackers."""
         png = encode_png(grid)
-        self._try("sample grids", self._write_grid, png, self.folder.samples / f"step-{step:08d}.png")
+        self._try("sample grids", self._write_grid, png, self.folder.sample_grid(step))
         for tracker in self.trackers:
             self._try(tracker.title, tracker.add_image, step, "samples", png, grid.shape)
 

@@ -193,24 +193,43 @@ class Trainer:
         return self.state.steps_done
 
     def _begin(self) -> None:
-        """Do what is due before the first step: a sample grid and a frame, or an evaluation that was interrupted."""
+        """Do what is due before the first step: a sample grid and a frame, or what the run was stopped before."""
         self.stopwatch = Stopwatch(self.state.seconds, self.first)  # the time of the preparations does not count
         if self.frames is not None:
             self.frame_clock = FrameClock(self.recipe.log.frames)
         if self.done == 0:
             self._sample_grid()
             self._frame(always=True)
-        elif (
-            self.evaluator is not None
-            and due.evaluates(self.recipe, self.done)
-            and not self.evaluator.has_result(self.done)
-        ):
-            try:
-                self._evaluate(self.evaluator)
-            except AlarmTriggered as triggered:
-                self._roll_back(triggered)
-            if self.signals.requested_by:
-                self._stop(self.signals.requested_by)
+            return
+        try:
+            self._make_up()
+        except AlarmTriggered as triggered:
+            self._roll_back(triggered)
+
+    def _make_up(self) -> None:
+        """Do what is due after the last step that was made: an evaluation that was interrupted, or the end of the run.
+
+        A run that is resumed with as many steps as it has made has ended without knowing it.
+        """
+        done, folder, ends = self.done, self.folder, self.done == self.recipe.steps
+        lacks_row = ends and not any(row["step"] == done for row in folder.read_rows(done))
+        lacks_grid = ends and not folder.sample_grid(done).is_file()
+        if lacks_row:
+            self._row()
+        if lacks_grid:
+            self._sample_grid()
+        evaluator = self.evaluator if due.evaluates(self.recipe, done) else None
+        lacks_result = evaluator is not None and not evaluator.has_result(done)
+        if evaluator is not None and lacks_result:
+            self._evaluate(evaluator)
+        if lacks_row or lacks_grid:
+            self._frame(always=True)
+        if lacks_row:
+            self.checkpoints.save(
+                self.stopwatch.seconds, required=True
+            )  # the values of the row are not pending any more
+        if self.signals.requested_by and lacks_result:
+            self._stop(self.signals.requested_by)
 
     def step(self, mover: Side | None = None, *, log_now: bool = False) -> None:
         """Make one step and everything that is due after it, or roll back if an alarm demands it.
@@ -284,7 +303,8 @@ class Trainer:
         seconds, rate = self.stopwatch.seconds, self.stopwatch.steps_per_second(self.done)
         non_finite = self.state.describe_non_finite()
         stats = self.state.step_metrics.reduce() | self.state.diagnostics.compute()
-        stats["time/images_per_second"] = Stat.of(rate * self.recipe.batch)
+        if rate:  # otherwise all steps were made by an earlier process
+            stats["time/images_per_second"] = Stat.of(rate * self.recipe.batch)
         row = Row(self.done, self.done * self.recipe.batch, round(seconds, 3), stats)
         self.recorder.row(row)
         self.listener.on_row(row)
