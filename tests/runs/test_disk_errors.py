@@ -176,6 +176,27 @@ def test_three_failures_in_succession_stop_the_run(refuse: Refusing, tmp_path: P
     assert unequal(run.checkpoint.tensors, whole.checkpoint.tensors) == []
 
 
+@pytest.mark.parametrize("failures", [2, 3, 99])
+def test_run_json_beside_a_checkpoint_is_tried_three_times(refuse: Refusing, tmp_path: Path, failures: int) -> None:
+    """The checkpoint is written all the same, and no message says that it could not be saved."""
+    config, out = small(log={"rows": 1, "samples": 100, "saves": 1, "sheet": 4, "keep": 9}), tmp_path / "run"
+    refuse("run.json", lambda n: 1 <= n <= failures)
+    notes = Notes()
+    if failures == 2:
+        train(config, out, listener=notes)
+        assert json.loads((out / "run.json").read_text())["state"] == "done"
+    else:
+        with pytest.raises(DiskError, match=r"run\.json: .*No space left on device"):
+            train(config, out, listener=notes)
+    saved = [path.name for path in sorted((out / "saves").iterdir())]
+    assert saved == [f"step-{step:08d}" for step in range(1, 9 if failures == 2 else 4)]
+    told = [message for message in notes.messages if "but not what the run says of itself" in message]
+    assert [message.split(" is saved")[0] for message in told] == [f"the checkpoint of step {n}" for n in (1, 2)]
+    assert not any("could not save" in message for message in notes.messages)
+    if failures == 3:
+        assert train(config, out, resume=True).info["state"] == "done"
+
+
 def test_no_checkpoint_without_its_rows(refuse: Refusing, tmp_path: Path) -> None:
     """The monitor of a resumed run needs the rows, so there is no checkpoint without them."""
     config = small(steps=4, log={"rows": 4, "samples": 100, "saves": 4, "sheet": 4})

@@ -718,6 +718,21 @@ def test_non_finite_weights_are_not_saved(
         assert len(written) == 4  # 6, then 12, 18 and 20
 
 
+@pytest.mark.parametrize(("policy", "told"), [("off", 1), ("note", 0)])
+def test_checkpoints_that_are_left_out_without_an_alarm_are_named_once(
+    policy: str, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy is to continue, until there is no state to end with."""
+    out, listener = tmp_path / "run", Listener()
+    poison(monkeypatch, 8, _weight)
+    with pytest.raises(Diverged):
+        train(guarded(policy={"not_finite": policy}), out, listener=listener)
+    assert saves(out) == ["step-00000006"]
+    found = [message for message in listener.output if message.startswith("no checkpoint of step 12, nor of later")]
+    assert len(found) == told
+    assert bool(lines(out, "alarms")) != bool(told)
+
+
 @pytest.mark.parametrize("what", [_weight, _average], ids=["weight", "average"])
 def test_non_finite_weights_are_never_the_best(
     what: Callable[[Game], Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

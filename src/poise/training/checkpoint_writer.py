@@ -14,7 +14,7 @@ from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import MAX_ATTEMPTS, JsonLinesFile
 from poise.training import due
-from poise.training.alarms import AlarmHandler
+from poise.training.alarms import NOT_FINITE, AlarmHandler
 from poise.training.state import TrainState
 from poise.utils.files import sync_file
 from poise.utils.progress import reporting
@@ -43,6 +43,9 @@ class CheckpointWriter:
         self.write_info, self.notify = write_info, alarm_handler.listener.on_message
         self.failures = 0
         """The number of checkpoints in succession that could not be written."""
+        self.info_failures = 0
+        """The number of times in succession that `run.json` could not be written after a checkpoint."""
+        self._told_of_skipping = False
 
     def save(self, seconds: float, *, required: bool) -> None:
         """Write a checkpoint to `saves/`, then `run.json`.
@@ -55,7 +58,7 @@ class CheckpointWriter:
         Raises:
             AlarmTriggered: a number is not finite, and the policy of the alarm is to roll back or to stop.
             Diverged: a number is not finite, and the checkpoint is required.
-            DiskError: the disk can't be written.
+            DiskError: the disk can't be written, or `run.json` three times in succession.
         """
         step = self.state.steps_done
         if not self.state.step_metrics.all_finite():  # in the steps since the last row
@@ -67,16 +70,39 @@ class CheckpointWriter:
             self._write(self.folder.saves, seconds)
             self.prune()
             self.failures = 0
-            self.write_info()
         except Diverged as error:
             self.alarm_handler.not_finite(step, error.where)
             if required:  # the alarm's policy was to continue, but there is no state to stop with
                 raise
+            self._tell_of_skipping(step, error.where)
         except (OSError, CheckpointError, DiskError) as error:
             self.failures += 1
             if required or self.failures >= MAX_ATTEMPTS:
                 raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
             self.notify(f"could not save at step {step}, training continues: {error}")
+        else:
+            self._write_info(step)
+
+    def _write_info(self, step: int) -> None:
+        """Write `run.json` beside a checkpoint that has been written, from which the run can be resumed without it.
+
+        Raises:
+            DiskError: it is the third failure in succession.
+        """
+        try:
+            self.write_info()
+            self.info_failures = 0
+        except DiskError as error:
+            self.info_failures += 1
+            if self.info_failures >= MAX_ATTEMPTS:
+                raise
+            self.notify(f"the checkpoint of step {step} is saved, but not what the run says of itself: {error}")
+
+    def _tell_of_skipping(self, step: int, name: str) -> None:
+        """Say, once, that there is no checkpoint of weights that are not finite, unless an alarm has said so."""
+        if self.alarm_handler.monitoring.policy_of(NOT_FINITE) == "off" and not self._told_of_skipping:
+            self._told_of_skipping = True
+            self.notify(f"no checkpoint of step {step}, nor of later steps, as long as {name} is not finite")
 
     def save_best(self, seconds: float) -> None:
         """Replace the checkpoint in `best/`; a failure is only reported.
