@@ -21,7 +21,7 @@ from poise.errors import DiskError, RecipeError
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, checkpoint_folder, jsonl
-from poise.runs.folder import INFO_CHECKS, RunFolder
+from poise.runs.folder import EARLY_FILES, INFO_CHECKS, RunFolder
 from poise.training import train as training
 from poise.training import trainer
 from poise.training.listener import NullListener, StartInfo
@@ -428,7 +428,7 @@ def begun(out: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-@pytest.mark.parametrize("state", ["after a step", "only the lock", "a damaged row", "an old temporary"])
+@pytest.mark.parametrize("state", ["after a step", "only the lock", "a damaged row", "an old temporary", "kept"])
 def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path, whole: Path, resume: bool, state: str) -> None:
     out = tmp_path / "run"
     begun(out)
@@ -440,14 +440,28 @@ def test_a_run_without_a_checkpoint_starts_again(tmp_path: Path, whole: Path, re
     if state == "an old temporary":
         (out / ".run.json.4711").write_text("{")
         (out / "saves" / ".tmp-zzzz-4711-step-00000002").mkdir(parents=True)
+    if state == "kept":  # by an alarm, before the run was rolled back to the beginning
+        (out / "kept" / "step-00000002").mkdir(parents=True)
+        (out / "kept" / "step-00000002" / "state.json").write_text("{}")
     listener = Listener()
     train(small(), out, resume=resume, listener=listener)
+    assert (out / "kept").exists() == (state == "kept")
     assert any("starts from the beginning" in result for result in listener.result)
     assert weights(out) == weights(whole)
     assert not [path for path in out.rglob(".*") if path.name.startswith((".tmp-", ".run.json"))]
 
 
-@pytest.mark.parametrize("inside", ["thesis.txt", "samples/mine.png", "saves/mine", "tensorboard/notes.txt", "best/x"])
+def test_what_a_run_writes_is_no_foreign_file() -> None:
+    """Any path that a run folder knows may be there before there is a checkpoint."""
+    out = Path("run")
+    known = [path.relative_to(out) for path in vars(RunFolder(out)).values() if isinstance(path, Path) and path != out]
+    assert len(known) > 10
+    assert [path for path in known if not EARLY_FILES.fullmatch(path.as_posix())] == []
+
+
+@pytest.mark.parametrize(
+    "inside", ["kept/x", "thesis.txt", "samples/mine.png", "saves/mine", "tensorboard/notes.txt", "best/x"]
+)
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_with_foreign_files_is_refused(poise: Poise, tmp_path: Path, inside: str, resume: bool) -> None:
     out = tmp_path / "run"

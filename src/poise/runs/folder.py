@@ -33,9 +33,9 @@ RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com",
 CHECKPOINT = r"step-\d+(/(tensors\.safetensors|state\.json|MANIFEST\.json))?"
 EARLY_FILES = re.compile(
     r"recipe\.toml|run\.json|run\.lock|(rows|measures|alarms)\.jsonl|bad_images\.csv|frames\.bin|samples(/step-\d+\.png)?|saves"
-    rf"|(code|critics)(/[^/]+)?|best(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?|trackers\.json|wandb(/.*)?"
+    rf"|(code|critics)(/[^/]+)?|(best|kept)(/{CHECKPOINT})?|tensorboard(/events\.out\.tfevents.*)?|trackers\.json|wandb(/.*)?"
 )
-"""What a run may have written before its first checkpoint."""
+"""What a run may have written before its first checkpoint, or before it was rolled back to the beginning."""
 
 
 def no_run_to_resume(path: Path) -> CheckpointError:
@@ -131,6 +131,8 @@ class RunFolder:
     def clean_up(self, *, start_over: bool) -> None:
         """Delete half-written files; with `start_over`, everything that a run wrote here before its first checkpoint.
 
+        What an alarm has kept stays, as it does when a run is rolled back to the beginning.
+
         Raises:
             DiskError: the disk refused.
         """
@@ -139,7 +141,7 @@ class RunFolder:
         if start_over:
             with disk_errors(self.path):
                 for entry in sorted(self.path.iterdir()):
-                    if entry.name != "run.lock":
+                    if entry.name not in ("run.lock", self.kept.name):
                         remove(entry)
 
     def read_rows(self, until: int | None = None) -> list[dict[str, Any]]:
