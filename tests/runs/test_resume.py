@@ -358,3 +358,15 @@ def test_a_run_that_is_shortened_to_where_it_stands_ends_like_one_of_that_length
     train(ring(at), long, resume=True)
     assert (long / "rows.jsonl").read_bytes() == before, "the end is written once"
     assert json.loads((long / "run.json").read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["a copy", ".hidden", ".", "../run"])
+def test_a_run_is_resumed_by_any_name_of_its_folder(
+    name: str, half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been renamed by a file manager, or be the current folder."""
+    folder = tmp_path / ("run" if "." in name and name != ".hidden" else name)
+    shutil.copytree(half, folder)
+    monkeypatch.chdir(folder if folder.name == "run" else tmp_path)
+    assert train(ring(), name, resume=True).info["state"] == "done"
+    assert json.loads((folder / "run.json").read_text())["step"] == STEPS

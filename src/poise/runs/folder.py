@@ -80,12 +80,13 @@ class RunFolder:
         """Check that a run can be started or resumed here, before anything is loaded or written; sets `start_over`.
 
         Raises:
-            RecipeError: the name is not allowed, the path is a file, or there is something in the folder already.
+            RecipeError: the name of a new run is not allowed, the path is a file, or there is something in the
+                folder already.
             CheckpointError: there is no run to resume.
         """
         refuse_url(self.path)
-        name = self.path.name
-        if not re.fullmatch(NAME, name) or name.lower() in RESERVED_NAMES:
+        name, exists = self.path.name, resume and self.path.is_dir()  # it may have been renamed, or be named by "."
+        if not exists and (not re.fullmatch(NAME, name) or name.lower() in RESERVED_NAMES):
             cure = "a run's name is 1 to 64 letters, digits, '.', '_' or '-', and does not start with a dot"
             raise RecipeError("not an allowed name of a run", where="--out", found=ascii(name), cure=cure)
         if self.path.exists() and not self.path.is_dir():

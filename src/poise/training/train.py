@@ -287,7 +287,8 @@ def _refuse_out_in_data(out: Path, recipe: Recipe) -> None:
     """Refuse a run folder inside the folder of the training images, because its sample grids would become images."""
     data = folder_around(recipe.data.paths, out)
     if data is not None:
-        cure = f"choose an --out outside this folder, for example --out {shlex.quote(str(data.with_name(out.name)))}"
+        outside = data.with_name(out.resolve().name)
+        cure = f"choose an --out outside this folder, for example --out {shlex.quote(str(outside))}"
         what = "a run folder can't be inside the folder of its training images"
         raise RecipeError(what, where=f"--out {out}", found=str(data), cure=cure)
 
