@@ -78,8 +78,8 @@ def followed(table: dict[str, Any], advice: str) -> dict[str, Any]:
     return result
 
 
-SLOW = {"labels_wrong"}
-"""Detectors whose case trains a classifier first."""
+SLOW = {"labels_wrong", "d_never_wrong", "saturated"}
+"""Detectors whose case trains a classifier first, or takes seconds and is much like that of `d_at_zero`."""
 
 
 @pytest.mark.parametrize(
