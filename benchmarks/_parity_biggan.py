@@ -160,9 +160,9 @@ def our_networks(size: BigGANSize) -> tuple[nn.Module, nn.Module]:
     widest = max(size.g_channels)
     g_config = BigGANGeneratorConfig(width=size.g_channels[-1], widest=widest, attention=size.attention_g)
     d_config = BigGANDiscriminatorConfig(width=size.d_channels[0], widest=widest, attention=size.attention_d)
-    embedding, no_inputs = SharedEmbeddingConfig(dim=size.embedding), torch.zeros(0)
-    g = g_config.apply_norm(g_config.build_for(embedding, size.latent, shape), no_inputs)
-    d = d_config.apply_norm(d_config.build(shape), no_inputs)
+    embedding = SharedEmbeddingConfig(dim=size.embedding)
+    g = g_config.build_for(embedding, size.latent, shape)
+    d = d_config.build(shape)
     return embedding.wrap(g, size.num_classes), ProjectionConfig().wrap(d, size.num_classes)
 
 

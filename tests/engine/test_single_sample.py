@@ -48,9 +48,9 @@ def entries() -> list[tuple[type[NetworkConfig], NetworkConfig, tuple[int, ...]]
 def built(base: type[NetworkConfig], entry: Any, shape: tuple[int, ...]) -> tuple[nn.Module, Callable[[int], Tensor]]:
     """The network and its input."""
     if base is GeneratorConfig:
-        return entry.apply_norm(entry.build(DIM, shape), torch.randn(REFERENCE, DIM)), lambda n: torch.randn(n, DIM)
-    net = entry.build(shape) if base is DiscriminatorConfig else entry.build(shape, DIM, 50)
-    net = entry.apply_norm(net, torch.randn(REFERENCE, *shape))
+        return entry.build(DIM, shape, reference=torch.randn(REFERENCE, DIM)), lambda n: torch.randn(n, DIM)
+    sizes = (shape,) if base is DiscriminatorConfig else (shape, DIM, 50)
+    net = entry.build(*sizes, reference=torch.randn(REFERENCE, *shape))
     return net, torch.arange if getattr(entry, "by_index", False) else lambda n: torch.randn(n, *shape)
 
 

@@ -124,7 +124,7 @@ def test_an_autoencoder_learns_to_reconstruct() -> None:
 def test_norms(entry: Any, norm: str) -> None:
     """All norms work, and the declarations of the configuration are true."""
     config = entry(width=4, code=3, norm=norm)
-    d = config.apply_norm(config.build((1, 8, 8)), torch.randn(6, 1, 8, 8))
+    d = config.build((1, 8, 8), reference=torch.randn(6, 1, 8, 8))
     assert config.output_kind == "energy"
     assert config.uses_batch_statistics == mixes_samples(d) == (norm == "batch")
     output = d(torch.randn(5, 1, 8, 8))

@@ -37,7 +37,7 @@ def _seeded() -> Iterator[None]:
 
 
 def generator(latent: int, shape: Shape, embedding: int = 0, **fields: Any) -> BigGANGenerator:
-    net = BigGANGeneratorConfig(**fields).build(latent, shape, embedding)
+    net = BigGANGeneratorConfig(**fields).build_layers(latent, shape, embedding)
     assert isinstance(net, BigGANGenerator)
     return net
 
@@ -219,9 +219,8 @@ def test_every_layer_of_both_networks_is_spectrally_normalised_by_default() -> N
     """The largest singular value of every effective weight is 1 (Miyato 2018); initially all of them are equal."""
     g, d = BigGANGeneratorConfig(width=4, attention=8), BigGANDiscriminatorConfig(width=4, attention=8)
     shape = (1, 16, 16)
-    nets = [(g, g.build(8, shape), torch.randn(4, 8)), (d, d.build(shape), torch.randn(4, *shape))]
-    for config, plain, x in nets:
-        net = config.apply_norm(plain, x)
+    nets = [(g.build(8, shape), torch.randn(4, 8)), (d.build(shape), torch.randn(4, *shape))]
+    for net, x in nets:
         with torch.no_grad():
             for weight in net.parameters():
                 weight.mul_(3)
@@ -229,8 +228,8 @@ def test_every_layer_of_both_networks_is_spectrally_normalised_by_default() -> N
         layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         largest = [float(torch.linalg.matrix_norm(m.weight.detach().flatten(1), 2)) for m in layers]
         assert largest == pytest.approx([1.0] * len(layers), abs=0.05)
-    assert mixes_samples(nets[0][1])
-    assert not mixes_samples(nets[1][1])
+    assert mixes_samples(nets[0][0])
+    assert not mixes_samples(nets[1][0])
 
 
 def test_a_class_norm_is_possible_too() -> None:

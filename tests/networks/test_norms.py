@@ -15,13 +15,22 @@ from torch import Tensor, nn
 from torch.func import jacrev
 
 from contracts.tiny import recipe
+from poise.core.config import find_components
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, DiscriminatorOutput
 from poise.data.source import ImageDataset
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.step_metrics import StepMetrics
-from poise.networks.base import WithClassifier, mixes_samples
+from poise.errors import RecipeError
+from poise.networks.base import (
+    DiscriminatorConfig,
+    EncoderConfig,
+    GeneratorConfig,
+    TranslatorConfig,
+    WithClassifier,
+    mixes_samples,
+)
 from poise.networks.blocks import MapToScore, ProjectAndReshape
 from poise.networks.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
@@ -140,8 +149,8 @@ def test_every_weight_of_both_networks_is_normalised() -> None:
     g = DCGANGeneratorConfig(width=2, norm="spectral_batch")
     d = DCGANDiscriminatorConfig(width=2, norm="spectral")
     for net, x in (
-        (g.apply_norm(g.build(3, SHAPE), torch.zeros(1)), torch.randn(2, 3)),
-        (d.apply_norm(d.build(SHAPE), torch.zeros(1)), torch.randn(2, *SHAPE)),
+        (g.build(3, SHAPE), torch.randn(2, 3)),
+        (d.build(SHAPE), torch.randn(2, *SHAPE)),
     ):
         linear: list[Any] = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
         assert len(linear) == 3
@@ -168,7 +177,7 @@ def test_the_embedding_of_a_projection_is_normalised_too() -> None:
 
 def test_spectral_norm_is_saved_and_loaded_bit_identically() -> None:
     entry = DCGANDiscriminatorConfig(width=2, norm="spectral")
-    original, loaded = (entry.apply_norm(entry.build((1, 16, 16)), torch.zeros(1)) for _ in range(2))
+    original, loaded = (entry.build((1, 16, 16)) for _ in range(2))
     x = torch.randn(4, 1, 16, 16)
     for _ in range(3):
         original(x)
@@ -187,7 +196,7 @@ def test_spectral_norm_is_saved_and_loaded_bit_identically() -> None:
 def test_averaged_weights_copy_singular_vectors() -> None:
     """The average of two unit vectors is not a unit vector."""
     entry = DCGANGeneratorConfig(width=2, norm="spectral_batch")
-    live = entry.apply_norm(entry.build(3, (1, 16, 16)), torch.zeros(1))
+    live = entry.build(3, (1, 16, 16))
     mean = copy.deepcopy(live)
     before = copy.deepcopy(mean.state_dict())
     with torch.no_grad():
@@ -263,9 +272,9 @@ def test_layers_have_a_bias_unless_the_norm_removes_it(norm: Norm) -> None:
 def network(side: str, norm: Norm, flat: bool = False) -> Any:
     if side == "g":
         entry = (MLPGeneratorConfig if flat else DCGANGeneratorConfig)(width=4, norm=norm)
-        return entry.apply_norm(entry.build(3, SHAPE), torch.randn(6, 3))
+        return entry.build(3, SHAPE, reference=torch.randn(6, 3))
     entry = (MLPDiscriminatorConfig if flat else DCGANDiscriminatorConfig)(width=4, norm=norm)
-    return entry.apply_norm(entry.build(SHAPE), torch.randn(6, *SHAPE))
+    return entry.build(SHAPE, reference=torch.randn(6, *SHAPE))
 
 
 def run_copy(net: nn.Module, x: Tensor) -> Tensor:
@@ -289,6 +298,73 @@ def test_only_batch_norm_mixes_samples(norm: Norm, side: str, flat: bool) -> Non
     assert (
         (not torch.allclose(before[1:], after[1:], atol=1e-6)) == (norm in BATCH_STATISTICS_NORMS) == mixes_samples(net)
     )
+
+
+# ---------------------------------------------------------------- the complete network
+
+
+def all_configs(norm: Norm) -> list[Any]:
+    """Every network with a choice of norms that has this one, as small as it gets."""
+    found = []
+    for base in (GeneratorConfig, DiscriminatorConfig, EncoderConfig):
+        for entry in find_components(base, "poise.networks").values():
+            field = entry.model_fields.get("norm")
+            if field is not None and norm in get_args(field.annotation):
+                config: Any = entry(norm=norm, **({"width": 4} if "width" in entry.model_fields else {}))
+                found += [config] if config.incompatibility(SHAPE) is None else []
+    return found
+
+
+def built(config: Any, method: str = "build", **reference: Tensor) -> Any:
+    if isinstance(config, TranslatorConfig):
+        return getattr(config, method.replace("build", "build_translator"))(SHAPE, SHAPE, **reference)
+    sizes = {GeneratorConfig: (8, SHAPE), DiscriminatorConfig: (SHAPE,), EncoderConfig: (SHAPE, 3, 10)}
+    (arguments,) = (sizes[base] for base in sizes if isinstance(config, base))
+    return getattr(config, method)(*arguments, **reference)
+
+
+def inputs_of(config: Any, n: int) -> Tensor:
+    is_generator = isinstance(config, GeneratorConfig) and not isinstance(config, TranslatorConfig)
+    return torch.randn(n, 8) if is_generator else torch.randn(n, *SHAPE)
+
+
+@pytest.mark.parametrize("norm", ["spectral", "spectral_batch"])
+def test_a_built_network_has_its_spectral_norm(norm: Norm) -> None:
+    configs = all_configs(norm)
+    assert len({config.tag() for config in configs}) >= 6
+    for config in configs:
+        layers = [m for m in built(config).modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        assert layers, config
+        assert all(nn.utils.parametrize.is_parametrized(layer, "weight") for layer in layers), config
+
+
+def test_a_network_with_virtual_norm_is_built_with_a_reference_or_not_at_all() -> None:
+    configs = all_configs("virtual")
+    assert len({config.tag() for config in configs}) >= 6
+    for config in configs:
+        with pytest.raises(RecipeError, match=r"norm: virtual batch norm needs a reference batch.*; pass"):
+            built(config)
+        output = built(config, reference=inputs_of(config, 5))(inputs_of(config, 2))
+        assert torch.isfinite(getattr(output, "score", output)).all(), config
+        layers = built(config, "build_layers")
+        if any(isinstance(module, VirtualBatchNorm) for module in layers.modules()):
+            with pytest.raises(RecipeError, match="WithReferenceBatch"):
+                layers(inputs_of(config, 2))
+
+
+@pytest.mark.parametrize("norm", ["batch", "spectral", "spectral_batch", "none"])
+def test_a_game_has_the_networks_that_their_configs_build(norm: Norm) -> None:
+    network = {side: {"kind": "dcgan", "width": 2, "norm": norm} for side in ("g", "d")}
+    table, streams = recipe("pictures", network=network), RandomStreams(3)
+    game = build_game(table, DataSpec(SHAPE), ComputeSettings(torch.device("cpu"), "fp32"), streams)
+    with streams.seeded_global("init/g"):
+        g = table.network.g.build(table.latent.dim, SHAPE)
+    with streams.seeded_global("init/d"):
+        d = table.network.d.build(SHAPE)  # type: ignore[union-attr]
+    for ours, theirs in ((g, game.g.net), (d, game.d.net)):
+        weights = theirs.state_dict()
+        assert list(ours.state_dict()) == list(weights)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in ours.state_dict().items())
 
 
 # ---------------------------------------------------------------- virtual
@@ -380,7 +456,7 @@ def test_the_reference_is_a_copy() -> None:
     """The samples may be a view of the data, whose batches are modified in place."""
     real = torch.randn(6, *SHAPE)
     entry = DCGANDiscriminatorConfig(width=2, norm="virtual")
-    net: Any = entry.apply_norm(entry.build(SHAPE), real)
+    net: Any = entry.build(SHAPE, reference=real)
     before = net.reference.clone()
     real.zero_()
     assert torch.equal(net.reference, before)

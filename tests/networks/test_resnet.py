@@ -89,7 +89,7 @@ def test_the_papers_discriminator_for_32() -> None:
 
 
 def test_features_are_the_rectified_last_map_summed_over_space() -> None:
-    d: Any = ResNetDiscriminatorConfig(width=4).build((3, 32, 32))
+    d: Any = ResNetDiscriminatorConfig(width=4, norm="none").build((3, 32, 32))
     x = torch.randn(2, 3, 32, 32)
     last = nn.Sequential(*d.trunk[:-1])(x)
     output = d(x)
@@ -310,7 +310,7 @@ def is_uniform(weight: Tensor, bound: float) -> bool:
 def test_initial_weights_are_glorots() -> None:
     """Gain sqrt(2) for the 3 x 3 convolutions of blocks, 1 for shortcuts, linear layers and G's last; biases 0."""
     g: Any = ResNetGeneratorConfig(width=16, norm="none").build(20, (3, 16, 16))
-    d: Any = ResNetDiscriminatorConfig(width=16).build((3, 16, 16))
+    d: Any = ResNetDiscriminatorConfig(width=16, norm="none").build((3, 16, 16))
     count = 0
     for net in (g, d):
         for block in net.modules():

@@ -187,11 +187,11 @@ def test_shipped_networks_have_valid_ranges(name: str, digits: DataSplits) -> No
     translates = isinstance(g, TranslatorConfig)
     z = torch.rand(16, *shape) if translates else torch.randn(16, recipe.latent.dim)
     if not points and not g.incompatibility(shape):
-        net = g.build_translator(shape, shape) if translates else g.apply_norm(g.build(recipe.latent.dim, shape), z)
+        net = g.build_translator(shape, shape) if translates else g.build(recipe.latent.dim, shape, reference=z)
         assert sample_range_warning(output_range(net, lambda net: net(z))) == []
     if d is not None and d.output_kind == "score" and not d.incompatibility(shape):
         x = torch.cat([2 * torch.rand(8, *shape) - 1, torch.randn(8, *shape)])
-        net = d.apply_norm(d.build(shape), x)
+        net = d.build(shape, reference=x)
         assert score_range_warning(output_range(net, lambda net: net(x).score), "any") == []
 
 

@@ -73,7 +73,7 @@ def test_rows_are_output_channels_and_embeddings_are_left_out() -> None:
 
 def test_the_shared_embedding_and_class_norms_are_left_out() -> None:
     entry, config = SharedEmbeddingConfig(dim=4), BigGANGeneratorConfig(width=2)
-    net = entry.wrap(config.apply_norm(config.build_for(entry, 4, (1, 8, 8)), randn(1, 4)), 3)
+    net = entry.wrap(config.build_for(entry, 4, (1, 8, 8), reference=randn(1, 4)), 3)
     all_matrices = [weight for weight in net.parameters() if weight.dim() > 1]
     assert len(weights_with_channel_dim(net)) == len(all_matrices) - 1
     plain = DCGANGeneratorConfig(width=2).build(4, (1, 8, 8))

@@ -120,18 +120,17 @@ def _generator(recipe: Recipe, data_spec: DataSpec) -> nn.Module:
         direction, shape, parts = recipe.network.direction, data_spec.shape, data_spec.parts
         net = build_translation(config, direction, shape, parts, labels, data_spec.num_classes)
         return config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES))
-    net = config.build_for(labels, recipe.latent.dim, data_spec.shape)
-    net = config.apply_norm(net, recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g")))
+    reference = recipe.latent.sample(CALIBRATION_SAMPLES, RandomStreams(recipe.seed)("reference/g"))
+    net = config.build_for(labels, recipe.latent.dim, data_spec.shape, reference=reference)
     return net if labels is None else labels.wrap(net, data_spec.num_classes, recipe.latent.std)
 
 
 def _encoder(recipe: Recipe, config: EncoderConfig, data_spec: DataSpec) -> nn.Module:
     """A network from samples to latent codes, or to the mean and log-variance of a Gaussian over codes."""
     has_variance = recipe.needs_code_variance
-    net = config.build(data_spec.shape, recipe.latent.dim * (1 + has_variance), data_spec.num_samples)
-    return EncoderModule(
-        config.apply_norm(net, _calibration_batch(data_spec, CALIBRATION_SAMPLES)), has_variance=has_variance
-    )
+    out_dim, reference = recipe.latent.dim * (1 + has_variance), _calibration_batch(data_spec, CALIBRATION_SAMPLES)
+    net = config.build(data_spec.shape, out_dim, data_spec.num_samples, reference=reference)
+    return EncoderModule(net, has_variance=has_variance)
 
 
 def _calibration_batch(data_spec: DataSpec, size: int) -> torch.Tensor:

@@ -75,7 +75,7 @@ class AutoencoderConfig(DCGANConfig, DiscriminatorConfig):
         """The score is the negative of an energy."""
         return "energy"
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
         widths, base = self.channel_plan(shape)
         encoder = conv_encoder(self, shape, self.down, self.code)
@@ -95,7 +95,7 @@ class FlatAutoencoderConfig(MLPConfig, DiscriminatorConfig):
         """The score is the negative of an energy."""
         return "energy"
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `Autoencoder`."""
         encoder = mlp_encoder(self, shape, self.code)
         decoder = MLPGenerator(self.code, shape, self.width, self.depth, self.norm, self.activation, "linear")

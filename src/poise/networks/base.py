@@ -40,32 +40,55 @@ class NetworkConfig(ComponentConfig):
         """Why the network does not support samples of `shape`, and what to do about it; None if it supports them."""
         return None
 
-    def apply_norm(self, net: nn.Module, reference: Tensor) -> nn.Module:
-        """Apply a norm that concerns the whole network; see `norms.apply_norm`."""
+    def apply_norm(self, net: nn.Module, reference: Tensor | None) -> nn.Module:
+        """Apply the part of the norm that concerns the whole network, once; see `norms.apply_norm`.
+
+        `build` and its relatives have done this; `build_layers` and its relatives leave it to their caller.
+        """
         return apply_norm(net, getattr(self, "norm", "none"), reference)
 
 
 class GeneratorConfig(NetworkConfig):
     """A generator: latents, B x dim, to samples, B x shape."""
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
-        """The module, with initial weights from PyTorch's global generator.
+    def build(self, latent: int, shape: Shape, *, reference: Tensor | None = None) -> nn.Module:
+        """The complete module, its norm included, with initial weights from PyTorch's global generator.
 
         Args:
             latent: the dimension of the latents.
             shape: the shape of one sample.
-        """
-        raise NotImplementedError
+            reference: latents, R x latent, the reference batch of the norm `virtual`; no other norm needs one.
 
-    def build_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
-        """The module that `conditioning` will wrap: by default one for its longer latents, unaware of labels.
+        Raises:
+            RecipeError: the norm is `virtual`, and `reference` is missing.
+        """
+        return self.build_for(None, latent, shape, reference=reference)
+
+    def build_for(
+        self,
+        conditioning: GeneratorConditioning | None,
+        latent: int,
+        shape: Shape,
+        *,
+        reference: Tensor | None = None,
+    ) -> nn.Module:
+        """The complete module that `conditioning.wrap` makes a conditional one; see `build`.
 
         Args:
             conditioning: how G is conditioned on the label; None if it is not.
             latent: the dimension of the latents alone.
             shape: the shape of one sample.
+            reference: see `build`.
         """
-        return self.build(latent if conditioning is None else conditioning.latent_dim(latent), shape)
+        return self.apply_norm(self.build_layers_for(conditioning, latent, shape), reference)
+
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
+        """The module of `build` before `apply_norm`: a network defines this method."""
+        raise NotImplementedError
+
+    def build_layers_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
+        """The module of `build_for` before `apply_norm`: by default for longer latents, and unaware of labels."""
+        return self.build_layers(latent if conditioning is None else conditioning.latent_dim(latent), shape)
 
     def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
         """Why the network does not support this conditioning, and what to do about it; None if it supports it."""
@@ -75,8 +98,20 @@ class GeneratorConfig(NetworkConfig):
 class TranslatorConfig(GeneratorConfig):
     """A generator that maps samples of one domain to samples of another; it needs latents of kind `source`."""
 
-    def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
-        """The module from B x in_shape to B x out_shape, with initial weights from PyTorch's global generator."""
+    def build_translator(self, in_shape: Shape, out_shape: Shape, *, reference: Tensor | None = None) -> nn.Module:
+        """The complete module from B x in_shape to B x out_shape, its norm included.
+
+        Its initial weights are from PyTorch's global generator.
+
+        Args:
+            in_shape: the shape of one sample of the domain that is translated.
+            out_shape: the shape of one translated sample.
+            reference: samples, R x in_shape; see `GeneratorConfig.build`.
+        """
+        return self.apply_norm(self.build_translator_layers(in_shape, out_shape), reference)
+
+    def build_translator_layers(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
+        """The module of `build_translator` before `apply_norm`: a translator defines this method."""
         raise NotImplementedError
 
     def size_multiple(self, shape: Shape) -> int | None:
@@ -118,12 +153,20 @@ class DiscriminatorConfig(NetworkConfig):
         """Whether its score is unbounded or the negative of an energy."""
         return "score"
 
-    def build(self, shape: Shape) -> nn.Module:
-        """The module, with initial weights from PyTorch's global generator.
+    def build(self, shape: Shape, *, reference: Tensor | None = None) -> nn.Module:
+        """The complete module, its norm included, with initial weights from PyTorch's global generator.
 
         Args:
             shape: the shape of one sample.
+            reference: samples, R x shape, the reference batch of the norm `virtual`; no other norm needs one.
+
+        Raises:
+            RecipeError: the norm is `virtual`, and `reference` is missing.
         """
+        return self.apply_norm(self.build_layers(shape), reference)
+
+    def build_layers(self, shape: Shape) -> nn.Module:
+        """The module of `build` before `apply_norm`: a network defines this method."""
         raise NotImplementedError
 
 
@@ -138,15 +181,20 @@ class EncoderConfig(NetworkConfig):
 
     pace: float = Field(default=1.0, gt=0)
 
-    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
-        """The module, with initial weights from PyTorch's global generator.
+    def build(self, shape: Shape, out_dim: int, num_samples: int, *, reference: Tensor | None = None) -> nn.Module:
+        """The complete module, its norm included, with initial weights from PyTorch's global generator.
 
         Args:
             shape: the shape of one sample.
             out_dim: the number of outputs per sample: the dimension of the latents, or twice that if the objective
                 needs the variance of the codes.
             num_samples: the number of training samples.
+            reference: see `DiscriminatorConfig.build`.
         """
+        return self.apply_norm(self.build_layers(shape, out_dim, num_samples), reference)
+
+    def build_layers(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+        """The module of `build` before `apply_norm`: a network defines this method."""
         raise NotImplementedError
 
 

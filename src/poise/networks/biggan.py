@@ -204,7 +204,7 @@ class BigGANGeneratorConfig(ResNetConfig, GeneratorConfig):
         """4, as in the paper."""
         return 4
 
-    def build(self, latent: int, shape: Shape, embedding: int = 0) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape, embedding: int = 0) -> nn.Module:
         """See `BigGANGenerator`; by default it takes latents alone.
 
         Raises:
@@ -219,11 +219,11 @@ class BigGANGeneratorConfig(ResNetConfig, GeneratorConfig):
             latent, shape, widths, base, self.norm, self.activation, self.attention, self.output, embedding
         )
 
-    def build_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
+    def build_layers_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
         """A module that takes the embeddings of `shared_embedding`, and one that is unaware of labels otherwise."""
         if isinstance(conditioning, SharedEmbeddingConfig):
-            return self.build(latent, shape, conditioning.dim)
-        return super().build_for(conditioning, latent, shape)
+            return self.build_layers(latent, shape, conditioning.dim)
+        return super().build_layers_for(conditioning, latent, shape)
 
     def conditioning_incompatibility(self, conditioning: GeneratorConditioning) -> Incompatibility | None:
         """With an embedding virtual batch norm is refused, and an embedding after z, which is split into parts."""
@@ -254,7 +254,7 @@ class BigGANDiscriminatorConfig(ResNetConfig, DiscriminatorConfig):
             return max_halvings(shape)
         return super().num_halvings(shape)
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `BigGANDiscriminator`."""
         halvings = self.num_halvings(shape)
         plain = self.plain if self.plain is not None else 2 if min(shape[1:]) <= SMALL_SIDE else 1

@@ -130,7 +130,7 @@ class DCGANGeneratorConfig(DCGANConfig, GeneratorConfig):
     up: Up = "transposed"
     output: Output = "auto"
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
         """See `DCGANGenerator`."""
         widths, base = self.channel_plan(shape)
         return DCGANGenerator(latent, shape, widths[::-1], base, self.norm, self.activation, self.up, self.output)
@@ -142,7 +142,7 @@ class DCGANDiscriminatorConfig(DCGANConfig, DiscriminatorConfig):
     kind: Literal["dcgan"] = "dcgan"
     down: Down = "conv"
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `DCGANDiscriminator`."""
         widths, base = self.channel_plan(shape)
         return DCGANDiscriminator(shape, widths, base, self.norm, self.activation, self.down)

@@ -42,7 +42,7 @@ class DCGANEncoderConfig(DCGANConfig, EncoderConfig):
     norm: Norm = "batch"
     down: Down = "conv"
 
-    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+    def build_layers(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
         """See `conv_encoder`."""
         net = conv_encoder(self, shape, self.down, out_dim)
         init_weights_(net, self.norm)
@@ -54,7 +54,7 @@ class MLPEncoderConfig(MLPConfig, EncoderConfig):
 
     kind: Literal["mlp"] = "mlp"
 
-    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+    def build_layers(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
         """See `mlp_encoder`."""
         return mlp_encoder(self, shape, out_dim)
 
@@ -71,7 +71,7 @@ class FreeCodesConfig(EncoderConfig):
     pace: float = Field(default=10.0, gt=0)
     std: float = Field(default=1.0, gt=0)
 
-    def build(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
+    def build_layers(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
         """An embedding, `num_samples` x `out_dim`."""
         table = nn.Embedding(num_samples, out_dim)
         nn.init.normal_(table.weight, 0.0, self.std)

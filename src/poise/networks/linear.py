@@ -51,6 +51,6 @@ class LinearMapConfig(TranslatorConfig):
             "use network.g kind 'unet' or 'translator'",
         )
 
-    def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
+    def build_translator_layers(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
         """See `LinearMap`."""
         return LinearMap(in_shape[0], out_shape[0], self.start)

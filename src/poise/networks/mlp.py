@@ -132,7 +132,7 @@ class MLPGeneratorConfig(MLPConfig, GeneratorConfig):
     kind: Literal["mlp"] = "mlp"
     output: Output = "auto"
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
         """See `MLPGenerator`."""
         return MLPGenerator(latent, shape, self.width, self.depth, self.norm, self.activation, self.output)
 
@@ -152,6 +152,6 @@ class MLPDiscriminatorConfig(MLPConfig, DiscriminatorConfig):
         """2 with batch norm, unless the only layer is the first one, which has no norm."""
         return 2 if self.uses_batch_statistics else 1
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `MLPDiscriminator`."""
         return MLPDiscriminator(shape, self.width, self.depth, self.norm, self.activation, self.fourier_features)

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from poise.core.types import DiscriminatorOutput, to_float32
+from poise.errors import RecipeError
 
 Norm = Literal["batch", "spectral", "spectral_batch", "instance", "layer", "group", "virtual", "none"]
 BATCH_STATISTICS_NORMS = ("batch", "spectral_batch")
@@ -46,17 +47,25 @@ def has_bias(norm: Norm) -> bool:
     return norm in ("none", "spectral", "layer", "group")
 
 
-def apply_norm(net: nn.Module, norm: Norm, reference: Tensor) -> nn.Module:
+def apply_norm(net: nn.Module, norm: Norm, reference: Tensor | None) -> nn.Module:
     """Apply the part of `norm` that concerns the whole network: spectral norm of its weights, or a reference batch.
 
     Args:
         net: the network, which may be changed in place.
         norm: the kind of normalisation.
-        reference: inputs of the network, the reference batch of virtual batch norm.
+        reference: inputs of the network, the reference batch of virtual batch norm; other norms need none.
+
+    Raises:
+        RecipeError: virtual batch norm has no reference batch.
     """
     if norm in ("spectral", "spectral_batch"):
         spectral_norm_(net)
-    return WithReferenceBatch(net, reference) if norm == "virtual" else net
+    if norm != "virtual":
+        return net
+    if reference is None or not len(reference):
+        cure = "pass inputs of the network as reference"
+        raise RecipeError("virtual batch norm needs a reference batch", where="norm", found="none", cure=cure)
+    return WithReferenceBatch(net, reference)
 
 
 def spectral_norm_(net: nn.Module) -> None:
@@ -96,11 +105,18 @@ class VirtualBatchNorm(nn.Module):
         """The number of reference samples at the start of the batch; set by `WithReferenceBatch`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x C x H x W, or B x C, to the same shape."""
+        """B x C x H x W, or B x C, to the same shape.
+
+        Raises:
+            RecipeError: the batch starts with no reference samples.
+        """
         space = tuple(range(2, x.dim()))
         precise = to_float32(x)
         mean, square = (precise, precise.square()) if not space else (precise.mean(space), precise.square().mean(space))
         n = self.leading
+        if not n:
+            cure = "wrap the network in WithReferenceBatch, as `build` of its config does"
+            raise RecipeError("virtual batch norm needs a reference batch", where="norm", found="none", cure=cure)
         reference_mean, reference_square = mean[:n].mean(0), square[:n].mean(0)
         weight = 1 / (n + 1)
         mean = torch.cat((reference_mean.expand(n, -1), reference_mean.lerp(mean[n:], weight)))

@@ -113,7 +113,7 @@ class PatchDiscriminatorConfig(DiscriminatorConfig):
         reason = f"images of {shape[1]} x {shape[2]} pixels are too small for a PatchGAN of {self.layers} layers"
         return reason, f"set layers to at most {most}"
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `PatchDiscriminator` and `PixelDiscriminator`."""
         if not self.layers:
             return PixelDiscriminator(shape[0], self.width, self.norm)

@@ -175,7 +175,7 @@ class R3GANGeneratorConfig(R3GANConfig, GeneratorConfig):
     kind: Literal["r3gan"] = "r3gan"
     output: Output = "linear"
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
         """See `R3GANGenerator`."""
         widths, base = self.channel_plan(shape)
         return R3GANGenerator(latent, shape, widths[::-1], base, self.blocks, self.expansion, self.group, self.output)
@@ -186,7 +186,7 @@ class R3GANDiscriminatorConfig(R3GANConfig, DiscriminatorConfig):
 
     kind: Literal["r3gan"] = "r3gan"
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `R3GANDiscriminator`."""
         widths, base = self.channel_plan(shape)
         return R3GANDiscriminator(shape, widths, base, self.blocks, self.expansion, self.group)

@@ -262,7 +262,7 @@ class ResNetGeneratorConfig(ResNetConfig, GeneratorConfig):
         """4, as in the paper."""
         return 4
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
         """See `ResNetGenerator`."""
         depth = self.num_halvings(shape)
         widths = channel_widths(self.width, self.widest, depth + 1)[::-1]
@@ -283,7 +283,7 @@ class ResNetDiscriminatorConfig(ResNetConfig, DiscriminatorConfig):
         """8, as in the paper."""
         return 8
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `ResNetDiscriminator`."""
         widths = channel_widths(self.width, self.widest, self.num_halvings(shape))
         return ResNetDiscriminator(shape, widths, self.plain, self.norm, self.activation, self.attention)

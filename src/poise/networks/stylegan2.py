@@ -276,14 +276,14 @@ class StyleGAN2GeneratorConfig(StyleGAN2Config, GeneratorConfig):
     noise: Noise = "constant"
     output: Output = "linear"
 
-    def build_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
+    def build_layers_for(self, conditioning: GeneratorConditioning | None, latent: int, shape: Shape) -> nn.Module:
         """A module that knows how many of its last inputs are an embedding of the label (see `conditioning.Concat`)."""
         inputs = latent if conditioning is None else conditioning.latent_dim(latent)
-        net = self.build(inputs, shape)
+        net = self.build_layers(inputs, shape)
         net.num_label_inputs = inputs - latent
         return net
 
-    def build(self, latent: int, shape: Shape) -> StyleGAN2Generator:
+    def build_layers(self, latent: int, shape: Shape) -> StyleGAN2Generator:
         """See `StyleGAN2Generator`."""
         widths, base = self.channel_plan(shape)
         synthesis = SynthesisNetwork(shape, widths[::-1], base, self.style_dim, self.noise)
@@ -297,6 +297,6 @@ class StyleGAN2DiscriminatorConfig(StyleGAN2Config, DiscriminatorConfig):
 
     kind: Literal["stylegan2"] = "stylegan2"
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `StyleGAN2Discriminator`."""
         return StyleGAN2Discriminator(shape, *self.channel_plan(shape))

@@ -244,8 +244,8 @@ def build_translation(
 
     def translator(in_shape: Shape, out_shape: Shape) -> nn.Module:
         if conditioning is None:
-            return config.build_translator(in_shape, out_shape)
-        net = config.build_translator(conditioning.input_shape(in_shape), out_shape)
+            return config.build_translator_layers(in_shape, out_shape)
+        net = config.build_translator_layers(conditioning.input_shape(in_shape), out_shape)
         return conditioning.wrap(net, num_classes)
 
     if direction == "same":
@@ -259,11 +259,11 @@ def build_translation(
 def build_judges(config: DiscriminatorConfig, judges: Judges, shape: Shape, parts: Parts) -> nn.Module:
     """The D of `config` and `judges` for samples, or packs of samples, of `shape`; see `build_translation`."""
     if judges == "all":
-        return config.build(shape)
+        return config.build_layers(shape)
     a, b = part_shapes(shape, parts)
     if judges == "b":
-        return JudgeTarget(config.build(b), parts)
-    return JudgeEach({"a": config.build(a), "b": config.build(b)}, parts)
+        return JudgeTarget(config.build_layers(b), parts)
+    return JudgeEach({"a": config.build_layers(a), "b": config.build_layers(b)}, parts)
 
 
 def separate_networks(net: nn.Module) -> list[nn.Module]:

@@ -172,7 +172,7 @@ class ResidualTranslatorConfig(ResidualConfig):
         sizes = divisible_sizes(shape, self.downsamplings, smallest=2)
         return reason, f"set data.size to {sizes}, or network.g.downsamplings to at most {most}"
 
-    def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
+    def build_translator_layers(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
         """See `ResidualTranslator`."""
         plan = self.width, self.downsamplings, self.blocks, (KERNEL, KERNEL)
         net = ResidualTranslator(in_shape[0], out_shape, *plan, self.norm, self.output)
@@ -193,7 +193,7 @@ class RefinerConfig(ResidualConfig):
         """See `ResidualConfig.first_kernel`."""
         return self.kernel
 
-    def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
+    def build_translator_layers(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
         """See `ResidualTranslator`; the initial weights are those of PyTorch."""
         plan = self.width, 0, self.blocks, (self.kernel, 1)
         return ResidualTranslator(in_shape[0], out_shape, *plan, self.norm, self.output)

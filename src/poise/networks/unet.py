@@ -114,7 +114,7 @@ class UNetConfig(TranslatorConfig):
         """2 to the number of halvings; None with virtual batch norm, whose reference has one size."""
         return None if self.norm == "virtual" else 1 << self.halvings(shape)
 
-    def build_translator(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
+    def build_translator_layers(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
         """See `UNet`."""
         widths = [self.width << min(k, MAX_DOUBLINGS) for k in range(self.halvings(in_shape))]
         return UNet(in_shape[0], out_shape, widths, self.norm, self.output)

@@ -104,7 +104,7 @@ class UnrolledGeneratorConfig(UnrolledConfig, GeneratorConfig):
     kind: Literal["unrolled"] = "unrolled"
     width: int = Field(default=8, ge=1, le=1024)
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
         """See `UnrolledGenerator`."""
         return UnrolledGenerator(latent, shape, self.width)
 
@@ -117,6 +117,6 @@ class UnrolledDiscriminatorConfig(UnrolledConfig, DiscriminatorConfig):
 
     width: int = Field(default=2, ge=1, le=1024)
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """See `UnrolledDiscriminator`."""
         return UnrolledDiscriminator(shape, self.width)

@@ -29,7 +29,7 @@ class UserGenerator(UserCode, GeneratorConfig):
     allows_bf16: ClassVar[bool] = False
     norm: ClassVar[str] = "own"
 
-    def build(self, latent: int, shape: Shape) -> nn.Module:
+    def build_layers(self, latent: int, shape: Shape) -> nn.Module:
         """Construct the network; one that takes no labels is tested on a small batch.
 
         Raises:
@@ -60,7 +60,7 @@ class UserDiscriminator(UserCode, DiscriminatorConfig):
             adopt(component, DISCRIMINATOR_MEMBERS)
         return getattr(component, "output_kind", "score")
 
-    def build(self, shape: Shape) -> nn.Module:
+    def build_layers(self, shape: Shape) -> nn.Module:
         """Construct the network and test it on a small batch.
 
         Raises:
