@@ -48,3 +48,22 @@ def test_a_second_image_pool_is_refused() -> None:
     (refusal,) = findings_of(recipe("points", POOL, POOL, steps=100), "points").refusals
     assert refusal.field == "tricks.1"
     assert "no effect" in refusal.message
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        {"kind": "minibatch_stddev"},
+        {"kind": "minibatch_discrimination"},
+        {"kind": "pulling_away"},
+        {"kind": "top_k", "fraction": 0.5},
+    ],
+    ids=lambda trick: trick["kind"],
+)
+@pytest.mark.parametrize("batch", [1, 4, 9])
+def test_a_batch_that_is_no_multiple_of_the_pack_has_one_reason(trick: dict[str, Any], batch: int) -> None:
+    """The number of scores is not known then: the cure changes the batch."""
+    packing = {"kind": "packing", "samples": 8}
+    found = findings_of(recipe("points", packing, trick, batch=batch), "points")
+    assert [(finding.field, finding.cure) for finding in found.refusals] == [("tricks.0", "set batch to 8")]
+    assert not any("no effect" in finding.message for finding in found.warnings)

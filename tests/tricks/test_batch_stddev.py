@@ -49,7 +49,12 @@ def test_the_map_equals_stylegan2s(n: int, group: int) -> None:
 
 
 def test_the_group_size_is_the_largest_divisor() -> None:
-    assert [group_size(n, 4) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 2, 3, 4, 1, 3, 1, 4, 3, 2]
+    assert [group_size(n, 4) for n in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] == [1, 1, 2, 3, 4, 1, 3, 1, 4, 3, 2]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (0, 6)])
+def test_an_empty_batch_has_no_deviations(shape: tuple[int, ...]) -> None:
+    assert group_stddev(torch.zeros(shape), 4).shape == (0,)
 
 
 def test_gradients() -> None:

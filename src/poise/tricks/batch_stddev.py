@@ -43,8 +43,8 @@ WeightLayer = nn.Conv2d | nn.Linear
 
 
 def group_size(num_samples: int, group: int) -> int:
-    """The largest divisor of `num_samples` that is at most `group`."""
-    return next(size for size in range(min(group, num_samples), 0, -1) if num_samples % size == 0)
+    """The largest divisor of `num_samples` that is at most `group`; 1 if there are no samples."""
+    return next((size for size in range(min(group, num_samples), 0, -1) if num_samples % size == 0), 1)
 
 
 def group_stddev(maps: Tensor, group: int) -> Tensor:
@@ -53,7 +53,8 @@ def group_stddev(maps: Tensor, group: int) -> Tensor:
     The root is that of variance + 1e-8, so that its gradient is finite if all samples of a group are equal.
     """
     n = len(maps)
-    groups = to_float32(maps).reshape(group_size(n, group), -1, maps[0].numel())
+    size = group_size(n, group)
+    groups = to_float32(maps).reshape(size, n // size, maps.shape[1:].numel())
     variance = (groups - groups.mean(0)).square().mean(0)  # `Tensor.var` is a hundred times slower over axis 0
     return variance.add(1e-8).sqrt().mean(1).repeat(len(groups))
 

@@ -14,8 +14,10 @@ from poise.recipe.model import Recipe
 
 def check_fractions(recipe: Recipe, findings: Findings) -> None:
     """Add a warning for each fraction that rounds to none or all of a batch, and for each pool that never fills."""
-    for rule in (_pools, _selected_fraction, _groups):
-        rule(recipe, findings)
+    _pools(recipe, findings)
+    if recipe.batch % recipe.pack == 0:  # otherwise the batch is refused, and its cure changes the number of scores
+        _selected_fraction(recipe, findings)
+        _groups(recipe, findings)
 
 
 def _pools(recipe: Recipe, findings: Findings) -> None:
