@@ -15,6 +15,9 @@ from torch import Tensor
 from contracts.tiny import Session, context, findings_of, recipe, session, source
 from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, MoveContext, Side
+from poise.engine.build import build_game
+from poise.engine.compute import ComputeSettings
+from poise.tricks.adaptive_augment import AdaptiveAugmentConfig
 from poise.tricks.augment_ops import random_integers, uniform
 from poise.tricks.base import TrickContext
 from poise.tricks.diff_augment import TRANSFORMS, DiffAugment, DiffAugmentConfig, Policy, colour, cutout, translation
@@ -75,7 +78,8 @@ def test_colour_equals_the_authors_code(shape: tuple[int, ...], dtype: torch.dty
     augmented = colour(images, seeded())
     again = seeded()
     b, s, c = (as_float64(uniform(images, 0.0, 1.0, again)) for _ in range(3))
-    expected = authors_colour(as_float64(images), b, s, c)
+    expected, colours = as_float64(images), shape[0] - (shape[0] in (2, 4))  # the last channel of these is alpha
+    expected[:, :colours] = authors_colour(expected[:, :colours], b, s, c)
     np.testing.assert_allclose(as_float64(augmented), expected, rtol=rtol, atol=rtol * 4)
     assert augmented.dtype == dtype
 
@@ -211,6 +215,58 @@ def test_points_are_rejected_with_a_cure() -> None:
     assert "points" in one.message
     assert "instance_noise" in one.cure
     assert findings_of(recipe("pictures", DIFF), "pictures").refusals == []
+
+
+# ---------------------------------------------------------------- stacked images, alpha
+
+
+STACKS = [(3, 3), (1, 2), (2, 1), (1, 3), (4, 4), (1, 1)]
+
+
+@pytest.mark.parametrize("parts", STACKS, ids=str)
+@pytest.mark.parametrize("kind", ["diff_augment", "adaptive_augment"])
+def test_the_colours_of_each_domain_are_changed_on_their_own(kind: str, parts: tuple[int, int]) -> None:
+    """Each image gets what it would get alone, with the same draws, so that no domain shows in the other."""
+    entry: Any = DiffAugmentConfig if kind == "diff_augment" else AdaptiveAugmentConfig
+    settings = {"policy": ("colour",)} | ({"speed": 0.0, "start": 1.0} if kind == "adaptive_augment" else {})
+    images, at = randn(20, sum(parts), 4, 4), context()
+
+    def augmented(samples: Tensor, stack: tuple[int, ...] = ()) -> Tensor:
+        spec = DataSpec(tuple(samples.shape[1:]), parts=stack)
+        return entry(**settings).build("it", TrickContext({}, spec)).transform_input(samples, "real", at)
+
+    stacked = augmented(images, parts).split(parts, 1)
+    alone = [augmented(part) for part in images.split(parts, 1)]
+    assert all(torch.equal(one, other) for one, other in zip(stacked, alone, strict=True))
+    assert not any(torch.equal(one, given) for one, given in zip(alone, images.split(parts, 1), strict=True))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("kind", ["diff_augment", "adaptive_augment"])
+def test_alpha_keeps_its_values(kind: str, channels: int) -> None:
+    entry: Any = DiffAugmentConfig if kind == "diff_augment" else AdaptiveAugmentConfig
+    settings = {"policy": ("colour",)} | ({"speed": 0.0, "start": 1.0} if kind == "adaptive_augment" else {})
+    images, spec = randn(20, channels, 4, 4), DataSpec((channels, 4, 4))
+    kept, changed = (
+        entry(**settings).build("it", TrickContext({}, spec, alpha=alpha)).transform_input(images, "real", context())
+        for alpha in (True, False)
+    )
+    assert torch.equal(kept[:, -1], images[:, -1])
+    assert not torch.equal(kept[:, :-1], images[:, :-1])
+    assert not torch.equal(changed[:, -1], images[:, -1]), "two digits in two channels have no alpha"
+
+
+@pytest.mark.parametrize(
+    ("data", "parts", "alpha"),
+    [("digits", (), True), ("stacked_digits", (), False), ("digit_pairs", (1, 1), True)],
+)
+def test_a_game_knows_its_domains_and_whether_there_is_alpha(data: str, parts: tuple[int, ...], alpha: bool) -> None:
+    tricks = [DIFF, {"kind": "adaptive_augment"}]
+    checked, spec = recipe("pictures", *tricks, data={"kind": data}), DataSpec((2, 8, 8), parts=parts)
+    game = build_game(checked, spec, ComputeSettings(torch.device("cpu"), "fp32"), RandomStreams(0))
+    diff, adaptive = (game.tricks[trick["kind"]] for trick in tricks)
+    for given in (diff.transforms["colour"].keywords, vars(adaptive)):
+        assert (given["parts"], given["alpha"]) == (parts, alpha)
 
 
 # ---------------------------------------------------------------- gradients and games

@@ -163,10 +163,9 @@ def _tricks(
     recipe: Recipe, nets: dict[Side, nn.Module], data_spec: DataSpec, critics: Mapping[str, Critic]
 ) -> list[Trick]:
     objective = recipe.objective
-    layout = recipe.latent.code_layout
-    context = TrickContext(
-        nets, data_spec, objective.decision_threshold, objective, recipe.network.direction, critics, layout
-    )
+    layout, direction = recipe.latent.code_layout, recipe.network.direction
+    alpha = bool(data_spec.parts) or getattr(recipe.data, "alpha", True)
+    context = TrickContext(nets, data_spec, objective.decision_threshold, objective, direction, critics, layout, alpha)
     return [config.build(name, context) for config, name in zip(recipe.tricks, recipe.trick_names(), strict=True)]
 
 

@@ -31,7 +31,7 @@ from poise.core.hooks import InputTransform, PostUpdate
 from poise.core.move import MoveData
 from poise.core.schedules import Schedulable, Schedule, current_value, in_range
 from poise.core.types import MoveContext, Origin, Shape, Side
-from poise.tricks.augment_ops import per_sample, requires_images, resample_images
+from poise.tricks.augment_ops import map_colours, per_sample, requires_images, resample_images
 from poise.tricks.base import TrickConfig, TrickContext
 
 if TYPE_CHECKING:
@@ -112,23 +112,32 @@ def transform_geometry(images: Tensor, policy: tuple[Policy, ...], sampler: Augm
     return resample_images(images, input_x + (width - 1) / 2, input_y + (height - 1) / 2)
 
 
-def transform_colour(images: Tensor, sampler: AugmentSampler) -> Tensor:
-    """Apply `colour`: brightness, contrast and lightness inversion; hue and saturation if there are three channels."""
+def transform_colour(
+    images: Tensor, sampler: AugmentSampler, parts: tuple[int, ...] = (), *, alpha: bool = True
+) -> Tensor:
+    """Apply `colour`: brightness, contrast and lightness inversion; hue and saturation if there are three colours.
+
+    The images of one sample get the same changes; see `augment_ops.map_colours`.
+    """
     brightness = sampler.or_identity(sampler.normal(0.2), 0.0)
     contrast = sampler.or_identity((sampler.normal(0.5) * LOG_2).exp(), 1.0)
     negative = sampler.or_identity(sampler.uniform(0, 1).round() * 2 - 1, 1.0)
     hue = sampler.or_identity(sampler.uniform(-math.pi, math.pi), 0.0)
     saturation = sampler.or_identity((sampler.normal(1.0) * LOG_2).exp(), 1.0)
-    images = (images + per_sample(images, brightness)) * per_sample(images, contrast)
-    if images.shape[1] != 3:
-        return images * per_sample(images, negative)
-    light = images.mean(1, keepdim=True)
-    chroma = images - light
-    # rotate about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
-    cross = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
-    rotated = chroma * per_sample(images, hue.cos()) + cross * per_sample(images, hue.sin())
-    changes = light * per_sample(images, negative - 1) + (rotated * per_sample(images, saturation) - chroma)
-    return images + changes  # exactly the image if nothing is applied
+
+    def change(colours: Tensor) -> Tensor:
+        colours = (colours + per_sample(colours, brightness)) * per_sample(colours, contrast)
+        if colours.shape[1] != 3:
+            return colours * per_sample(colours, negative)
+        light = colours.mean(1, keepdim=True)
+        chroma = colours - light
+        # rotate about the grey axis: cos and sin times the chroma and its cross product with (1, 1, 1) / sqrt(3)
+        cross = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)
+        rotated = chroma * per_sample(colours, hue.cos()) + cross * per_sample(colours, hue.sin())
+        changes = light * per_sample(colours, negative - 1) + (rotated * per_sample(colours, saturation) - chroma)
+        return colours + changes  # exactly the image if nothing is applied
+
+    return map_colours(images, change, parts, alpha=alpha)
 
 
 class AdaptiveAugmentConfig(TrickConfig):
@@ -169,7 +178,8 @@ class AdaptiveAugmentConfig(TrickConfig):
 
     def build(self, name: str, context: TrickContext) -> AdaptiveAugment:
         """See `AdaptiveAugment`."""
-        return AdaptiveAugment(name, self, context.decision_threshold or 0.0)
+        parts, alpha = context.data_spec.parts, context.alpha
+        return AdaptiveAugment(name, self, context.decision_threshold or 0.0, parts, alpha=alpha)
 
 
 class AdaptiveAugment(InputTransform, PostUpdate):
@@ -177,13 +187,28 @@ class AdaptiveAugment(InputTransform, PostUpdate):
 
     p, the sum of signs and the number of moves are buffers, so nothing here waits for the device. The trick acts before
     DiffAugment, whose cutout it would resample, and before noise.
+
+    Args:
+        name: see `Trick`.
+        config: the settings.
+        decision_threshold: the score whose sign counts.
+        parts: see `augment_ops.map_colours`.
+        alpha: see `augment_ops.map_colours`.
     """
 
     rank: ClassVar[int] = -2
 
-    def __init__(self, name: str, config: AdaptiveAugmentConfig, decision_threshold: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: AdaptiveAugmentConfig,
+        decision_threshold: float,
+        parts: tuple[int, ...] = (),
+        *,
+        alpha: bool = True,
+    ) -> None:
         super().__init__(name)
-        self.config, self.decision_threshold = config, decision_threshold
+        self.config, self.decision_threshold, self.parts, self.alpha = config, decision_threshold, parts, alpha
         self.register_buffer(
             "p", torch.tensor(config.start.value_at(0.0) if isinstance(config.start, Schedule) else config.start)
         )
@@ -201,7 +226,9 @@ class AdaptiveAugment(InputTransform, PostUpdate):
         with torch.autocast(images.device.type, enabled=False):  # bfloat16 rounds coordinates by half a pixel in 64
             if "blit" in config.policy or "geometry" in config.policy:
                 images = transform_geometry(images, config.policy, sampler)
-            return transform_colour(images, sampler) if "colour" in config.policy else images
+            if "colour" not in config.policy:
+                return images
+            return transform_colour(images, sampler, self.parts, alpha=self.alpha)
 
     @torch.no_grad()
     def after_update(self, player: Player, move: MoveData) -> None:

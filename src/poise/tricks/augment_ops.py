@@ -7,6 +7,7 @@ derivative.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -22,6 +23,24 @@ Generator = torch.Generator | None
 def per_sample(like: Tensor, numbers: Tensor) -> Tensor:
     """Reshape one number per sample, B, so that it broadcasts over `like`."""
     return numbers.view(-1, *(1 for _ in like.shape[1:]))
+
+
+def map_colours(
+    samples: Tensor, change: Callable[[Tensor], Tensor], parts: tuple[int, ...] = (), *, alpha: bool = True
+) -> Tensor:
+    """Apply `change` to the colours of each image, B x C x H x W to the same shape, and leave alpha channels alone.
+
+    Args:
+        samples: B x C x H x W, an image, or one of each domain on top of each other.
+        change: the new colours, from those of one image of each sample: its channels without alpha.
+        parts: the number of channels of each image in a sample; empty if a sample is one image.
+        alpha: whether the second of two channels of an image, and the fourth of four, is an alpha channel.
+    """
+    changed: list[Tensor] = []
+    for image in samples.split(parts or (samples.shape[1],), 1):
+        colours = image.shape[1] - (alpha and image.shape[1] in (2, 4))
+        changed += [change(image[:, :colours]), *([image[:, colours:]] if colours < image.shape[1] else [])]
+    return changed[0] if len(changed) == 1 else torch.cat(changed, 1)
 
 
 def uniform(images: Tensor, low: float, high: float, generator: Generator) -> Tensor:

@@ -28,6 +28,7 @@ class TrickContext(NamedTuple):
         direction: how G translates between domains; None if it does not.
         critics: the frozen networks that tricks need, by the name of the trick; empty where no loss is computed.
         code_layout: which coordinates of the latents are codes.
+        alpha: whether the second of two channels of an image, and the fourth of four, is an alpha channel.
     """
 
     networks: Mapping[Side, nn.Module]
@@ -37,6 +38,7 @@ class TrickContext(NamedTuple):
     direction: Direction | None = None
     critics: Mapping[str, Critic] = MappingProxyType({})
     code_layout: CodeLayout | None = None
+    alpha: bool = True
 
 
 class TrickConfig(ComponentConfig):

@@ -13,6 +13,7 @@ real images have them too. As in the authors' code:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -25,6 +26,7 @@ from poise.core.types import MoveContext, Origin, Shape
 from poise.errors import RecipeError
 from poise.tricks.augment_ops import (
     erase_rectangle,
+    map_colours,
     per_sample,
     random_integers,
     requires_images,
@@ -36,13 +38,24 @@ from poise.tricks.base import TrickConfig, TrickContext
 Policy = Literal["colour", "translation", "cutout"]
 
 
-def colour(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Change the brightness, saturation and contrast of each image at random."""
-    images = images + per_sample(images, uniform(images, -0.5, 0.5, generator))
-    grey = images.mean(1, keepdim=True)
-    images = (images - grey) * per_sample(images, uniform(images, 0.0, 2.0, generator)) + grey
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return (images - mean) * per_sample(images, uniform(images, 0.5, 1.5, generator)) + mean
+def colour(
+    images: Tensor, generator: torch.Generator | None, parts: tuple[int, ...] = (), *, alpha: bool = True
+) -> Tensor:
+    """Change the brightness, saturation and contrast of each image at random; see `augment_ops.map_colours`.
+
+    The images of one sample get the same changes, and each of them has its own grey and its own mean.
+    """
+    ranges = ((-0.5, 0.5), (0.0, 2.0), (0.5, 1.5))
+    brightness, saturation, contrast = (per_sample(images, uniform(images, *each, generator)) for each in ranges)
+
+    def change(colours: Tensor) -> Tensor:
+        colours = colours + brightness
+        grey = colours.mean(1, keepdim=True)
+        colours = (colours - grey) * saturation + grey
+        mean = colours.mean((1, 2, 3), keepdim=True)
+        return (colours - mean) * contrast + mean
+
+    return map_colours(images, change, parts, alpha=alpha)
 
 
 def translation(images: Tensor, generator: torch.Generator | None, ratio: float = 0.125) -> Tensor:
@@ -75,7 +88,7 @@ def diff_augment(
     Augment everything that D sees, in both players' moves: real and generated images.
 
     Args:
-        images: B x C x H x W in [-1, 1].
+        images: B x C x H x W in [-1, 1]; the second of two channels and the fourth of four are alpha, no colours.
         policy: some of "colour", "translation" and "cutout".
         generator: random numbers, on the device of the images; by default PyTorch's global generator of that device.
 
@@ -118,23 +131,32 @@ class DiffAugmentConfig(TrickConfig):
 
     def build(self, name: str, context: TrickContext) -> DiffAugment:
         """See `DiffAugment`."""
-        return DiffAugment(name, self.policy)
+        return DiffAugment(name, self.policy, context.data_spec.parts, alpha=context.alpha)
 
 
 class DiffAugment(InputTransform):
     """Augments D's input, with new draws for each batch of each move.
 
     It acts before noise, which colour and cutout would change.
+
+    Args:
+        name: see `Trick`.
+        policy: the transformations, in their order.
+        parts: see `augment_ops.map_colours`.
+        alpha: see `augment_ops.map_colours`.
     """
 
     rank: ClassVar[int] = -1
 
-    def __init__(self, name: str, policy: tuple[Policy, ...]) -> None:
+    def __init__(
+        self, name: str, policy: tuple[Policy, ...], parts: tuple[int, ...] = (), *, alpha: bool = True
+    ) -> None:
         super().__init__(name)
         self.policy = policy
+        self.transforms = TRANSFORMS | {"colour": partial(colour, parts=parts, alpha=alpha)}
 
     def transform_input(self, images: Tensor, origin: Origin, context: MoveContext) -> Tensor:
         """Apply all transformations of the policy, in its order."""
         for name in self.policy:
-            images = TRANSFORMS[name](images, context.generator(f"{self.name}/{origin}/{name}"))
+            images = self.transforms[name](images, context.generator(f"{self.name}/{origin}/{name}"))
         return images
