@@ -296,13 +296,17 @@ def apply_target_transforms(tricks: Sequence[TargetTransform], targets: Targets,
 def apply_sample_selections(
     tricks: Sequence[SampleSelection], losses: tuple[Tensor, ...], move: MoveData
 ) -> tuple[Tensor, ...]:
-    """The losses of the selected samples: the same indices of each tensor, B; of B x P, the mean over the patches."""
+    """The losses of the selected samples: the same indices of each tensor, B; of B x P, the mean over the patches.
+
+    The indices are kept in `move.selected`, for terms that belong to the objective's loss.
+    """
     if not tricks:
         return losses
     scores = per_sample(move.score("fake").detach())
     for trick in tricks:
         if (indices := trick.select_samples(scores, move)) is not None:
             losses, scores = tuple(per_sample(loss)[indices] for loss in losses), scores[indices]
+            move.selected = indices if move.selected is None else move.selected[indices]
     return losses
 
 

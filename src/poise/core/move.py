@@ -45,6 +45,7 @@ class MoveData:
         outputs: D's outputs by origin.
         discriminate_fn: runs D on other samples, through the input transforms of this move.
         logged: scalars of this move that are logged.
+        selected: int64, n: the indices of the fake samples whose losses count, if a trick selects some; None if all do.
         generated: float, B x shape: what G made of the latents; equal to `fake` unless some of that was replaced.
     """
 
@@ -61,6 +62,7 @@ class MoveData:
     outputs: dict[Origin, DiscriminatorOutput] = field(default_factory=dict)
     discriminate_fn: Callable[[Tensor, Tensor | None], DiscriminatorOutput] | None = None
     logged: dict[str, Tensor] = field(default_factory=dict)
+    selected: Tensor | None = None
     generated: Tensor = field(init=False)
     _input_gradients: dict[Origin, Tensor] = field(default_factory=dict)
     _reconstruction: ReconstructedBatch | None = None
@@ -101,6 +103,15 @@ class MoveData:
     def score(self, origin: Origin) -> Tensor:
         """D's scores of the samples of one origin, B or B x P, in float32 or higher precision."""
         return to_float32(self.outputs[origin].score)
+
+    @property
+    def selected_score(self) -> Tensor:
+        """D's scores of the fake samples whose losses count: `score("fake")`, or n means over patches of a selection.
+
+        A term that stands for a change of the objective's loss of the fake samples uses these.
+        """
+        score = self.score("fake")
+        return score if self.selected is None else per_sample(score)[self.selected]
 
     def extra_output(self, origin: Origin, name: ExtraOutput) -> Tensor:
         """Another output of D for the samples of one origin, in float32 or higher precision."""
@@ -170,6 +181,19 @@ def join_parts(moves: Sequence[MoveData], context: MoveContext) -> MoveData:
     joined = {name: join(name) for name in ("latents", "fake", "real", "labels", "fake_labels")}
     outputs = {origin: concat_outputs([move.outputs[origin] for move in moves]) for origin in last.outputs}
     logged = {name: torch.stack([move.logged[name] for move in moves]).mean(0) for name in last.logged}
-    whole = replace(last, context=context, outputs=outputs, logged=logged, **joined)
+    whole = replace(last, context=context, outputs=outputs, logged=logged, selected=_join_selected(moves), **joined)
     whole.generated = join("generated")
     return whole
+
+
+def _join_selected(moves: Sequence[MoveData]) -> Tensor | None:
+    """The selected samples of all parts, as indices of the whole batch."""
+    if all(move.selected is None for move in moves):
+        return None
+    found, start = [], 0
+    for move in moves:
+        score = move.score("fake")
+        everything = torch.arange(len(score), device=score.device)
+        found.append(start + (everything if move.selected is None else move.selected))
+        start += len(score)
+    return torch.cat(found)

@@ -41,7 +41,7 @@ class GeneratorSmoothingConfig(TrickConfig):
 
 
 class GeneratorSmoothing(LossTerm):
-    """Adds a multiple of the mean score of the fake samples to G's loss.
+    """Adds a multiple of the mean score of the fake samples to G's loss; only of those that a selection keeps.
 
     Args:
         name: the name of the trick.
@@ -57,5 +57,5 @@ class GeneratorSmoothing(LossTerm):
         self.span = span
 
     def loss(self, move: MoveData) -> Tensor:
-        """span * E[D(G(z))], 0-dim; logged as `g/generator_smoothing`."""
-        return self.span * move.score("fake").mean()
+        """span * E[D(G(z))], 0-dim, over the samples whose losses count; logged as `g/generator_smoothing`."""
+        return self.span * move.selected_score.mean()

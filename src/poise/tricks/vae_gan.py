@@ -140,7 +140,10 @@ class JudgedReconstructionConfig(HybridConfig):
 
 
 class JudgedReconstruction(LossTerm):
-    """The objective's loss of fake samples, applied to reconstructions; D's targets for these are always hard."""
+    """The objective's loss of fake samples, applied to reconstructions; D's and G's targets for these are always hard.
+
+    It is a second loss beside that of the samples from the prior: a selection of those (`top_k`) does not concern it.
+    """
 
     needs_real: ClassVar[bool] = True
 
