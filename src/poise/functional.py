@@ -229,6 +229,9 @@ def wgan_gp(
         fake: generated samples, B x shape; x is drawn uniformly on the line between a real and a fake sample.
         generator: random numbers; by default seeded from PyTorch's global generator.
         sides: "two", or "one" to penalise only gradient norms above 1.
+
+    Raises:
+        ValueError: the samples have different shapes.
     """
     generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, interpolate_pairs(real, fake, generator)), sides).mean()

@@ -196,6 +196,27 @@ def test_interpolation_and_perturbation_of_equal_inputs() -> None:
     assert perturb_real(fake, 0.3, torch.Generator()).dtype == torch.float32
 
 
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize("fake_type", DTYPES)
+@pytest.mark.parametrize("real_type", DTYPES)
+def test_samples_of_different_precisions_are_interpolated_in_the_higher_one(
+    real_type: torch.dtype, fake_type: torch.dtype
+) -> None:
+    real, fake = torch.zeros(5, 3, dtype=real_type), torch.ones(5, 3, dtype=fake_type)
+    points = interpolate_pairs(real, fake, torch.Generator().manual_seed(0))
+    assert points.dtype == torch.promote_types(real_type, fake_type)
+    assert (points == points[:, :1]).all()
+    assert points[:, 0].unique().numel() > 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 8), (8, 1), (8, 6), (0, 1)])
+def test_samples_that_are_no_pairs_are_refused(n: int, m: int) -> None:
+    with pytest.raises(ValueError, match=f"pairs of one shape, found {n} x 2 and {m} x 2"):
+        interpolate_pairs(torch.zeros(n, 2), torch.zeros(m, 2), torch.Generator())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_points_are_determined_by_seed_step_and_turn(kind: str) -> None:
     real, fake = randn(N, 2), randn(N, 2, seed=1)

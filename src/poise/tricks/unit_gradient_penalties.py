@@ -42,9 +42,19 @@ def unit_norm_penalty(gradient: Tensor, sides: Sides = "two") -> Tensor:
 
 
 def interpolate_pairs(real: Tensor, fake: Tensor, generator: torch.Generator, pack: int = 1) -> Tensor:
-    """u x + (1 - u) G(z) with u ~ U[0, 1], one u for each pair (of packs, if D scores packs): B x shape."""
-    u = torch.rand(len(real) // pack, generator=generator, device=generator.device, dtype=real.dtype)
-    return torch.lerp(fake, real, u.repeat_interleave(pack).view(-1, *(1 for _ in real.shape[1:])))
+    """u x + (1 - u) G(z) with u ~ U[0, 1], one u for each pair (of packs, if D scores packs): B x shape.
+
+    The samples may have different precisions, as under autocast; the result has the higher one.
+
+    Raises:
+        ValueError: the shapes differ, so that there are no pairs.
+    """
+    if real.shape != fake.shape:
+        found = " and ".join(" x ".join(map(str, samples.shape)) for samples in (real, fake))
+        raise ValueError(f"real and fake samples must be pairs of one shape, found {found}")
+    dtype = torch.promote_types(real.dtype, fake.dtype)
+    u = torch.rand(len(real) // pack, generator=generator, device=generator.device, dtype=dtype)
+    return torch.lerp(fake.to(dtype), real.to(dtype), u.repeat_interleave(pack).view(-1, *(1 for _ in real.shape[1:])))
 
 
 def perturb_real(real: Tensor, spread: float, generator: torch.Generator) -> Tensor:
