@@ -179,8 +179,12 @@ def _make_objective(kind: str, options: dict[str, Any]) -> Objective:
         objective = known[kind].model_validate({"kind": kind, **options})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option, value = ".".join(map(str, first["loc"])), repr(first["input"])[:60]
-        raise RecipeError(first["msg"], where=f"{kind}: {option}", found=value) from None
+        option, context = ".".join(map(str, first["loc"])), first.get("ctx", {})
+        if first["type"] == "poise":
+            option = ".".join(name for name in (option, context["key"]) if name)
+            what, found, cure = context["what"], context["found"], context["cure"]
+            raise RecipeError(what, where=f"{kind}: {option}", found=found, cure=cure) from None
+        raise RecipeError(first["msg"], where=f"{kind}: {option}", found=repr(first["input"])[:60]) from None
     assert isinstance(objective, Objective)
     return objective
 

@@ -7,11 +7,14 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
+from contracts.tiny import recipe
 from objectives.scores import GRID, FloatArray, implementations, random_scores_with_grad, score_grid
+from poise import functional as F
 from poise.core.types import Side, Targets
+from poise.errors import RecipeError
 from poise.objectives.least_squares import LeastSquares, half_squared_error
 
-CODINGS = [(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0), (0.0, 2.0, 1.0), (0.3, -0.7, 5.0)]
+CODINGS = [(0.0, 1.0, 1.0), (-1.0, 1.0, 0.0), (0.0, 2.0, 1.0), (-0.7, 0.3, 5.0)]
 
 
 def half_square(score: FloatArray, target: FloatArray | float) -> FloatArray:
@@ -133,3 +136,22 @@ def test_the_default_coding_does_not_minimise_the_pearson_divergence() -> None:
     p, q = two_distributions(0)
     (loss,) = LeastSquares().g_losses(torch.from_numpy(p / (p + q)), None)
     assert 2 * float((loss * torch.from_numpy(p + q)).sum()) != pytest.approx(((p - q) ** 2 / (p + q)).sum(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"a": 1.0, "b": 0.0}, "b"),
+        ({"a": 1.0}, "b"),
+        ({"b": 0.0}, "b"),
+        ({"a": -1.0, "b": 1.0, "c": -1.0}, "c"),
+        ({"c": -2.0}, "c"),
+    ],
+)
+def test_targets_that_train_d_and_g_towards_the_same_are_refused(given: dict[str, float], key: str) -> None:
+    """With a = 1, b = 0 and c = 1 both losses fell to 0.02 on the ring, and nothing was adversarial."""
+    pattern = rf"objective\.{key}: .* must be above a, .*found a = .*, {key} = .*; use a = 0, b = 1"
+    with pytest.raises(RecipeError, match=pattern):
+        recipe("points", objective={"kind": "least_squares", **given})
+    with pytest.raises(RecipeError, match=rf"least_squares: {key}: .* must be above a, .*found a = "):
+        F.d_loss("least_squares", torch.ones(2), torch.zeros(2), **given)

@@ -228,6 +228,48 @@ CASES: dict[str, Case] = {
         "M03",
         "noisy copies",
     ),
+    # ---- _misleading_targets
+    "exchanged soft labels": Case(
+        ({}, [{"kind": "soft_labels", "real": [0.0, 0.3], "fake": [0.7, 1.2]}]),
+        ({}, [{"kind": "soft_labels", "real": [0.7, 1.2], "fake": [0.0, 0.3]}]),
+        "tricks.0",
+        "T07a",
+        "0.15 for real and 0.95 for fake samples, so it learns to score fake",
+    ),
+    "equal soft labels": Case(
+        ({}, [{"kind": "soft_labels", "real": [0.5, 0.5], "fake": [0.5, 0.5]}]),
+        ({}, [{"kind": "soft_labels", "real": [0.5, 0.6], "fake": [0.5, 0.5]}]),
+        "tricks.0",
+        "T07a",
+        "learns nothing",
+    ),
+    "soft labels that meet": Case(
+        (
+            {},
+            [{"kind": "soft_labels", "real": [0.6, linear_schedule(start=1.0, end=0.6, until=6)], "fake": [0.6, 0.6]}],
+        ),
+        (
+            {},
+            [{"kind": "soft_labels", "real": [0.7, linear_schedule(start=1.0, end=0.7, until=6)], "fake": [0.6, 0.6]}],
+        ),
+        "tricks.0",
+        "T07a",
+        "0.6 for real and 0.6 for fake",
+    ),
+    "labels that are as often wrong as right": Case(
+        ({}, [{"kind": "noisy_labels", "probability": 0.5}]),
+        ({}, [{"kind": "noisy_labels", "probability": 0.49}]),
+        "tricks.0.probability",
+        "T07b",
+        "learns nothing",
+    ),
+    "labels that end up flipped": Case(
+        ({}, [{"kind": "noisy_labels", "probability": linear_schedule(start=0.0, end=1.0, until=5)}]),
+        ({}, [{"kind": "noisy_labels", "probability": linear_schedule(start=0.0, end=0.4, until=5)}]),
+        "tricks.0.probability",
+        "T07b",
+        "100% of D's targets flipped",
+    ),
     # ---- _class_pairs
     "relativistic pairs of different classes": Case(
         ({"objective": {"kind": "relativistic"}} | BOTH, [{"kind": "history", "size": 20}]),

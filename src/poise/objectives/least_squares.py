@@ -1,6 +1,7 @@
 """Least-squares GANs (Mao et al. 2017, arXiv:1611.04076).
 
-D regresses its score to b for real samples and to a for fake samples; G moves the score of its samples towards c. With
+D regresses its score to b for real samples and to a for fake samples; G moves the score of its samples towards c. A
+higher score means more real, as for all objectives, so a is the least of the three. With
 b - c = 1 and b - a = 2, G minimises the Pearson chi-square divergence (section 3.2). a = 0 and b = c = 1 is the paper's
 other choice, and the default.
 """
@@ -8,10 +9,12 @@ other choice, and the default.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
+from pydantic import model_validator
 from torch import Tensor
 
+from poise.core.config import reject_value
 from poise.core.types import Side, Targets
 from poise.objectives.base import Losses, Objective
 
@@ -22,13 +25,25 @@ def half_squared_error(score: Tensor, target: Tensor | float) -> Tensor:
 
 
 class LeastSquares(Objective):
-    """Half the squared distances to `a` (fake samples in D's loss), `b` (real samples) and `c` (G's loss)."""
+    """Half the squared distances to `a` (fake samples in D's loss), `b` (real samples) and `c` (G's loss).
+
+    Both b and c are above a: otherwise D would learn nothing, or score real samples lower, or agree with G.
+    """
 
     kind: Literal["least_squares"] = "least_squares"
     accepts_targets: ClassVar[bool] = True
     a: float = 0.0
     b: float = 1.0
     c: float = 1.0
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for key, value, whose in (("b", self.b, "D's target of real samples"), ("c", self.c, "G's target")):
+            if not value > self.a:
+                what = f"{whose} must be above a, D's target of fake samples"
+                cure = "use a = 0, b = 1, c = 1, or a = -1, b = 1, c = 0"
+                reject_value(what, found=f"a = {self.a:g}, {key} = {value:g}", key=key, cure=cure)
+        return self
 
     @property
     def g_target_span(self) -> float:  # type: ignore[override]
