@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any, get_args
 
@@ -29,9 +29,11 @@ from poise.networks.base import (
     GeneratorConfig,
     TranslatorConfig,
     WithClassifier,
+    WithCodes,
     mixes_samples,
 )
 from poise.networks.blocks import MapToScore, ProjectAndReshape
+from poise.networks.conditioning import Projection
 from poise.networks.dcgan import DCGANDiscriminatorConfig, DCGANGeneratorConfig
 from poise.networks.mlp import MLPDiscriminatorConfig, MLPGeneratorConfig
 from poise.networks.norms import (
@@ -40,6 +42,7 @@ from poise.networks.norms import (
     VirtualBatchNorm,
     WithReferenceBatch,
     has_bias,
+    has_spectral_norm,
     norm_layer,
     spectral_norm_,
 )
@@ -173,6 +176,33 @@ def test_the_embedding_of_a_projection_is_normalised_too() -> None:
     linear = [m for m in d.modules() if isinstance(m, nn.Embedding | nn.Conv2d)]
     assert len(linear) == 4
     assert [type(m) for m in linear if not nn.utils.parametrize.is_parametrized(m, "weight")] == []
+
+
+class Weights(nn.Module):
+    """A custom D with features, whose layers have the given norm."""
+
+    width = 3
+
+    def __init__(self, norm: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        self.layer, self.score = norm(nn.Linear(4, 3)), norm(nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("norm", "matched"),
+    [
+        (nn.utils.parametrizations.spectral_norm, True),
+        (nn.utils.spectral_norm, True),
+        (nn.utils.parametrizations.weight_norm, False),
+        (nn.utils.parametrizations.orthogonal, False),
+        (nn.Identity(), False),
+    ],
+    ids=["spectral", "spectral as a hook", "weight", "orthogonal", "none"],
+)
+def test_heads_get_the_spectral_norm_of_the_network_and_no_other(norm: Any, matched: bool) -> None:
+    net = Weights(norm)
+    heads = [WithClassifier(net, 2).head, *WithCodes(net, 2).code_head[::2], Projection(net, 2).embedding]
+    assert [has_spectral_norm(head) for head in heads] == [matched] * 4
 
 
 def test_spectral_norm_is_saved_and_loaded_bit_identically() -> None:

@@ -77,9 +77,14 @@ WASSERSTEIN: dict[str, Any] = {"objective": {"kind": "wasserstein"}, "optimizer"
 SPECTRAL: dict[str, Any] = {
     "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
 }
+SPECTRAL_BATCH: dict[str, Any] = {
+    "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral_batch"}}
+}
 WARNED: list[tuple[str, dict[str, Any], list[dict[str, Any]], str]] = [
     ("an unbounded critic", WASSERSTEIN, [], "objective"),
     ("a penalty of weight 0", WASSERSTEIN, [{"kind": "wgan_gp", "weight": 0.0}], "objective"),
+    ("spectral norm and free weights", WASSERSTEIN | SPECTRAL, [{"kind": "minibatch_discrimination"}], "objective"),
+    ("spectral norm and batch norm", WASSERSTEIN | SPECTRAL_BATCH, [], "objective"),
     ("clipping with spectral norm", WASSERSTEIN | SPECTRAL, [{"kind": "weight_clipping"}], "tricks.0"),
     ("a gradient penalty with batch norm", {}, [{"kind": "r1"}], "tricks.0"),
     (
@@ -143,6 +148,10 @@ def test_warned(changes: dict[str, Any], tricks: list[dict[str, Any]], where: st
     [
         (WASSERSTEIN, [{"kind": "weight_clipping"}]),
         (WASSERSTEIN | SPECTRAL, []),
+        (WASSERSTEIN | SPECTRAL, [{"kind": "minibatch_stddev"}]),
+        (WASSERSTEIN | SPECTRAL, [{"kind": "minibatch_discrimination", "kernels": 0}]),
+        (WASSERSTEIN | SPECTRAL, [{"kind": "minibatch_discrimination"}, {"kind": "weight_clipping"}]),
+        (WASSERSTEIN | SPECTRAL_BATCH, [{"kind": "weight_clipping"}]),
         ({"conditioning": {"g": CONCAT, "d": PROJECTION}}, []),
         ({"conditioning": {"g": CONCAT}}, [{"kind": "auxiliary_classifier"}]),
         ({}, [{"kind": "soft_labels"}, {"kind": "noisy_labels"}]),

@@ -8,12 +8,13 @@ its largest singular value. `spectral_batch` is both, as in SAGAN's generator (Z
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm as SpectralNormHook
 
 from poise.core.types import DiscriminatorOutput, to_float32
 from poise.errors import RecipeError
@@ -80,9 +81,20 @@ def spectral_norm_(net: nn.Module) -> None:
             spectral_norm(module, n_power_iterations=1, dim=getattr(module, "matrix_dim", None))
 
 
+def has_spectral_norm(module: nn.Module) -> bool:
+    """Whether a layer's weight has spectral norm: as a parametrisation, or the older hook of PyTorch."""
+    found = [*parametrizations_of(module), *module._forward_pre_hooks.values()]
+    return any(isinstance(one, _SpectralNorm | SpectralNormHook) for one in found)
+
+
+def parametrizations_of(module: nn.Module) -> list[Any]:
+    """All parametrisations of a layer's own weights."""
+    return [one for each in module.parametrizations.values() for one in each] if is_parametrized(module) else []  # type: ignore[union-attr]
+
+
 def match_spectral_norm_(layer: nn.Module, net: nn.Module) -> None:
-    """Apply spectral norm to a layer that is added to `net`, in place, if the layers of `net` have it."""
-    if any(is_parametrized(module) for module in net.modules()):
+    """Apply spectral norm to a layer that is added to `net`, in place, if layers of `net` have it."""
+    if any(has_spectral_norm(module) for module in net.modules()):
         spectral_norm(layer)
 
 

@@ -114,6 +114,11 @@ class TrickConfig(ComponentConfig):
         return False
 
     @property
+    def keeps_spectral_norm(self) -> bool:
+        """Whether a D whose weights have spectral norm still has a bounded input gradient with it."""
+        return not self.modifies_score
+
+    @property
     def trick_name(self) -> str:
         """Its name in a run, without the number that a duplicate gets."""
         return str(self.tag())

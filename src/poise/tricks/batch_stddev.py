@@ -193,6 +193,11 @@ class MinibatchStddevConfig(TrickConfig):
         return self.group > 1
 
     @property
+    def keeps_spectral_norm(self) -> bool:
+        """True: the layer that gets the map keeps its norm, and the slope of a standard deviation is at most 1."""
+        return True
+
+    @property
     def couples_samples(self) -> bool:
         """True unless the group size is 1."""
         return self.group > 1
