@@ -33,6 +33,19 @@ def test_equals_the_double_loop(n: int, width: int) -> None:
     assert float(pulling_away(codes.float())) == pytest.approx(by_loop(codes.tolist()), rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_precision_is_float32_or_higher(dtype: torch.dtype, autocast: bool) -> None:
+    """The term of a collapsed batch is 1; the sum of its squares, 300^2, is above the largest number of float16."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        collapsed = pulling_away(torch.ones(300, 3).to(dtype))
+        codes = randn(9, 4, dtype=torch.float64).to(dtype)
+        different = pulling_away(codes)
+    assert collapsed.dtype == torch.promote_types(dtype, torch.float32)
+    assert float(collapsed) == pytest.approx(1, rel=1e-5)
+    assert float(different) == pytest.approx(by_loop(codes.tolist()), rel=1e-5)
+
+
 def test_codes_of_any_shape_are_flattened() -> None:
     codes = randn(6, 3, 2, 2, dtype=torch.float64)
     assert float(pulling_away(codes)) == pytest.approx(by_loop(codes.flatten(1).tolist()), rel=1e-10)

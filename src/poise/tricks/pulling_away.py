@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from poise.core.hooks import LossTerm
 from poise.core.move import MoveData
 from poise.core.schedules import Schedulable, bounds, in_range
-from poise.core.types import ExtraOutput, Side
+from poise.core.types import ExtraOutput, Side, to_float32
 from poise.tricks.base import TrickConfig, TrickContext
 
 
 def pulling_away(codes: Tensor) -> Tensor:
-    """The mean squared cosine of all pairs of different rows, 0-dim, from N x F; 0 for a single row."""
-    unit = normalize(codes.flatten(1), dim=1)
-    n = len(unit)
-    squares = (unit @ unit.T).square()
-    return (squares.sum() - squares.diagonal().sum()) / max(1, n * (n - 1))
+    """The mean squared cosine of all pairs of different rows, 0-dim, from N x F; 0 for a single row.
+
+    It is computed in float32 or higher precision: the N^2 equal squares of a collapsed batch exceed float16.
+    """
+    with torch.autocast(codes.device.type, enabled=False):
+        unit = normalize(to_float32(codes).flatten(1), dim=1)
+        n = len(unit)
+        squares = (unit @ unit.T).square()
+        return (squares.sum() - squares.diagonal().sum()) / max(1, n * (n - 1))
 
 
 class PullingAwayConfig(TrickConfig):
