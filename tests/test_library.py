@@ -292,6 +292,17 @@ def test_values_that_would_be_nonsense_are_refused() -> None:
             cut()
     with pytest.raises(ValueError, match="the threshold must be above 0, found -1"):
         F.truncated(2, 2, generator, -1.0)
+    for bad in (-1.0, 0.0, float("nan")):
+        for nonsense in (
+            lambda value: F.truncate_gaussian(real, 0.5, value),
+            lambda value: F.truncate_gaussian(real, 1.0, value),
+            lambda value: F.truncated(2, 2, generator, value),
+            lambda value: F.sphere(2, 2, generator, value),
+            lambda value: F.dragan(lambda x: x.sum(1), real, value or -0.5, generator),
+            lambda value: F.add_noise(real, value or -0.5, generator),
+        ):
+            with pytest.raises(ValueError, match=r"(threshold|length|spread|sigma) must be (above|at least) 0, found"):
+                nonsense(bad)
     for values, message in ((real[:0], "a matrix of at least 1 row"), (real * float("nan"), "must be finite")):
         for measure in (F.vendi, F.inception_score):
             with pytest.raises(ValueError, match=message):
@@ -310,3 +321,64 @@ def test_penalties_of_a_linear_discriminator() -> None:
     assert F.r2(d, fake) == pytest.approx(12.5)
     assert F.wgan_gp(d, real, fake) == pytest.approx(16)
     assert F.dragan(d, real, generator=torch.Generator().manual_seed(0)) == pytest.approx(16)
+
+
+@pytest.mark.parametrize("kind", SCORED)
+def test_functions_take_what_a_discriminator_of_poise_returns(kind: str) -> None:
+    shape = (1, 8, 8)
+    d = poise.networks.DCGANDiscriminatorConfig(width=2, norm="none").build(shape)
+    real, fake = torch.randn(5, *shape), torch.randn(5, *shape)
+    outputs = d(real), d(fake)
+    scores = tuple(output.score for output in outputs)
+    assert torch.equal(F.d_loss(kind, *outputs), F.d_loss(kind, *scores))
+    assert torch.equal(F.g_loss(kind, *outputs[::-1]), F.g_loss(kind, *scores[::-1]))
+    means = torch.tensor(0.5), torch.tensor(-0.5)
+    assert torch.equal(F.lecam(*outputs, *means), F.lecam(*scores, *means))
+    assert torch.equal(F.pulling_away(outputs[1]), F.pulling_away(outputs[1].features))
+    with pytest.raises(RecipeError, match="pulling_away: needs D's features"):
+        F.pulling_away(outputs[1]._replace(features=None))
+
+
+@pytest.mark.parametrize("kind", ["non_saturating", "minimax", "least_squares"])
+def test_targets_may_be_numbers_bools_or_integers(kind: str) -> None:
+    real, fake = scores()
+    soft = F.d_loss(kind, real, fake, targets=(torch.full((9,), 0.9), torch.full((9,), 0.1)))
+    assert torch.equal(F.d_loss(kind, real, fake, targets=(0.9, 0.1)), soft)
+    assert torch.equal(F.d_loss(kind, real, fake, targets=(torch.full((9,), 0.9).double(), 0.1)), soft)
+    flipped = torch.arange(9) % 3 == 0
+    expected = F.d_loss(kind, real, fake, targets=(1 - flipped.float(), flipped.float()))
+    for targets in ((~flipped, flipped), ((~flipped).long(), flipped.long())):
+        assert torch.equal(F.d_loss(kind, real, fake, targets=targets), expected)
+    with pytest.raises(RecipeError, match=f"{kind}: needs two targets, .*, found 3"):
+        F.d_loss(kind, real, fake, targets=(1.0, 0.0, 0.0))  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="kind: no such objective, found None"):
+        F.d_loss(None, real, fake)  # type: ignore[arg-type]
+
+
+PENALTIES = {
+    "r1": lambda d, real: F.r1(d, real),
+    "r2": lambda d, real: F.r2(d, real),
+    "wgan_gp": lambda d, real: F.wgan_gp(d, real, real + 1, torch.Generator().manual_seed(0)),
+    "dragan": lambda d, real: F.dragan(d, real, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_penalties_are_numbers_without_gradients(name: str, mode: type[torch.no_grad]) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    real = torch.randn(5, 2)
+    trained = PENALTIES[name](net, real)
+    with mode():
+        measured = PENALTIES[name](net, real * 1)
+    assert (trained.requires_grad, measured.requires_grad) == (True, False)
+    assert torch.equal(measured, trained.detach())
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalties_need_a_score_for_each_sample(name: str) -> None:
+    real = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    assert torch.isfinite(PENALTIES["r1"](lambda x: (x @ x.T.detach()).squeeze(), real[:1]))
+    for d in (lambda x: x.sum(), lambda x: x.sum(1)[:1]):
+        with pytest.raises(RecipeError, match=r"D: must return a score for each sample, B, found .* for 2 samples"):
+            PENALTIES[name](d, real)

@@ -2,7 +2,7 @@
 
 They are the formulas that poise itself trains and measures with, independent of recipes and runs. A discriminator `d`
 is any callable that takes samples, B x shape, and returns scores, B, B x 1, or B x P for P patches, or a
-`poise.core.types.DiscriminatorOutput`.
+`poise.core.types.DiscriminatorOutput`. Where a function takes what D returned, it takes either.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from poise.tricks.averaged_weights import ema_update_
 from poise.tricks.diff_augment import diff_augment
 from poise.tricks.gradient_penalties import zero_centred_penalty
 from poise.tricks.instance_noise import add_noise
-from poise.tricks.lecam import lecam
-from poise.tricks.pulling_away import pulling_away
+from poise.tricks.lecam import lecam as lecam_of_scores
+from poise.tricks.pulling_away import pulling_away as pulling_away_of_codes
 from poise.tricks.unit_gradient_penalties import Sides, interpolate_pairs, perturb_real, unit_norm_penalty
 from poise.truncation import truncate_gaussian
 
@@ -77,8 +77,17 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+Output = Tensor | DiscriminatorOutput
+"""What a discriminator returns for a batch."""
+
+
 def d_loss(
-    kind: str, real: Tensor, fake: Tensor, *, targets: tuple[Tensor, Tensor] | None = None, **options: Any
+    kind: str,
+    real: Output,
+    fake: Output,
+    *,
+    targets: tuple[Tensor | float, Tensor | float] | None = None,
+    **options: Any,
 ) -> Tensor:
     """The loss of the discriminator: the sum of the mean losses of both batches, as in the papers; 0-dim.
 
@@ -86,10 +95,11 @@ def d_loss(
 
     Args:
         kind: the name of an objective in recipes: "non_saturating", "hinge", "least_squares", "wasserstein", ...
-        real: D's scores of real samples: B, B x 1, or B x P for P patches.
-        fake: D's scores of generated samples, in the same form.
+        real: D's output for real samples: scores, B, B x 1, or B x P for P patches, or a `DiscriminatorOutput`.
+        fake: D's output for generated samples, in the same form.
         targets: the targets of the real and of the fake samples in place of 1 and 0 (soft or flipped labels): one for
-            each sample or for each score. Only objectives whose D classifies have targets.
+            each sample or for each score, or a number, the target of all samples. Bool and integer tensors are
+            converted. Only objectives whose D classifies have targets.
         options: options of the objective, as in the table `objective` of a recipe.
 
     Raises:
@@ -102,18 +112,21 @@ def d_loss(
     _check_pairs(objective, kind, *scores)
     aligned = None
     if targets is not None:
+        if len(targets) != 2:
+            what = "needs two targets, of the real and of the fake samples"
+            raise RecipeError(what, where=kind, found=str(len(targets)))
         aligned = Targets(*(_targets_of(*one, kind) for one in zip(targets, scores, strict=True)))
     losses = objective.d_losses(*scores, aligned)
     return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
 
-def g_loss(kind: str, fake: Tensor, real: Tensor | None = None, **options: Any) -> Tensor:
+def g_loss(kind: str, fake: Output, real: Output | None = None, **options: Any) -> Tensor:
     """The loss of the generator; 0-dim.
 
     Args:
         kind: see `d_loss`.
-        fake: D's scores of generated samples: B, B x 1, or B x P for P patches.
-        real: D's scores of real samples, in the same form; required by relativistic objectives only.
+        fake: D's output for generated samples; see `d_loss`.
+        real: D's output for real samples, in the same form; required by relativistic objectives only.
         options: see `d_loss`.
 
     Raises:
@@ -122,15 +135,50 @@ def g_loss(kind: str, fake: Tensor, real: Tensor | None = None, **options: Any) 
     objective = _make_objective(kind, options)
     if objective.is_relativistic and real is None:
         raise RecipeError("is relativistic", where=kind, cure="pass the scores of real samples to g_loss, too")
-    fake = _scores(fake, kind, "fake")
+    fake_scores, real_scores = _scores(fake, kind, "fake"), None
     if real is not None:
-        real = _scores(real, kind, "real")
-        _check_pairs(objective, kind, real, fake)
-    losses = objective.g_losses(fake, real)
+        real_scores = _scores(real, kind, "real")
+        _check_pairs(objective, kind, real_scores, fake_scores)
+    losses = objective.g_losses(fake_scores, real_scores)
     return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
 
-def _scores(scores: Tensor, kind: str, name: str) -> Tensor:
+def lecam(real: Output, fake: Output, mean_real: Tensor, mean_fake: Tensor) -> Tensor:
+    """E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2 (Tseng et al. 2021, arXiv:2104.03310).
+
+    0-dim; to be multiplied by the paper's lambda.
+
+    Args:
+        real: D's output for real samples; see `d_loss`.
+        fake: D's output for generated samples.
+        mean_real: a_R, the running mean of the scores of real samples, 0-dim.
+        mean_fake: a_F, that of generated ones.
+    """
+    return lecam_of_scores(_score_of(real), _score_of(fake), mean_real, mean_fake)
+
+
+def pulling_away(codes: Output) -> Tensor:
+    """The mean squared cosine of all pairs of different rows (Zhao et al. 2017, arXiv:1609.03126), 0-dim.
+
+    Args:
+        codes: D's features of generated samples, N x F, or a `DiscriminatorOutput` that has them.
+
+    Raises:
+        RecipeError: the output has no features.
+    """
+    if isinstance(codes, DiscriminatorOutput):
+        if codes.features is None:
+            raise RecipeError("needs D's features, which this output does not have", where="pulling_away")
+        codes = codes.features
+    return pulling_away_of_codes(codes)
+
+
+def _score_of(output: Output) -> Tensor:
+    """The scores of what D returned, in their shape."""
+    return output.score if isinstance(output, DiscriminatorOutput) else output
+
+
+def _scores(output: Output, kind: str, name: str) -> Tensor:
     """Scores as B, or B x P if a sample has several, so that they do not broadcast with each other by accident.
 
     Those of 16 bits become float32, as in training: squares of half-precision scores overflow at 256.
@@ -138,6 +186,7 @@ def _scores(scores: Tensor, kind: str, name: str) -> Tensor:
     Raises:
         RecipeError: there are none.
     """
+    scores = _score_of(output)
     if not scores.numel() or not scores.dim():
         found = " x ".join(map(str, scores.shape)) or "a scalar"
         raise RecipeError(f"needs the scores of {name} samples, B", where=kind, found=found)
@@ -152,12 +201,15 @@ def _check_pairs(objective: Objective, kind: str, real: Tensor, fake: Tensor) ->
         raise RecipeError("compares each real with one fake sample", where=kind, found=found)
 
 
-def _targets_of(targets: Tensor, scores: Tensor, kind: str) -> Tensor:
-    """Targets in a shape that fits the scores.
+def _targets_of(targets: Tensor | float, scores: Tensor, kind: str) -> Tensor:
+    """Targets in a shape that fits the scores, and in their precision.
 
     Raises:
-        RecipeError: they are neither one for each score nor one for each sample.
+        RecipeError: they are neither one for each score nor one for each sample, nor a number.
     """
+    if not isinstance(targets, Tensor):
+        return torch.full_like(scores, float(targets))
+    targets = targets.to(scores.dtype)
     if targets.numel() == scores.numel():
         return targets.reshape(scores.shape)
     if targets.numel() == len(scores):
@@ -170,7 +222,9 @@ def _make_objective(kind: str, options: dict[str, Any]) -> Objective:
     components = find_components(Objective, "poise.objectives")
     known = {name: config for name, config in components.items() if _is_function_of_scores(config)}
     if kind not in known:
-        raise RecipeError("no such objective", where="kind", found=f"'{kind}'", cure=did_you_mean(kind, list(known)))
+        raise RecipeError(
+            "no such objective", where="kind", found=repr(kind), cure=did_you_mean(str(kind), list(known))
+        )
     fields = [name for name in known[kind].model_fields if name != "kind"]
     if unknown := next((name for name in options if name not in fields), None):
         cure = did_you_mean(unknown, fields) if fields else "it has no options"
@@ -196,11 +250,22 @@ def _is_function_of_scores(config: type[Any]) -> bool:
 
 
 def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
-    """The gradient of D's scores with respect to its input, B x shape; differentiable."""
-    samples = samples.detach().requires_grad_()
-    output = d(samples)
-    score = output.score if isinstance(output, DiscriminatorOutput) else output
-    return torch.autograd.grad(per_sample(score).sum(), samples, create_graph=True)[0]
+    """The gradient of D's scores with respect to its input, B x shape.
+
+    It is differentiable where gradients are enabled; under `torch.no_grad` or `inference_mode` it is a number.
+
+    Raises:
+        RecipeError: D does not return one score for each sample.
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        samples = (samples.clone() if samples.is_inference() else samples).detach().requires_grad_()
+        score = _score_of(d(samples))
+        score = score.reshape(1) if len(samples) == 1 and not score.dim() else score  # a D that squeezes
+        if not score.dim() or len(score) != len(samples):
+            found = f"{' x '.join(map(str, score.shape)) or 'a scalar'} for {len(samples)} samples"
+            raise RecipeError("must return a score for each sample, B", where="D", found=found)
+        return torch.autograd.grad(per_sample(score).sum(), samples, create_graph=differentiable)[0]
 
 
 def r1(d: Callable[[Tensor], Any], real: Tensor) -> Tensor:
@@ -258,6 +323,9 @@ def dragan(
         spread: the size of the perturbation in standard deviations of the batch.
         generator: see `wgan_gp`.
         sides: see `wgan_gp`.
+
+    Raises:
+        ValueError: the spread is below 0, or not a number.
     """
     generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, perturb_real(real, spread, generator)), sides).mean()

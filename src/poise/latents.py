@@ -18,7 +18,7 @@ from torch import Tensor
 from poise.core.config import ComponentConfig, reject_value
 from poise.core.random_streams import RandomStreams
 from poise.errors import RecipeError
-from poise.truncation import check_truncation, truncate_gaussian
+from poise.truncation import check_threshold, check_truncation, truncate_gaussian
 
 
 def gaussian(n: int, dim: int, generator: torch.Generator | None = None) -> Tensor:
@@ -38,7 +38,13 @@ def _device(generator: torch.Generator | None) -> torch.device | None:
 
 
 def sphere(n: int, dim: int, generator: torch.Generator | None = None, length: float = 1.0) -> Tensor:
-    """z uniform on the sphere of radius `length`, n x dim: normalised Gaussian vectors, scaled; see `gaussian`."""
+    """z uniform on the sphere of radius `length`, n x dim: normalised Gaussian vectors, scaled; see `gaussian`.
+
+    Raises:
+        ValueError: the length is not above 0.
+    """
+    if not length > 0:
+        raise ValueError(f"the length must be above 0, found {length:g}")
     return scale_to_length(gaussian(n, dim, generator), length)
 
 
@@ -66,8 +72,7 @@ def truncated(n: int, dim: int, generator: torch.Generator | None = None, thresh
     Raises:
         ValueError: the threshold is not above 0.
     """
-    if not threshold > 0:
-        raise ValueError(f"the threshold must be above 0, found {threshold:g}")
+    check_threshold(threshold)
     bound = math.erf(threshold / math.sqrt(2))
     u = uniform(n, dim, generator).mul_(bound).clamp_(-LARGEST_BELOW_1, LARGEST_BELOW_1)  # erfinv(-1) is infinite
     return torch.erfinv(u).mul_(math.sqrt(2)).clamp_(-threshold, threshold)

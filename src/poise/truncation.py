@@ -36,15 +36,22 @@ def truncate_gaussian(latents: Tensor, truncation: float, threshold: float = 2.0
 
     Raises:
         RecipeError: F is out of range.
-        ValueError: the latents are integers.
+        ValueError: the latents are integers, or the threshold is not above 0.
     """
     check_truncation(truncation)
+    check_threshold(threshold)
     check_floating_point(latents)
     if truncation == 1:
         return latents
     inside = torch.erf(to_float64(latents) / math.sqrt(2)) * math.erf(threshold / math.sqrt(2))
     inside = (math.sqrt(2) * torch.erfinv(inside)).clamp(-threshold, threshold)
     return (truncation * inside).to(latents.dtype)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise a ValueError unless the threshold of a truncated Gaussian is above 0."""
+    if not threshold > 0:
+        raise ValueError(f"the threshold must be above 0, found {threshold:g}")
 
 
 def check_truncation(truncation: float, where: str = "truncation") -> None:

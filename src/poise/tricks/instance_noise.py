@@ -26,7 +26,12 @@ def add_noise(images: Tensor, sigma: float, generator: torch.Generator | None = 
         images: the samples.
         sigma: the standard deviation of the noise.
         generator: random numbers, on the device of the samples; by default PyTorch's global generator of that device.
+
+    Raises:
+        ValueError: sigma is below 0, or not a number.
     """
+    if not sigma >= 0:
+        raise ValueError(f"sigma must be at least 0, found {sigma:g}")
     if sigma == 0:
         return images
     return images + normal_like(images, sigma, generator)

@@ -58,7 +58,13 @@ def interpolate_pairs(real: Tensor, fake: Tensor, generator: torch.Generator, pa
 
 
 def perturb_real(real: Tensor, spread: float, generator: torch.Generator) -> Tensor:
-    """x + spread std(x) eps, eps ~ N(0, I), with std over the whole batch: B x shape."""
+    """x + spread std(x) eps, eps ~ N(0, I), with std over the whole batch: B x shape.
+
+    Raises:
+        ValueError: the spread is below 0, or not a number.
+    """
+    if not spread >= 0:
+        raise ValueError(f"the spread must be at least 0, found {spread:g}")
     return real + spread * real.std() * normal_like(real, 1.0, generator)
 
 
