@@ -156,6 +156,22 @@ def test_two_tricks_at_one_hook_both_act_or_one_is_reported(whole: bool) -> None
     assert [fault for fault in faults if fault] == []
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("past_selves", "weight_clipping"),
+        ("instance_noise", "input_dropout"),
+        ("averaged_weights", "orthogonal_map"),
+        ("diff_augment", "input_dropout"),
+    ],
+)
+def test_the_order_in_the_recipe_does_not_matter(kinds: tuple[str, str]) -> None:
+    place = next(p for p in range(len(PLACES)) if not findings(p, kinds).refusals)
+    assert idle(place, kinds) == []
+    assert built(kinds[0]).rank != built(kinds[1]).rank
+    assert order_matters(kinds) is None
+
+
 def test_a_trick_that_another_one_replaces_is_found() -> None:
     """Here only the last of all input transforms acts."""
 

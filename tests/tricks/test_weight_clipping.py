@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from contracts.tiny import context
+from contracts.tiny import context, session
 from poise.core.types import Side
 from poise.engine.step import make_move
 from poise.engine.step_metrics import StepMetrics
@@ -58,3 +58,13 @@ def test_limits_of_0_or_less_are_rejected(limit: float) -> None:
     with pytest.raises(RecipeError, match="limit"):
         decode({"tricks": [{"kind": "weight_clipping", "limit": limit}]})
     assert WeightClippingConfig().limit == 0.01
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_copies_of_d_are_within_the_limit_whatever_the_order_in_the_recipe(order: int) -> None:
+    tricks = [{"kind": "past_selves", "keep": 1, "every": 3, "duration": 1}, {"kind": "weight_clipping", "limit": 1e-3}]
+    run = session("points", *tricks[::order]).play(2)
+    (copy,) = run.game.tricks["past_selves"].selves["d"]
+    weights = run.game.d.net.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in copy.state_dict().items())
+    assert all(weight.abs().max() <= 1e-3 for weight in copy.parameters())

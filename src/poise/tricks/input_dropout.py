@@ -44,6 +44,9 @@ class InputDropout(InputTransform):
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
 
+    rank: ClassVar[int] = 1
+    """It is the first layer of the paper's D, so it acts after augmentation and noise, on all that D sees."""
+
     def __init__(self, name: str, p: Schedulable) -> None:
         super().__init__(name)
         self.p = p

@@ -54,6 +54,9 @@ class WeightClipping(PostUpdate):
 
     sides: ClassVar[frozenset[Side]] = frozenset({Side.D})
 
+    rank: ClassVar[int] = -1
+    """Copies of D, which `past_selves` takes at the same hook, have the clipped weights."""
+
     def __init__(self, name: str, limit: float) -> None:
         super().__init__(name)
         self.limit = limit
