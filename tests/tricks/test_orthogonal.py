@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +18,9 @@ from poise.networks.biggan import BigGANGeneratorConfig
 from poise.networks.blocks import ProjectAndReshape
 from poise.networks.conditioning import ClassNormConfig
 from poise.networks.dcgan import DCGANGeneratorConfig
+from poise.networks.r3gan import R3GANGeneratorConfig
 from poise.networks.shared_embedding import SharedEmbeddingConfig
+from poise.networks.stylegan2 import StyleGAN2GeneratorConfig
 from poise.tricks.orthogonal import Orthogonal, OrthogonalConfig, orthogonality, weights_with_channel_dim
 from tricks.small import randn
 
@@ -64,11 +69,37 @@ class Mixed(nn.Module):
 def test_rows_are_output_channels_and_embeddings_are_left_out() -> None:
     net = Mixed()
     found = weights_with_channel_dim(net)
-    assert sorted(weight.shape[dim] for weight, dim in found) == [2, 4, 5, 6, 7]
+    assert sorted(weight.shape[dim] for weight, dim in found) == [4, 5, 6, 7], "a free parameter is no filter"
     originals = {id(weight) for weight in net.parameters()}
     assert {id(weight) for weight, _ in found} <= originals, "weights before spectral norm"
     (one,) = weights_with_channel_dim(spectral_norm(nn.ConvTranspose2d(3, 6, 4)))
     assert one[1] == 1
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.parametrize("layer", [nn.Linear(4, 6), nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 3, 4)], ids=str)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_the_gains_of_weight_norm_are_no_filters(norm: Any, layer: nn.Module) -> None:
+    """Rows of a single gain each are never orthogonal: the penalty would drive all gains but one to 0."""
+    shape = layer.weight.shape
+    net = nn.Sequential(norm(copy.deepcopy(layer)))
+    ((direction, _),) = weights_with_channel_dim(net)
+    assert direction.shape == shape
+    assert torch.equal(direction, layer.weight)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_filters_are_those_before_spectral_norm(norm: Any) -> None:
+    ((weight, _),) = weights_with_channel_dim(nn.Sequential(norm(nn.Conv2d(3, 6, 3))))
+    assert weight.shape == (6, 3, 3, 3)
+
+
+@pytest.mark.parametrize("config", [StyleGAN2GeneratorConfig(width=4, style_dim=8), R3GANGeneratorConfig(width=16)])
+def test_a_learned_constant_is_no_filter(config: Any) -> None:
+    net = config.build(8, (1, 8, 8))
+    found = {id(weight) for weight, _ in weights_with_channel_dim(net)}
+    left = [name for name, weight in net.named_parameters() if weight.dim() > 1 and id(weight) not in found]
+    assert [name.rpartition(".")[2] for name in left] == ["constant" if "style" in config.kind else "basis"]
 
 
 def test_the_shared_embedding_and_class_norms_are_left_out() -> None:
@@ -92,7 +123,7 @@ def test_the_gradient_of_every_weight_gets_the_weighted_gradient() -> None:
     rows = {"linear": net.linear.weight, "up": net.up.weight.transpose(0, 1), "first": net.first.weight.transpose(0, 1)}
     original = net.conv.parametrizations.weight.original  # type: ignore[union-attr]
     assert isinstance(original, Tensor)
-    expected = torch.stack([equation_3(w.flatten(1)) for w in [*rows.values(), original, net.free]]).sum()
+    expected = torch.stack([equation_3(w.flatten(1)) for w in [*rows.values(), original]]).sum()
     names, weights = zip(*net.named_parameters(), strict=True)
     grads = torch.autograd.grad(expected, weights, allow_unused=True)
     for weight in weights:

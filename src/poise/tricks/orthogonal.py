@@ -7,7 +7,8 @@ for truncated latents: 60 % of the models with it, 16 % of those without. Embedd
 
 The gradient of the term, 4 (W W^T * (1 - I)) W, is known, so it is added between backward pass and update without a
 graph. The released PyTorch code has 2 in place of 4; its strength 1e-4 is a weight of 5e-5 here. The weight of a layer
-with spectral norm is regularised before it is divided by its largest singular value, as there.
+with spectral norm is regularised before it is divided by its largest singular value, as there. That code also takes
+every other tensor of two or more dimensions, such as a learned constant, whose rows are no filters.
 """
 
 from __future__ import annotations
@@ -55,14 +56,22 @@ def orthogonality(matrix: Tensor) -> Orthogonality:
     return Orthogonality(penalty.clamp_min(0), 4 * (matrix @ products - lengths[:, None] * matrix))
 
 
+FILTERS = ("weight", "weight_orig", "weight_v", "weight.original", "weight.original1")
+"""The names of a layer's filters: as they are, before spectral norm (a hook or a parametrisation), or the directions of
+weight norm. The gains of weight norm, `weight_g` and `weight.original0`, are no filters, nor is a learned constant."""
+
+
 def weights_with_channel_dim(net: nn.Module) -> list[tuple[nn.Parameter, int]]:
-    """The weights of two or more dimensions, except for embeddings, each with the dimension of its output channels."""
+    """The filters of linear, convolutional and other layers but embeddings, each with its dimension of output channels.
+
+    These are the parameters in `FILTERS` of two or more dimensions.
+    """
     found: list[tuple[nn.Parameter, int]] = []
     for name, weight in net.named_parameters():
         path = f".{name}"
-        path = path.partition(".parametrizations.")[0] if ".parametrizations." in path else path.rpartition(".")[0]
+        path, _, own = path.partition(".parametrizations.") if ".parametrizations." in path else path.rpartition(".")
         layer = net.get_submodule(path.removeprefix("."))
-        if weight.dim() > 1 and not isinstance(layer, nn.Embedding):
+        if weight.dim() > 1 and own in FILTERS and not isinstance(layer, nn.Embedding):
             found.append((weight, int(isinstance(layer, nn.ConvTranspose2d))))
     return found
 
