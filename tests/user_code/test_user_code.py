@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.tiny import Session, recipe, session, source, unequal
+from contracts.tiny import Session, recipe, session, source, suited, unequal, with_encoder
 from poise.core.move import MoveData
 from poise.core.types import MoveContext, Side
 from poise.engine import compute
@@ -473,6 +473,62 @@ class Signed(InputTransform):
         assert [r.field for r in check_compatibility(with_trick(name, objective={"kind": kind})).refusals] == [
             "tricks.0"
         ]
+
+
+GS = "sides = frozenset({Side.G})"
+USES_CODES = """
+    needs_real = True
+    def loss(self, move):
+        return (move.reconstruction.images - move.real).abs().mean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("hook", "body", "needed"),
+    [
+        ("GradientTransform", GS, False),
+        ("GradientTransform", "", False),
+        ("GradientTransform", "sides = frozenset({Side.D})", True),
+        ("GradientTransform", "needs_discriminator = True", True),
+        ("PostUpdate", GS, False),
+        ("NetworkTransform", GS, False),
+        ("NetworkTransform", "sides = frozenset({Side.D})", True),
+        ("InputTransform", "", True),
+        ("OpponentSwap, hooks.PostUpdate", "", True),
+        ("SampleSelection", GS, True),
+        ("LossTerm", GS, True),
+        ("LossTerm", "needs_discriminator = False", False),
+    ],
+)
+def test_a_custom_trick_needs_a_discriminator_if_its_hook_does(
+    hook: str, body: str, needed: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "it.py"
+    head = "from poise.core import hooks\nfrom poise.core.types import Side\n"
+    file.write_text(f"{head}class It(hooks.{hook}):\n    {body or 'pass'}\n")
+    table = {"kind": "python", "file": str(file), "name": "It"}
+    findings = check_compatibility(trusted(recipe("points", table, **suited("points", "elbo"))))
+    assert [refusal.field for refusal in findings.refusals] == (["tricks.0"] if needed else [])
+    assert all("needs_discriminator = False" in refusal.cure for refusal in findings.refusals)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_custom_trick_may_use_the_codes_of_an_encoder(declared: bool, tmp_path: Path) -> None:
+    """If it says so, no warning calls the encoder useless; if it doesn't, the warning says how."""
+    file = tmp_path / "coded.py"
+    head = "from poise.core.hooks import LossTerm\nfrom poise.core.types import Side\nclass Coded(LossTerm):\n"
+    lines = [f"    {GS}", "    def __init__(self, name):", "        super().__init__(name, 1.0)"]
+    file.write_text(head + "\n".join([*lines, *(["    needs_codes = True"] if declared else []), USES_CODES]))
+    table = {"kind": "python", "file": str(file), "name": "Coded"}
+    config = trusted(recipe("points", table, **with_encoder("points")))
+    warnings = [warning for warning in check_compatibility(config).warnings if warning.field == "network.e"]
+    assert [("needs_codes = True" in warning.cure) for warning in warnings] == ([] if declared else [True])
+    run = Session(config, source("points"))
+    before = [weight.detach().clone() for weight in run.game.g.encoder.parameters()]
+    after = run.play(1).game.g.encoder.parameters()
+    assert not any(map(torch.equal, before, after)), "its weights are trained"
+    without = check_compatibility(trusted(recipe("points", table)))
+    assert [refusal.field for refusal in without.refusals] == (["network.e"] if declared else [])
 
 
 def test_a_target_transform_needs_targets(component: MakeTable) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from poise.core.hooks import NetworkTransform, SampleSelection, TargetTransform, Trick
+from poise.core.hooks import GradientTransform, NetworkTransform, PostUpdate, SampleSelection, TargetTransform, Trick
 from poise.core.types import DiscriminatorOutput, ExtraOutput, OutputKind, Shape, Side
 from poise.errors import RecipeError
 from poise.networks.base import DiscriminatorConfig, GeneratorConfig
@@ -153,6 +153,10 @@ _DECLARED = frozenset(
 )
 
 
+PLAYERS_HOOKS = frozenset({GradientTransform, NetworkTransform, PostUpdate})
+"""The hooks that act on a player, which may be a G that has no opponent."""
+
+
 class UserTrick(UserCode, TrickConfig):
     """A trick: `name` is a subclass of a hook, constructed with its name in the run and the options."""
 
@@ -182,6 +186,24 @@ class UserTrick(UserCode, TrickConfig):
     def needs_independent_scores(self) -> bool:  # type: ignore[bad-override]
         """The class's attribute of this name; by default, whether it uses input gradients."""
         return getattr(self.load(), "needs_independent_scores", bool(getattr(self.load(), "needs_input_gradient", ())))
+
+    @property
+    def needs_discriminator(self) -> bool:  # type: ignore[bad-override]
+        """The class's attribute of this name; by default False if its hooks act on G or its gradients alone."""
+        component = self.load()
+        hooks = [hook for hook in Trick.__subclasses__() if isinstance(component, type) and issubclass(component, hook)]
+        acts_on_g = bool(hooks) and set(hooks) <= PLAYERS_HOOKS and Side.G in getattr(component, "sides", ())
+        return getattr(component, "needs_discriminator", not acts_on_g)
+
+    @property
+    def needs_codes(self) -> bool:
+        """The class's attribute of this name; by default whether it needs their variance."""
+        return getattr(self.load(), "needs_codes", self.needs_code_variance)
+
+    @property
+    def needs_code_variance(self) -> bool:
+        """The class's attribute of this name; by default False."""
+        return getattr(self.load(), "needs_code_variance", False)
 
     @property
     def bounds_lipschitz(self) -> bool:

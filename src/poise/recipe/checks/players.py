@@ -55,7 +55,10 @@ def _discriminator_tricks(recipe: Recipe, findings: Findings) -> None:
         if trick.needs_discriminator and not recipe.has_discriminator:
             kind = recipe.objective.tag()
             reason = f"'{trick.tag()}' acts on D or its output, but '{kind}' trains without a discriminator"
-            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, "remove it"))
+            cure = "remove it"
+            if trick.tag() == "python":
+                cure = "remove it, or set needs_discriminator = False in its class if it does not"
+            findings.refusals.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
 
 
 def _encoder(recipe: Recipe, findings: Findings) -> None:
@@ -68,6 +71,8 @@ def _encoder(recipe: Recipe, findings: Findings) -> None:
     if encoder is not None and not recipe.needs_codes:
         reason = "nothing uses the codes of this encoder, so it would not be trained"
         cure = "remove it, or add the trick 'feature_reconstruction'"
+        if any(trick.tag() == "python" for trick in recipe.tricks):
+            cure = "remove it, or set needs_codes = True in the class of the trick that uses them"
         findings.warnings.append(Finding("network.e", reason, "T08b", cure))
     if encoder is not None and encoder.by_index and isinstance(recipe.data, PointsConfig):
         reason = "free codes are one per training sample, but this data set is endless"
