@@ -107,7 +107,7 @@ def need_different_games(kinds: tuple[str, ...]) -> bool:
     """Whether one of them needs a G that translates, and the other one codes, labels or latents."""
     translated = next(place for place, (world, _) in enumerate(PLACES) if world == TRANSLATED)
     refused = [kind for kind in kinds if findings(translated, (kind,)).refusals]
-    return bool(refused) and any(TRICKS[kind].directions for kind in kinds)
+    return bool(refused) and any(TRICKS[kind].model_validate(strong(kind)).directions for kind in kinds)
 
 
 def idle(place: int, kinds: tuple[str, ...]) -> list[str]:
