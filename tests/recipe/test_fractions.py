@@ -67,3 +67,20 @@ def test_a_batch_that_is_no_multiple_of_the_pack_has_one_reason(trick: dict[str,
     found = findings_of(recipe("points", packing, trick, batch=batch), "points")
     assert [(finding.field, finding.cure) for finding in found.refusals] == [("tricks.0", "set batch to 8")]
     assert not any("no effect" in finding.message for finding in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"shift": 0.05, "mirror": 0.0}, "no effect: its shift of 0.05 rounds to 0 pixels in images of 8 x 8"),
+        ({"shift": 0.0, "mirror": 0.0}, "no effect"),
+        ({"shift": 0.05, "mirror": 0.5}, "rounds to 0 pixels"),
+        ({"shift": 0.1, "mirror": 0.0}, ""),
+        ({"shift": 0.0, "mirror": 0.5}, ""),
+        ({"shift": 0.05, "mirror": 0.0, "weight": 0.0}, ""),
+    ],
+)
+def test_a_shift_of_no_pixel_causes_a_warning(settings: dict[str, Any], words: str) -> None:
+    found = findings_of(recipe("pictures", {"kind": "consistency", **settings}), "pictures").warnings
+    messages = [finding.message for finding in found if finding.field == "tricks.0.shift"]
+    assert [words in message for message in messages] == ([True] if words else [])

@@ -31,6 +31,9 @@ WASSERSTEIN: Table = {"objective": {"kind": "wasserstein"}}
 SPECTRAL: Table = {
     "network": {"g": {"kind": "dcgan", "width": 2}, "d": {"kind": "dcgan", "width": 2, "norm": "spectral"}}
 }
+STYLES: Table = {
+    "network": {"g": {"kind": "stylegan2", "width": 2, "style_dim": 4}, "d": {"kind": "stylegan2", "width": 2}}
+}
 ADAM: Table = {"kind": "adam", "lr": 1e-2}
 MARGIN: Table = {
     "objective": {"kind": "energy"},
@@ -84,6 +87,7 @@ def tricks(*kinds: str) -> list[Table]:
 
 
 NOISE = "instance_noise"
+SHIFTED: Table = {"kind": "consistency", "mirror": 0.0}
 PLAIN: tuple[Table, list[Table]] = ({}, [])
 
 CASES: dict[str, Case] = {
@@ -205,6 +209,21 @@ CASES: dict[str, Case] = {
         "M02",
         "'stacked_digits' shows characters",
     ),
+    "consistency with flipped digits": Case(
+        (SPECTRAL, [{"kind": "consistency", "mirror": 0.5}]),
+        (SPECTRAL | {"data": {"kind": "npz", "path": "p.npz", "size": 8}}, [{"kind": "consistency", "mirror": 0.5}]),
+        "tricks.0.mirror",
+        "M03",
+        "trains D to score them like the others",
+    ),
+    # ---- _style_mixing
+    "mixed styles of uniform latents": Case(
+        (STYLES | {"latent": {"kind": "uniform"}}, []),
+        (STYLES | {"latent": {"kind": "sphere"}}, []),
+        "network.g.style_mixing",
+        "T03",
+        "the second z of mixed styles is Gaussian, but the latents are 'uniform'",
+    ),
     # ---- _head_start
     "a head start as long as the run": Case(
         (tempo(head_start=12) | MARGIN, []),
@@ -222,8 +241,8 @@ CASES: dict[str, Case] = {
     ),
     # ---- _noisy_consistency
     "consistency with instance noise": Case(
-        (SPECTRAL, tricks("lecam", "consistency", NOISE)),
-        (SPECTRAL, tricks("lecam", "consistency")),
+        (SPECTRAL, [*tricks("lecam"), SHIFTED, *tricks(NOISE)]),
+        (SPECTRAL, [*tricks("lecam"), SHIFTED]),
         "tricks.1",
         "M03",
         "noisy copies",

@@ -23,15 +23,20 @@ from poise.tricks.augment_ops import per_sample, random_integers, requires_image
 from poise.tricks.base import TrickConfig, TrickContext
 
 
+def max_shift(sides: tuple[int, int], shift: float) -> tuple[int, int]:
+    """The largest shifts in pixels, vertical and horizontal: a fraction `shift` of height and width."""
+    return round(sides[0] * shift), round(sides[1] * shift)
+
+
 def shift_and_flip(
-    images: Tensor, max_shift: tuple[int, int], flip_probability: float, generator: torch.Generator
+    images: Tensor, limits: tuple[int, int], flip_probability: float, generator: torch.Generator
 ) -> Tensor:
-    """Shift each image by up to `max_shift` pixels, vertically and horizontally, and flip it with `flip_probability`.
+    """Shift each image by up to `limits` pixels, vertically and horizontally, and flip it with `flip_probability`.
 
     What a shift leaves open is filled by reflection.
     """
-    down, right = (random_integers(images, -limit, limit, generator) for limit in max_shift)
-    shifted = shift_images(images, down, right, max_shift, "reflect")
+    down, right = (random_integers(images, -limit, limit, generator) for limit in limits)
+    shifted = shift_images(images, down, right, limits, "reflect")
     flipped = per_sample(images, uniform(images, 0.0, 1.0, generator)) < flip_probability
     return torch.where(flipped, shifted.flip(3), shifted)
 
@@ -84,8 +89,8 @@ class Consistency(LossTerm):
 
     def _loss_of(self, move: MoveData, origin: Origin) -> Tensor:
         images = move.samples(origin).detach()
-        max_shift = round(images.shape[2] * self.config.shift), round(images.shape[3] * self.config.shift)
+        height, width = images.shape[2:]
         generator = move.context.generator(f"{self.name}/{origin}")
-        augmented = shift_and_flip(images, max_shift, self.config.mirror, generator)
+        augmented = shift_and_flip(images, max_shift((height, width), self.config.shift), self.config.mirror, generator)
         output = move.discriminate(augmented, move.labels_of(origin))
         return consistency_loss(move.score(origin), to_float32(output.score))

@@ -1,8 +1,8 @@
-"""Checks of fractions of a batch and of pool sizes.
+"""Checks of fractions of a batch or of an image's sides, and of pool sizes.
 
 A fraction of a small batch can round to 0 samples, so that a trick does nothing, or to the whole batch, so that it
-replaces or keeps everything; and a pool can be larger than the run can fill. Each finding is a warning with the numbers
-that lead to it.
+replaces or keeps everything; a fraction of the sides can round to 0 pixels; and a pool can be larger than the run can
+fill. Each finding is a warning with the numbers that lead to it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from poise.core.schedules import bounds
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.model import Recipe
+from poise.tricks.consistency import ConsistencyConfig, max_shift
 
 
 def check_fractions(recipe: Recipe, findings: Findings) -> None:
-    """Add a warning for each fraction that rounds to none or all of a batch, and for each pool that never fills."""
+    """Add a warning for each fraction that rounds to none or all, and for each pool that never fills."""
     _pools(recipe, findings)
+    _shifts(recipe, findings)
     if recipe.batch % recipe.pack == 0:  # otherwise the batch is refused, and its cure changes the number of scores
         _selected_fraction(recipe, findings)
         _groups(recipe, findings)
@@ -54,6 +56,21 @@ def _selected_fraction(recipe: Recipe, findings: Findings) -> None:
             reason = f"'{trick.tag()}' has no effect: {smallest:g} of {scores} scores rounds to all of them"
             cure = "set a smaller 'fraction' or a larger batch"
             findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
+
+
+def _shifts(recipe: Recipe, findings: Findings) -> None:
+    """Consistency regularisation compares an image with itself if it is neither shifted nor flipped."""
+    sides = getattr(recipe.data, "height_width", ())
+    for i, trick in enumerate(recipe.tricks):
+        if not isinstance(trick, ConsistencyConfig) or not any(bounds(trick.weight)) or not sides:
+            continue
+        if any(max_shift(sides, trick.shift)) or (trick.mirror and not trick.shift):
+            continue
+        size = " x ".join(map(str, sides))
+        reason = f"its shift of {trick.shift:g} rounds to 0 pixels in images of {size}"
+        if not trick.mirror:
+            reason = f"'consistency' has no effect: {reason}, and nothing is flipped"
+        findings.warnings.append(Finding(f"tricks.{i}.shift", reason, trick.tip, "set a larger 'shift', such as 0.125"))
 
 
 def _groups(recipe: Recipe, findings: Findings) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from poise.core.config import Config
-from poise.core.schedules import Ramp, Schedulable, Schedule, Staircase, bounds
+from poise.core.schedules import Ramp, Schedule, Staircase, bounds
 from poise.data.config import PointsConfig, ToyConfig
 from poise.data.torchvision_data import CHARACTERS, VisionConfig
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.checks.fractions import check_fractions
+from poise.recipe.checks.idle_fields import check_idle_fields
+from poise.recipe.checks.misleading_targets import check_targets
 from poise.recipe.model import Recipe
-from poise.tricks.noisy_labels import NoisyLabelsConfig
-from poise.tricks.soft_labels import SoftLabelsConfig
 from poise.utils.printing import count_noun
 
 
@@ -25,10 +25,10 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _critic_momentum,
         _lazy_penalties,
         _mirrored_characters,
+        _style_mixing,
         _head_start,
         _duplicates,
         _noisy_consistency,
-        _misleading_targets,
         _class_pairs,
         _hidden_codes,
         _unused,
@@ -36,6 +36,8 @@ def find_suspicious(recipe: Recipe, findings: Findings) -> None:
         _sync_batch_norm,
         _constant_schedules,
         check_fractions,
+        check_targets,
+        check_idle_fields,
     ):
         rule(recipe, findings)
 
@@ -115,9 +117,24 @@ def _mirrored_characters(recipe: Recipe, findings: Findings) -> None:
     """The flip of a digit or letter is usually not a valid one."""
     kind = recipe.data.tag()
     name = recipe.data.dataset if isinstance(recipe.data, VisionConfig) else kind
-    if recipe.mirrors_images and name in ("digits", "stacked_digits", *CHARACTERS):
-        reason = f"'{name}' shows characters, most of which are wrong when flipped: G would learn these too"
-        findings.warnings.append(Finding("data.mirror", reason, "M02", "set it to false"))
+    if name not in ("digits", "stacked_digits", *CHARACTERS):
+        return
+    shows = f"'{name}' shows characters, most of which are wrong when flipped"
+    if recipe.mirrors_images:
+        findings.warnings.append(Finding("data.mirror", f"{shows}: G would learn these too", "M02", "set it to false"))
+    for i, trick in enumerate(recipe.tricks):
+        if trick.tag() == "consistency" and getattr(trick, "mirror", 0) and any(bounds(getattr(trick, "weight", 0))):
+            reason = f"{shows}, but 'consistency' trains D to score them like the others"
+            findings.warnings.append(Finding(f"tricks.{i}.mirror", reason, trick.tip, "set it to 0"))
+
+
+def _style_mixing(recipe: Recipe, findings: Findings) -> None:
+    """The second z of mixed styles is Gaussian, and should be distributed as the first one is."""
+    mixes = getattr(recipe.network.g, "style_mixing", 0) > 0
+    if mixes and recipe.latent.tag() in ("uniform", "truncated", "codes"):
+        reason = f"the second z of mixed styles is Gaussian, but the latents are '{recipe.latent.tag()}'"
+        cure = 'set it to 0, or use latents of kind "gaussian"'
+        findings.warnings.append(Finding("network.g.style_mixing", reason, "T03", cure))
 
 
 def _head_start(recipe: Recipe, findings: Findings) -> None:
@@ -150,33 +167,6 @@ def _noisy_consistency(recipe: Recipe, findings: Findings) -> None:
         reason = "'consistency' compares D's scores of two noisy copies, so it penalises the effect of the noise too"
         cure = "remove the noise, or use a smaller weight"
         findings.warnings.append(Finding(f"tricks.{kinds.index('consistency')}", reason, "M03", cure))
-
-
-def _misleading_targets(recipe: Recipe, findings: Findings) -> None:
-    """D's targets of real samples should be above those of fake ones, at all times and for most samples."""
-    times = [(step, step / recipe.steps) for step in range(0, recipe.steps, max(1, recipe.steps // 100))]
-    for i, trick in enumerate(recipe.tricks):
-        if isinstance(trick, SoftLabelsConfig):
-            means = [
-                [sum(_value(bound, *time) for bound in side) / 2 for side in (trick.real, trick.fake)] for time in times
-            ]
-            real, fake = min(means, key=lambda mean: mean[0] - mean[1])
-            if real <= fake:
-                learns = "nothing" if real == fake else "to score fake samples higher"
-                reason = f"D's mean target is {real:g} for real and {fake:g} for fake samples, so it learns {learns}"
-                cure = "set 'real' above 'fake'; to flip some of the labels, use 'noisy_labels'"
-                findings.warnings.append(Finding(f"tricks.{i}", reason, trick.tip, cure))
-        elif isinstance(trick, NoisyLabelsConfig) and (p := max(bounds(trick.probability))) >= 0.5:
-            learns = "nothing" if p == 0.5 else "to score fake samples higher"
-            reason = f"with {p:.0%} of D's targets flipped it learns {learns}"
-            findings.warnings.append(Finding(f"tricks.{i}.probability", reason, trick.tip, "use 0.05 or so"))
-
-
-def _value(schedule: Schedulable, step: int, progress: float) -> float:
-    """The value of a number or schedule at a step, which is a fraction `progress` of the run."""
-    if not isinstance(schedule, Schedule):
-        return schedule
-    return schedule.value_at(step if schedule.over == "steps" else progress)
 
 
 def _class_pairs(recipe: Recipe, findings: Findings) -> None:
