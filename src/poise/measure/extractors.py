@@ -17,7 +17,7 @@ from poise.data.stacked_digits import StackedDigits, mode_numbers
 from poise.errors import RecipeError
 from poise.measure import feature_cache
 from poise.measure.classifier import MIN_SIDE, TrainedClassifier, can_train_on, load_or_train
-from poise.measure.features import Extractor, ExtractorOutput, hash_weights, resize
+from poise.measure.features import Extractor, ExtractorOutput, resize
 from poise.measure.pretrained import load_pretrained
 from poise.measure.rotations import MIN_IMAGES, RotatedImages
 from poise.networks.base import call_network
@@ -127,13 +127,16 @@ class RotationExtractor:
 
 
 class DiscriminatorExtractor:
-    """The features of a discriminator before its score; they are not comparable between runs."""
+    """The features of a discriminator before its score; they are not comparable between runs.
+
+    They have no key: D may be of the user's code, and its settings are not known here.
+    """
 
     classifies = has_data_classes = False
+    key = None
 
     def __init__(self, d: nn.Module, name: str) -> None:
         self.d, self.name = d.eval(), f"features of D ({name})"
-        self.key = feature_cache.cache_key(self.name, hash_weights(d))
 
     def __call__(self, samples: Tensor) -> ExtractorOutput:
         """See `Extractor`."""

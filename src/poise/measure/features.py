@@ -25,7 +25,8 @@ class Extractor(Protocol):
 
     Attributes:
         name: the name that is reported with every result.
-        key: a hash of everything that the features depend on besides the samples.
+        key: a hash of everything that the features depend on besides the samples; None if that is not known, as of
+            code that may change without its weights. Features without a key are not cached on disk.
         classifies: whether it returns logits.
         has_data_classes: whether these are the logits of the data's classes, in the order of the labels.
     """
@@ -43,7 +44,7 @@ class Extractor(Protocol):
         """See above."""
 
     @property
-    def key(self) -> str:
+    def key(self) -> str | None:
         """See above."""
 
     def __call__(self, samples: Tensor) -> ExtractorOutput:

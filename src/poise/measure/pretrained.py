@@ -26,6 +26,7 @@ class NetworkExtractor:
         shift: the normalisation of its input: (x - shift) / scale with x from 0 to 1, per channel.
         scale: see `shift`.
         alpha: whether the second of two channels is an alpha channel.
+        own_code: whether the network is of the user's code, whose features are not cached, see `Extractor`.
     """
 
     classifies = has_data_classes = False
@@ -38,11 +39,12 @@ class NetworkExtractor:
         shift: tuple[float, ...] = (0.485, 0.456, 0.406),
         scale: tuple[float, ...] = (0.229, 0.224, 0.225),
         alpha: bool = True,
+        own_code: bool = False,
     ) -> None:
         self.alpha = alpha
         self.net, self.side = net.eval(), side
         self.name = f"{name} (resized to {side} x {side}, antialiased)" if side else name
-        self.key = feature_cache.cache_key(self.name, hash_weights(net))
+        self.key = None if own_code else feature_cache.cache_key(self.name, hash_weights(net), shift, scale, alpha)
         self.shift, self.scale = (torch.tensor(channels)[:, None, None] for channels in (shift, scale))
 
     def __call__(self, samples: Tensor) -> ExtractorOutput:
@@ -125,7 +127,7 @@ def load_custom(spec: str, trust_code: bool, alpha: bool) -> NetworkExtractor:
     if not isinstance(net, nn.Module):
         raise RecipeError("is not a torch.nn.Module", where=spec, found=type(net).__name__)
     side, shift, scale = getattr(net, "side", None), getattr(net, "shift", (0.5,)), getattr(net, "scale", (0.5,))
-    return NetworkExtractor(net, f"{name} of {Path(file).name}", side, tuple(shift), tuple(scale), alpha)
+    return NetworkExtractor(net, f"{name} of {Path(file).name}", side, tuple(shift), tuple(scale), alpha, own_code=True)
 
 
 def load_pretrained(spec: str, *, trust_code: bool, alpha: bool, others: str) -> NetworkExtractor | InceptionExtractor:

@@ -28,7 +28,8 @@ class SampleSet:
         samples: images as uint8, N x H x W x C, or points, N x 2.
         extractor: extracts the features.
         labels: the class of each sample, N, or None.
-        fingerprint: a hash that identifies the samples; features are cached on disk only if it is given.
+        fingerprint: a hash that identifies the samples; features are cached on disk only if it is given and the
+            extractor has a key.
         progress: called with what is being computed and which share of it is done.
     """
 
@@ -99,8 +100,12 @@ def extract(
     fingerprint: str | None = None,
     progress: Progress = no_progress,
 ) -> ExtractorOutput:
-    """The features and logits of n samples, in batches; cached on disk if `fingerprint` identifies the samples."""
-    key = None if fingerprint is None else feature_cache.cache_key("features", extractor.key, fingerprint)
+    """The features and logits of n samples, in batches.
+
+    They are cached on disk if `fingerprint` identifies the samples, and the key of the extractor all else.
+    """
+    is_identified = fingerprint is not None and extractor.key is not None
+    key = feature_cache.cache_key("features", extractor.key, fingerprint) if is_identified else None
     cached = feature_cache.load("features", key) if key else None
     if cached is not None:
         return ExtractorOutput(cached["features"], cached.get("logits"))
