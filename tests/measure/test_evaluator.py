@@ -244,6 +244,39 @@ def test_error_of_a_measure_is_the_reason_for_skipping(shades: ImageDataset) -> 
     assert result.skipped == {"bad": "too few of them"}
 
 
+@pytest.fixture(scope="module")
+def ring_evaluator() -> Evaluator:
+    config = RingConfig()
+    return Evaluator(config, config.load(), n=40)
+
+
+@pytest.mark.parametrize("points", [math.nan, math.inf, 1e30, 1e100, 1e200, 1e250])
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_points_of_a_diverged_generator_are_measured_or_skipped_with_a_reason(
+    ring_evaluator: Evaluator, points: float, all_of_them: bool
+) -> None:
+    fakes = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    fakes[: None if all_of_them else 1] *= points
+    result = ring_evaluator.measure(lambda n: fakes, select_measures(None))
+    assert all(math.isfinite(one.value.value) for one in result.results.values())
+    if not math.isfinite(points):
+        assert {result.skipped[name] for name in ("fid", "kid", "recall")} == {"fake features must be finite"}
+    elif points > 1e154:  # the square overflows
+        assert "too large for a Frechet distance" in result.skipped["fid"]
+        assert "too large for a kernel distance" in result.skipped["kid"]
+
+
+@pytest.mark.parametrize("error", [OverflowError("34"), torch.linalg.LinAlgError("no convergence")])
+def test_measure_that_fails_on_its_numbers_is_skipped(shades: ImageDataset, error: Exception) -> None:
+    def fail(context: EvalContext) -> MeasuredValue:
+        raise error
+
+    result = Evaluator(None, split(shades, 100), "pixels", 20).measure(
+        first_of(shades.images), [Measure("bad", "", "less", fail)]
+    )
+    assert "too large or not finite" in result.skipped["bad"]
+
+
 # ---- floors ------------------------------------------------------------------------------------------------
 
 

@@ -393,7 +393,9 @@ def test_custom_network(tmp_path: Path, shades: ImageDataset) -> None:
     assert plain(sample).features.allclose(sample.flatten(1), atol=1e-6)
 
 
-@pytest.mark.parametrize("old, new", [("2 * x", "3 * x"), ("(0.5, 0.5, 1.0)", "(0.5, 0.5, 2.0)"), ("side = ", "_ = ")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("2 * x", "3 * x"), ("(0.5, 0.5, 1.0)", "(0.5, 0.5, 2.0)"), ("side = ", "_ = ")]
+)
 def test_corrected_custom_network_has_new_features_of_real_images(
     tmp_path: Path, shades: ImageDataset, old: str, new: str
 ) -> None:

@@ -229,6 +229,8 @@ def test_nuclear_norm_of_zeros(svd_calls: list[Tensor]) -> None:
         (torch.zeros(5, 3), torch.zeros(5, 4), "must have the same width, found 3 and 4"),
         (torch.full((5, 3), torch.nan), torch.zeros(5, 3), "fake features must be finite"),
         (torch.zeros(5, 3), torch.full((5, 3), torch.inf), "real features must be finite"),
+        (1e200 * torch.eye(5, 3, dtype=torch.float64), torch.zeros(5, 3), "too large for a Frechet distance"),
+        (1e80 * torch.eye(5, 3, dtype=torch.float64), torch.zeros(5, 3), "too large for a Frechet distance"),
     ],
 )
 def test_invalid_features_are_rejected(fake: Tensor, real: Tensor, message: str) -> None:

@@ -550,6 +550,18 @@ def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> No
     assert "best" not in info(tmp_path / "run")
 
 
+def test_a_generator_that_has_diverged_ends_the_run_by_the_monitor_not_by_its_measures(tmp_path: Path) -> None:
+    """The weights stay finite, but their products overflow."""
+    table = {**measured(ring(9), measures=["fid", "kid"]).canonical(), "log": {"rows": 9}, "monitor": {"roll_backs": 0}}
+    table["network"]["g"]["norm"], table["optimizer"]["g"]["lr"] = "none", 1e20
+    listener = Listener()
+    with pytest.raises(Diverged, match="not finite"):
+        train(decode(table), tmp_path / "run", listener=listener)
+    at_3, at_6 = (message for message in listener.messages if message.startswith("step "))
+    assert at_3 == "step 3: no fid: fake features must be finite, no kid: fake features must be finite"
+    assert at_6 == "step 6: still no fid and no kid"
+
+
 def test_features_that_do_not_fit_the_data(tmp_path: Path) -> None:
     """This is refused before the first step."""
     recipe = pictures(tmp_path / "p.npz", features="classifier")

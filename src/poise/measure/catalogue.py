@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from poise.core.config import did_you_mean
 from poise.errors import RecipeError
 from poise.measure import (
@@ -131,7 +133,11 @@ def select_measures(selection: str | Sequence[str] | None) -> list[Measure]:
 
 
 def compute_or_reason(measure: Measure, context: EvalContext, available: set[Requirement]) -> MeasuredValue | str:
-    """The value of a measure, or the reason why it cannot be computed."""
+    """The value of a measure, or the reason why it cannot be computed.
+
+    Samples may be anything, as those of a generator that has diverged: numbers that a measure can't work with are a
+    reason, too.
+    """
     missing = sorted(measure.requires - available)
     if missing:
         return MISSING_REASONS[missing[0]]
@@ -139,4 +145,6 @@ def compute_or_reason(measure: Measure, context: EvalContext, available: set[Req
         measured = measure.compute(context)
     except ValueError as error:
         return str(error)
+    except (ArithmeticError, torch.linalg.LinAlgError) as error:
+        return f"its numbers are too large or not finite ({type(error).__name__})"
     return measured if math.isfinite(measured.value) else f"its value is {measured.value}"

@@ -211,7 +211,9 @@ class Evaluator:
         translation = context.translation
         if not measure.has_baseline or translation is None or translation.sources.shape != context.fake.samples.shape:
             return None
-        return measure.compute(replace(context, fake=SampleSet(translation.sources, self.extractor))).value
+        sources = replace(context, fake=SampleSet(translation.sources, self.extractor))
+        measured = compute_or_reason(measure, sources, set(measure.requires))
+        return measured.value if isinstance(measured, MeasuredValue) else None
 
     def _copying_context(self, context: EvalContext) -> EvalContext:
         """The context with so few samples that the same number of other held-out samples remains for a floor."""

@@ -8,12 +8,14 @@ features themselves.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from poise.measure.base import Measure, MeasuredValue, validate_features
+from poise.measure.base import Measure, MeasuredValue, validate_features, validate_matrix
+from poise.measure.context import EvalContext
 from poise.measure.sample_set import SampleSet
 
 TOLERANCE = 1e-9
@@ -39,9 +41,15 @@ class Gaussian(NamedTuple):
 
 
 def frechet(a: Gaussian, b: Gaussian) -> float:
-    """The squared Frechet (2-Wasserstein) distance between two Gaussians, at least 0."""
+    """The squared Frechet (2-Wasserstein) distance between two Gaussians, at least 0.
+
+    Raises:
+        ValueError: the distance, or a square of the covariances, is too large for a float64.
+    """
     traces = float(a.root.square().sum() + b.root.square().sum())
     squared_mean_distance = float((a.mean - b.mean).square().sum())
+    if not math.isfinite(squared_mean_distance + traces * traces):
+        raise ValueError("the features are too large for a Frechet distance")
     return max(0.0, squared_mean_distance + traces - 2 * _nuclear_norm(a.root @ b.root.T, traces))
 
 
@@ -52,7 +60,7 @@ def fid(fake: Tensor, real: Tensor) -> float:
     two sets of real features at the same N.
 
     Raises:
-        ValueError: see `poise.measure.base.validate_features`.
+        ValueError: see `poise.measure.base.validate_features` and `frechet`.
     """
     fake, real = validate_features(fake, real)
     return frechet(Gaussian.fit(fake), Gaussian.fit(real))
@@ -82,13 +90,17 @@ def _nuclear_norm(cross: Tensor, scale: float) -> float:
     return float(roots.sum() if effect <= TOLERANCE * scale else torch.linalg.svdvals(cross).sum())
 
 
-def _gaussian(samples: SampleSet) -> Gaussian:
-    return samples.cached("gaussian", lambda: Gaussian.fit(samples.features))
+def _gaussian(samples: SampleSet, name: str) -> Gaussian:
+    return samples.cached("gaussian", lambda: Gaussian.fit(validate_matrix(samples.features, name, min_rows=2)))
+
+
+def _fid(context: EvalContext) -> MeasuredValue:
+    return MeasuredValue(frechet(_gaussian(context.fake, "fake features"), _gaussian(context.real, "real features")))
 
 
 FID = Measure(
     name="fid",
     description="Frechet distance of Gaussians fitted to the features, 0 and up (Heusel 2017); quality and variety",
     better="less",
-    compute=lambda context: MeasuredValue(frechet(_gaussian(context.fake), _gaussian(context.real))),
+    compute=_fid,
 )

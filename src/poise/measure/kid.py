@@ -7,6 +7,7 @@ distributions at any number of samples, so an estimate may be below 0. Published
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,9 +30,12 @@ def kid(fake: Tensor, real: Tensor) -> MeasuredValue:
     4 Var k_c(x, y) / NM for the kernel k_c centred in both arguments, which equals that noise.
 
     Raises:
-        ValueError: see `poise.measure.base.validate_features`.
+        ValueError: see `poise.measure.base.validate_features`; or the moments are too large for a float64.
     """
     x, y = validate_features(fake, real)
+    largest = max(float(features.square().sum(1).max()) for features in (x, y)) / x.shape[1] + 1  # |x.y| <= |x| |y|
+    if not math.isfinite(math.prod([largest] * 6) * max(len(x), len(y)) ** 2):  # the sum of the squares of k
+        raise ValueError("the features are too large for a kernel distance")
     within_x, within_y, between = _within(x), _within(y), _between(x, y)
     value = within_x.mean + within_y.mean - 2 * between.mean
     first_order = 4 * float((within_x.rows - between.rows).var()) / len(x)
