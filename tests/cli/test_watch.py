@@ -170,6 +170,13 @@ def test_run_folder(poise: Any, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
+def test_advice_is_fitted_to_the_recipe_of_a_run(poise: Any, tmp_path: Path) -> None:
+    tricks = '[optimizer.d]\nlr = 1e-5\n[[tricks]]\nkind = "instance_noise"\nsigma = 0.2\n'
+    [alarm] = watch_json(poise, a_run(tmp_path, tricks))["alarms"]
+    change = "--set tricks.instance_noise.sigma=0.5 (optimizer.d.lr is 1e-05 already)"
+    assert alarm["advice"].startswith(f"weaken D with a lower learning rate and instance noise, {change}; if ")
+
+
 def test_evaluations_are_used_but_not_counted_as_rows(poise: Any, tmp_path: Path) -> None:
     run = a_run(tmp_path)
     lines = [{"step": step, "measures": {"class_balance": 0.1}, "floor": {}} for step in (*range(100, 1001, 100), 1040)]

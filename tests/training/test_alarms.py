@@ -658,6 +658,22 @@ def test_a_policy_of_any_detector(policy: str, stops: bool | None, tmp_path: Pat
     assert lines(tmp_path, "alarms") == [alarm._asdict()]
 
 
+@pytest.mark.parametrize("policy", ["warn", "stop", "advise"])
+def test_advice_is_fitted_to_the_recipe_of_the_run(policy: str, tmp_path: Path) -> None:
+    """Where it is written and shown; `advise` gets what the detector said, as it takes back its own change first."""
+    listener = Listener()
+    handler = AlarmHandler(guarded(policy={"past_its_best": policy}), RunFolder(tmp_path), 0, listener)
+    alarm = Alarm(8, "past_its_best", "warning", "", DETECTORS["past_its_best"].advice, "T16")
+    if policy == "warn":
+        handler.handle(alarm)
+    else:
+        with pytest.raises(AlarmTriggered) as caught:
+            handler.handle(alarm)
+        assert (caught.value.alarm, caught.value.advice) == (alarm, listener.alarms[0].advice)
+    assert listener.alarms[0].advice.endswith("keep the quality longer (the recipe has averaged_weights already)")
+    assert lines(tmp_path, "alarms") == [listener.alarms[0]._asdict()]
+
+
 # ---- non-finite weights are not saved ---------------------------------------------------------------------
 
 

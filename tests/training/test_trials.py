@@ -24,7 +24,6 @@ from poise.training.rank_checks import check_advise
 from poise.training.state import TrainState
 from poise.training.train import train
 from poise.training.trainer import Trainer
-from poise.training.trials import useful_options
 from poise.utils.system import system
 from runs.small_runs import ring, traces
 from training.test_alarms import Listener, info, lines, saves
@@ -32,7 +31,6 @@ from training.test_roll_back import said, same_run, watched
 
 LOWER, CLIP = "optimizer.d.lr=5e-5", 'tricks+=[{kind="gradient_clipping"}]'
 PACK = 'tricks+=[{kind="packing", samples=2}]'
-AVERAGE, NOISE = 'tricks+=[{kind="averaged_weights"}]', 'tricks+=[{kind="instance_noise", sigma=0.5}]'
 SIGNS = {"gradient_long": ("d/grad_norm", 1000.0, 1.0), "collapse": ("g/diversity", 0.01, 1.0)}
 
 
@@ -287,33 +285,6 @@ def test_several_ranks_refuse_the_policy() -> None:
         RecipeError, match=r"monitor.policy.gradient_long: the recipe of a run on 2 ranks can't be changed"
     ):
         check_advise(advised(), Two())
-
-
-@pytest.mark.parametrize(
-    ("before", "options", "useful"),
-    [
-        ({"lr": 1e-4}, ("lr=5e-5", "x=1"), ("lr=5e-5", "x=1")),
-        ({"d": {"lr": 1e-5}}, ("d.lr=5e-5", "x=1"), ("x=1",)),
-        ({"d": {"lr": 5e-5}}, ("d.lr=5e-5",), None),
-        ({"d": {"lr": {"kind": "linear", "start": 1e-3}}}, ("d.lr=5e-5",), ("d.lr=5e-5",)),
-        ({"tricks": [{"kind": "r1", "gamma": 1.0}]}, ("tricks.r1.gamma=5.0",), ("tricks.r1.gamma=5.0",)),
-        ({"tricks": [{"kind": "r1", "gamma": 10.0}]}, ("tricks.r1.gamma=5.0",), None),
-        ({"tricks": []}, ("tricks.r1.gamma=5.0",), None),
-        ({"tempo": {"kind": "ratio", "d": 5}}, ('tempo={kind="ratio", d=2}',), None),
-        ({"tempo": {"kind": "simultaneous"}}, ('tempo={kind="ratio", d=2}',), ('tempo={kind="ratio", d=2}',)),
-        ({"objective": {"sigma": 0.1}}, ("objective.sigma=0.2",), None),
-        ({"tricks": [{"kind": "packing", "samples": 2}]}, (PACK,), None),
-        ({"tricks": [{"kind": "averaged_weights", "half_life": 9.0}]}, (AVERAGE, "x=1"), ("x=1",)),
-        ({"tricks": [{"kind": "instance_noise", "sigma": 0.1}]}, (NOISE,), (NOISE,)),
-        ({"tricks": [{"kind": "instance_noise", "sigma": {"kind": "linear", "start": 0.5}}]}, (NOISE,), (NOISE,)),
-    ],
-)
-def test_options_that_advance(before: dict[str, Any], options: tuple[str, ...], useful: tuple[str, ...] | None) -> None:
-    if useful is None:
-        with pytest.raises(RecipeError):
-            useful_options(before, options)
-    else:
-        assert useful_options(before, options) == useful
 
 
 def test_the_changes_in_force() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from poise.recipe.advice import fit_advice, useful_options
+from poise.recipe.decode import decode
+from poise.recipe.toml import Table
 from poise.watch.advice import changes_in
 from poise.watch.monitor import DETECTORS
 from watch.test_detectors import CASES, TABLES, alarms_for, refusals, set_options
@@ -33,6 +38,17 @@ def test_each_change_is_valid_where_the_alarm_can_arise(recipe: str) -> None:
         assert [option for change in changes for option in change] == set_options(alarm.advice)
         for change in changes:
             assert refusals(recipe, change) == [], alarm
+        check_fitted(alarm.advice, decode(TABLES[recipe], recipe).canonical())
+
+
+def check_fitted(advice: str, table: Table) -> None:
+    """What remains of advice for a recipe advances on it, repeats no trick, and is still a sentence."""
+    fitted = fit_advice(advice, table)
+    kinds = [trick["kind"] for trick in table["tricks"]]
+    for option in set_options(fitted):
+        assert useful_options(table, (option,)) == (option,)
+        assert not any(f'kind="{kind}"' in option for kind in kinds)
+    assert re.search(r"[:,] ?(\(|$)|\) \(|  |--set(?! \S)", fitted) is None, fitted
 
 
 def test_every_option_of_default_advice_is_found() -> None:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from poise.errors import CheckpointError, RecipeError
 from poise.recipe.decode import decode
-from poise.recipe.model import Recipe, dotted_fields
-from poise.recipe.toml import parse_toml
+from poise.recipe.model import Recipe
+from poise.recipe.toml import dotted_fields, parse_toml
 from poise.utils.files import open_atomic
 from poise.utils.printing import shorten_list
 

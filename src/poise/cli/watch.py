@@ -67,6 +67,7 @@ def watch(
 ) -> None:
     """Replay the monitor over a run or over another trainer's log, and list the alarms."""
     from poise.cli.files import check_writable
+    from poise.recipe.advice import fit_advice
     from poise.runs.remote_runs import local_run
     from poise.watch.columns import parse_columns
     from poise.watch.logs import read_log
@@ -88,6 +89,8 @@ def watch(
     for note in log.notes:
         print_line(f"{with_urls(str(run))}: {note}", err=True)
     alarms, inactive = replay(log, family)
+    if log.recipe:
+        alarms = [alarm._replace(advice=fit_advice(alarm.advice, dict(log.recipe))) for alarm in alarms]
     if as_json:
         found = {"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]}
         understood = {"columns": dict(log.columns), "family": family or log.family, "notes": list(log.notes)}

@@ -22,7 +22,7 @@ from poise.networks.translation import Direction, Judges
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerConfig
 from poise.recipe.init import InitConfig
-from poise.recipe.toml import NAME, to_toml
+from poise.recipe.toml import NAME, dotted_fields, to_toml
 from poise.tempo import TempoConfig
 from poise.tricks.base import TrickConfig
 from poise.watch.monitor import MonitorConfig
@@ -266,17 +266,6 @@ def with_free_fields(core: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         return merged
 
     return merge(core, recipe.canonical(), "")
-
-
-def dotted_fields(value: Any, path: str = "") -> dict[str, Any]:
-    """The values of a nested table by their dotted paths; tables in a list are numbered from 0."""
-    if isinstance(value, dict):
-        fields = [dotted_fields(item, f"{path}.{key}" if path else key) for key, item in value.items()]
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        fields = [dotted_fields(item, f"{path}.{i}") for i, item in enumerate(value)]
-    else:
-        return {path: value}
-    return {name: leaf for table in fields for name, leaf in table.items()}
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

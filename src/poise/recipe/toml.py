@@ -137,6 +137,17 @@ def set_value(table: Table, assignment: str) -> None:
     parent[last] = [*before, *value]
 
 
+def dotted_fields(value: Any, path: str = "") -> Table:
+    """The values of a nested table by their dotted paths; tables in a list are numbered from 0."""
+    if isinstance(value, dict):
+        fields = [dotted_fields(item, f"{path}.{key}" if path else key) for key, item in value.items()]
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        fields = [dotted_fields(item, f"{path}.{i}") for i, item in enumerate(value)]
+    else:
+        return {path: value}
+    return {name: leaf for table in fields for name, leaf in table.items()}
+
+
 def _is_missing(table: Table, keys: list[str]) -> bool:
     """Whether a key is in none of the tables that lead to it; what is in a list is found by `_index`."""
     parent: Any = table

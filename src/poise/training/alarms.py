@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from poise.core.metrics_log import Stat, stats_from_json
 from poise.errors import DiskError
+from poise.recipe.advice import fit_advice
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.folder import RunFolder
@@ -31,21 +32,22 @@ class AlarmTriggered(Exception):
     """The policy of an alarm is to roll back to a checkpoint or to stop the run.
 
     Args:
-        alarm: the alarm.
+        alarm: the alarm, as its detector raised it.
+        advice: its advice for the recipe of the run.
         stops: whether the run stops; otherwise it is rolled back.
         advises: whether a change of the alarm's advice is tried then.
     """
 
-    def __init__(self, alarm: Alarm, *, stops: bool, advises: bool = False) -> None:
+    def __init__(self, alarm: Alarm, advice: str, *, stops: bool, advises: bool = False) -> None:
         super().__init__(alarm.message)
-        self.alarm, self.stops, self.advises = alarm, stops, advises
+        self.alarm, self.advice, self.stops, self.advises = alarm, advice, stops, advises
 
 
 class AlarmHandler:
     """Monitors one run and handles its alarms.
 
     Args:
-        recipe: its table `monitor` sets the policies.
+        recipe: its table `monitor` sets the policies, and the advice of alarms is fitted to it, see `fit_advice`.
         folder: the run folder; alarms are appended to its `alarms.jsonl`.
         first: the step from which the run is resumed. The monitor gets the metrics up to this step first, and the
             alarms that they raise are ignored.
@@ -56,7 +58,8 @@ class AlarmHandler:
     def __init__(
         self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener, returned_to: int = 0
     ) -> None:
-        self.monitoring, self.folder, self.listener = recipe.monitor or MonitorConfig(), folder, listener
+        self.recipe, self.folder, self.listener = recipe, folder, listener
+        self.monitoring = recipe.monitor or MonitorConfig()
         self.alarms = JsonLinesFile(folder.alarms, listener.on_message)
         self.last_step, self.num_written = recipe.steps, 0
         self.counts: Counter[str] = Counter()
@@ -118,6 +121,7 @@ class AlarmHandler:
         policy = self.monitoring.policy_of(alarm.detector)
         if policy == "off":
             return
+        raised, alarm = alarm, alarm._replace(advice=fit_advice(alarm.advice, self.recipe.canonical()))
         self.alarms.append(alarm._asdict())
         self.num_written += 1
         self.counts[alarm.detector] += 1
@@ -125,7 +129,7 @@ class AlarmHandler:
         if policy == "keep":
             self._keep_checkpoint(alarm)
         if policy == "stop" or policy in ROLLING_BACK:
-            raise AlarmTriggered(alarm, stops=policy == "stop", advises=policy == "advise")
+            raise AlarmTriggered(raised, alarm.advice, stops=policy == "stop", advises=policy == "advise")
 
     def resume_at(self, num_alarms: int | None, first: int) -> None:
         """Delete the alarms that were raised after the checkpoint from which the run is resumed.

@@ -13,7 +13,8 @@ from uuid import uuid4
 
 from poise.engine.compute import ComputeSettings
 from poise.errors import DataError, PoiseError, RecipeError
-from poise.recipe.model import DATA_LOCATION, Recipe, dotted_fields
+from poise.recipe.model import DATA_LOCATION, Recipe
+from poise.recipe.toml import dotted_fields
 from poise.runs.folder import RunFolder
 from poise.tips.verdicts import PACKAGE, file_hash
 from poise.training.agreement import Agreement

@@ -359,7 +359,9 @@ class Trainer:
         where = f"{alarm.detector} at step {alarm.step:,}"
         if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
             after = "" if triggered.stops else f", after {count_noun(self.state.num_rollbacks, 'roll-back')}"
-            raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{alarm.advice}; earlier checkpoints are kept")
+            raise Diverged(
+                f"{alarm.message}{after}", where=where, cure=f"{triggered.advice}; earlier checkpoints are kept"
+            )
         sound = self.alarm_handler.last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
         is_due, knows_beginning = partial(due.saves, self.recipe), self.state.knows_beginning
@@ -401,6 +403,7 @@ class Trainer:
     def _use_changed_recipe(self) -> None:
         """Let the surroundings of the training state follow its recipe; the folder does with the next checkpoint."""
         self.recorder.run = self.recorder.run._replace(config=self.recipe.canonical())
+        self.alarm_handler.recipe = self.recipe
         if self.evaluator is not None:
             self.evaluator.recipe = self.recipe
         if self.frames is not None:

@@ -1,7 +1,8 @@
 """Advice that depends on the alarm: the player, the family of losses, and the components that the run has.
 
 Every `--set` in a piece of advice must be valid for the recipe of the run. The logged metrics show what the recipe has:
-`d/r1` is logged only with the trick `r1`, and `g/label_effect` only if G takes labels.
+`d/r1` is logged only with the trick `r1`, and `g/label_effect` only if G takes labels. Where the recipe is known,
+`poise.recipe.advice` leaves out what it has already.
 """
 
 from __future__ import annotations

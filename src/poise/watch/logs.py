@@ -44,6 +44,7 @@ class Log(NamedTuple):
         has_d_loss: False if D's loss was not found in another trainer's log.
         columns: what `step` and each metric were read from; empty for a run of poise.
         family_source: how the family is known.
+        recipe: the recipe of a run; empty for another trainer's log.
     """
 
     rows: list[tuple[int, Numbers]]
@@ -55,6 +56,7 @@ class Log(NamedTuple):
     has_d_loss: bool = True
     columns: Mapping[str, str] = MappingProxyType({})
     family_source: str = ""
+    recipe: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def row_steps(self) -> list[int]:
@@ -144,7 +146,7 @@ def _read_run(path: Path) -> Log:
     lines.sort(key=lambda line: line[0])
     family = FAMILIES.get(objective)
     source = "the recipe's" if family is not None else "pass --loss-family"
-    return Log(lines, len(rows), length, family, recipe.get("monitor", {}), family_source=source)
+    return Log(lines, len(rows), length, family, recipe.get("monitor", {}), family_source=source, recipe=recipe)
 
 
 def measures_to_metrics(line: Mapping[str, Any]) -> Numbers:

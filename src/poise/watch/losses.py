@@ -224,7 +224,7 @@ DETECTORS = (
         values=10,
         policy="note",
         detect=losses_apart,
-        advice="weaken D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]'",
+        advice="weaken D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or lower its learning rate",
         tip="T11",
         inputs=(D, G),
         families=BOUNDED_FAMILIES - {"hinge", "squares"},

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from poise.recipe.model import dotted_fields
+from poise.recipe.toml import dotted_fields
 from poise.training.trackers.base import PROJECT, TrackedRun, Tracker, known_id, remember_id
 
 MAX_PARAM = 6000
