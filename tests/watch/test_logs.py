@@ -20,6 +20,7 @@ from poise.errors import CheckpointError, DataError, PoiseError, RecipeError
 from poise.watch.column_names import KNOWN_COLUMNS, SHORT_NAMES
 from poise.watch.columns import parse_columns
 from poise.watch.logs import Log, measures_to_metrics, read_log
+from poise.watch.replay import replay
 
 D, G = "d/adversarial", "g/adversarial"
 Plain = list[tuple[int, dict[str, float]]]
@@ -631,3 +632,66 @@ def test_options_for_other_logs_are_refused_for_a_run(options: dict[str, Any]) -
     assert read_log(run, {}).count == 3
     with pytest.raises(RecipeError, match="is for the logs of other trainers"):
         read_log(run, **options)
+
+
+# ---- measures that are NaN where nothing was measured, logs whose newest line comes first -------------------
+
+
+def losses_with_fid(fids: list[float], *, form: str) -> str:
+    if form == "csv":
+        return "step,d_loss,fid\n" + "".join(f"{100 * k},0.7,{fid}\n" for k, fid in enumerate(fids))
+    return "".join(json.dumps({"step": 100 * k, "d_loss": 0.7, "fid": fid}) + "\n" for k, fid in enumerate(fids))
+
+
+NAN = math.nan
+RARE = [60.0, *[NAN] * 4, 50.0, *[NAN] * 4, 40.0, *[NAN] * 3]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("fids", "num_missing"),
+    [
+        (RARE, 11),
+        ([NAN] * 5 + RARE, 16),
+        ([NAN] * 9, 9),  # measuring is switched off
+        ([60.0, 50.0, *[NAN] * 9], 0),  # the run has diverged
+        ([*RARE, *[NAN] * 9], 8),
+        ([60.0, NAN, 50.0, 40.0], 0),
+    ],
+)
+def test_measures_that_are_nan_where_nothing_was_measured(
+    tmp_path: Path, form: str, fids: list[float], num_missing: int
+) -> None:
+    log = read_log(written(tmp_path, f"log.{form}", losses_with_fid(fids, form=form)))
+    found = [numbers["measure/fid"].mean for _, numbers in log.rows if "measure/fid" in numbers]
+    assert len(found) == len(fids) - num_missing
+    assert len(log.rows) == len(fids)
+    said = f"{num_missing:,} values of fid that are NaN are taken for rows in which it was not measured"
+    assert [note for note in log.notes if "NaN" in note] == [said] * (num_missing > 0)
+    detectors = {alarm.detector for alarm in replay(log).alarms}
+    assert ("not_finite" in detectors) == (num_missing < sum(map(math.isnan, fids)))
+    assert num_missing == 0 or len(found) > 3 or "past_its_best" not in detectors
+
+
+def test_a_log_of_measures_alone_keeps_nan(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "log.csv", "step,fid\n" + "".join(f"{k},nan\n" for k in range(9))))
+    assert all(math.isnan(numbers["measure/fid"].mean) for _, numbers in log.rows)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "log"])
+def test_a_log_whose_newest_line_comes_first_is_read_from_its_end(tmp_path: Path, form: str) -> None:
+    lines = [(100 * k, 0.7 - 0.01 * k) for k in range(9)]
+    texts = {
+        "csv": ["step,d_loss", *(f"{step},{loss}" for step, loss in reversed(lines))],
+        "jsonl": [json.dumps({"step": step, "d_loss": loss}) for step, loss in reversed(lines)],
+        "log": [f"step: {step}, d_loss: {loss}" for step, loss in reversed(lines)],
+    }
+    log = read_log(written(tmp_path, f"log.{form}", "\n".join(texts[form])))
+    assert plain(log) == [(step, {D: loss}) for step, loss in lines]
+    assert "step decreases from line to line: the log is read from its end" in log.notes
+
+
+def test_parts_of_a_loss_in_lines_of_a_reversed_log_are_joined(tmp_path: Path) -> None:
+    lines = "".join(f"{step},0.7,\n{step},,1.5\n" for step in (400, 300, 200, 100))
+    log = read_log(written(tmp_path, "log.csv", f"step,d_loss,g_loss\n{lines}"))
+    assert plain(log) == [(step, {D: 0.7, G: 1.5}) for step in (100, 200, 300, 400)]

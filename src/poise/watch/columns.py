@@ -31,7 +31,7 @@ from poise.watch.column_names import (
     quantity_of,
 )
 from poise.watch.loss_conventions import class_loss_among, parts_are_summed, recognise_trainer, starts_as_a_sum
-from poise.watch.step_column import Numbers, fill_column, join_lines, order_by_step
+from poise.watch.step_column import Numbers, fill_column, is_newest_first, join_lines, order_by_step
 from poise.watch.text_tables import MIN_ROWS, Flat, Table
 
 FRACTIONS = ("d/accuracy", "d/real_accuracy", "d/fake_accuracy")
@@ -106,6 +106,9 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
     epoch = _find_column(EPOCH_COLUMNS, names)
     used = {name for column in selected.values() for name in column.names}
+    if is_newest_first(lines, step):
+        lines.reverse()
+        notes.append(f"{step} decreases from line to line: the log is read from its end")
     fill_column(lines, step, used)
     lines = join_lines(lines, step, used.union(*_loss_parts(names).values()))
     selected = _without_unknown_means(selected, requested, lines, where, notes)
@@ -136,7 +139,8 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
         (line, {name: Stat.of(value) for name, column in selected.items() if (value := column.value(line)) is not None})
         for line in lines
     ]
-    rows = _without_repeated_measures([(line, numbers) for line, numbers in rows if numbers], notes)
+    rows = _without_missing_measures([(line, numbers) for line, numbers in rows if numbers], notes)
+    rows = _without_repeated_measures(rows, notes)
     ordered = _without_untrained_d(order_by_step(rows, step, epoch, notes), notes)
     described = {name: column.description for name, column in selected.items()}
     return MappedTable(ordered, notes, {"step": step or "counted rows"} | described)
@@ -201,6 +205,33 @@ def _reason_to_halve(
             "(otherwise pass --no-sum)"
         )
     return None
+
+
+def _without_missing_measures(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:
+    """The rows without measures that are NaN where nothing was measured, as pandas writes them.
+
+    This is assumed of a measure that is NaN in more than half of the rows that also have losses or the like, except for
+    NaN values at the end that are more than between any two measurements: that run has diverged.
+    """
+    for name in sorted({name for _, numbers in rows for name in numbers if name.startswith("measure/")}):
+        values = [
+            (index, numbers[name].mean)
+            for index, (_, numbers) in enumerate(rows)
+            if name in numbers and not all(other.startswith("measure/") for other in numbers)
+        ]
+        measured = [count for count, (_, value) in enumerate(values) if not math.isnan(value)]
+        if 2 * len(measured) >= len(values):
+            continue
+        longest_gap = max((b - a - 1 for a, b in pairwise([-1, *measured])), default=len(values))
+        last = measured[-1] if measured else -1
+        known = values if len(values) - 1 - last <= longest_gap else values[:last]
+        missing = [index for index, value in known if math.isnan(value)]
+        if missing:
+            what = f"{len(missing):,} values of {name.partition('/')[2]} that are NaN"
+            notes.append(f"{what} are taken for rows in which it was not measured")
+        for index in missing:
+            del rows[index][1][name]
+    return rows
 
 
 def _without_repeated_measures(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:

@@ -166,8 +166,8 @@ class Monitor:
             step: the number of steps done in the whole run. It must not decrease; if it does, a warning says so once.
             numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval.
                 `d/adversarial` is the mean of D's losses on real and on generated samples: halve a loss that is their
-                sum. Losses of pairs are single ones. If
-                the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
+                sum. Losses of pairs are single ones. Leave out a measure where nothing was measured: NaN is a failure.
+                If the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
         """
         is_first = bool(numbers) and not self.history.series
         if is_first and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):

@@ -1,6 +1,8 @@
 """The step column of another trainer's log: it may be missing, restart with each epoch, or decrease after a resume.
 
-The rule: steps that return to the beginning and end where they ended before restart with each epoch. In all other cases
+A log whose steps decrease throughout has its newest line first.
+
+The rule for others: steps that return to the beginning and end where they ended before restart with each epoch. In all other cases
 a run was resumed or restarted, and later rows replace earlier ones.
 """
 
@@ -11,9 +13,17 @@ from collections.abc import Set
 from itertools import pairwise
 
 from poise.core.metrics_log import Stat
-from poise.watch.text_tables import Flat
+from poise.watch.text_tables import MIN_ROWS, Flat
 
 Numbers = dict[str, Stat]
+
+
+def is_newest_first(lines: list[Flat], column: str | None) -> bool:
+    """Whether the steps, of which there are at least four, never increase from line to line."""
+    if column is None:
+        return False
+    steps = [line[column] for line in lines if math.isfinite(line.get(column, math.nan))]
+    return len(set(steps)) >= MIN_ROWS and all(after <= before for before, after in pairwise(steps))
 
 
 def fill_column(lines: list[Flat], column: str | None, selected_names: set[str]) -> None:
