@@ -22,6 +22,7 @@ from poise.errors import RecipeError
 from poise.measure import evaluator as evaluator_module
 from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
+from poise.measure.compare import compare
 from poise.measure.context import EvalContext
 from poise.measure.evaluator import ENOUGH_TO_RANK, MAX_SAMPLES, NUM_POINTS, NUM_STACKS, Evaluator
 from poise.measure.memorization import copying_test
@@ -592,6 +593,25 @@ def test_few_held_out_images_are_noted(shades: ImageDataset, held_out: int, requ
     evaluator = Evaluator(None, split(shades, 200 - held_out), "pixels", requested)
     notes = evaluator.measure(first_of(shades.images), select_measures("fid")).notes
     assert any("small differences may be chance" in note for note in notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("fakes", "requested", "noted"),
+    [
+        (15, None, True),
+        (15, 100, True),
+        (200, 30, False),
+        (15, 15, False),
+        (ENOUGH_TO_RANK - 1, None, True),
+        (ENOUGH_TO_RANK, None, False),
+    ],
+)
+def test_a_comparison_of_few_images_is_noted(
+    shades: ImageDataset, fakes: int, requested: int | None, noted: bool
+) -> None:
+    some = DataSplits(ImageDataset(shades.images[:fakes], None, ()))
+    result = compare(some, split(shades, 80), select_measures("diversity"), n=requested, features="pixels")
+    assert any("small differences may be chance" in note for note in result.notes) == noted
 
 
 def test_number_of_searched_training_images_is_limited(shades: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from poise.data.source import DataSplits, SizedSource
 from poise.errors import DataError
 from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
-from poise.measure.evaluator import MAX_SAMPLES, Evaluator
+from poise.measure.evaluator import MAX_SAMPLES, Evaluator, notes_on_few
 from poise.measure.reference import random_order
 from poise.utils.progress import Progress, no_progress
 
@@ -55,7 +55,7 @@ def compare(
         raise DataError("both sets of images must have the same size and channels", found=found)
     held_out = real.held_out if isinstance(real.held_out, SizedSource) else None
     num_real = len(real_images if held_out is None else held_out)
-    requested, n = n or 0, min(n or default_num_samples(real), len(fake_images), num_real)
+    requested, n = n, min(n or default_num_samples(real), len(fake_images), num_real)
     evaluator = Evaluator(data_config, real, features, n, progress=progress, trust_code=trust_code)
     order = random_order(len(fake_images))
     class_index = {name: index for index, name in enumerate(real_images.classes)}
@@ -69,7 +69,8 @@ def compare(
         fake_labels = fake_images.gather_labels(order[:count]) if has_known_classes else None
         return None if fake_labels is None else class_map[fake_labels]
 
-    if requested > n:
+    evaluator.notes += notes_on_few(evaluator.n, requested)
+    if requested is not None and requested > n:
         evaluator.notes.append(f"only {n:,} images of each set can be compared, not {requested:,}")
     return evaluator.measure(samples, measures, labels)
 

@@ -58,6 +58,13 @@ MAX_GROUPS_PER_ROW = 3
 """The largest number of samples with their neighbours in one row of the grid of neighbours."""
 
 
+def notes_on_few(n: int, requested: int | None) -> list[str]:
+    """A note if only n real samples are compared with, unless the user requested so few."""
+    if n >= ENOUGH_TO_RANK or (requested is not None and requested <= n):
+        return []
+    return [f"compared with only {count_noun(n, 'real sample')}: small differences may be chance"]
+
+
 class Evaluator:
     """Measures samples against real data.
 
@@ -95,9 +102,7 @@ class Evaluator:
         self.reference = self._reference_samples(n)
         self.real, self.n = self.reference.real, len(self.reference.real)
         self.notes += self.reference.notes
-        if self.n < ENOUGH_TO_RANK and (n is None or n > self.n):  # fewer than that may be what the user wants
-            few = f"compared with only {count_noun(self.n, 'real sample')}"
-            self.notes.append(f"{few}: small differences may be chance")
+        self.notes += notes_on_few(self.n, n)
         num_available = len(self.reference.mode_samples)
         self.num_mode_samples = min(n or NUM_STACKS, num_available) if num_available else self.n
 

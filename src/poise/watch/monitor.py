@@ -167,7 +167,7 @@ class Monitor:
             numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval.
                 `d/adversarial` is the mean of D's losses on real and on generated samples: halve a loss that is their
                 sum. Losses of pairs are single ones. Leave out a measure where nothing was measured: NaN is a failure.
-                If the first row has no metric that a detector reads, a warning says so; a row of measures may have none.
+                If the first row has no metric that a detector reads, a warning says so; one of measures may have none.
         """
         is_first = bool(numbers) and not self.history.series
         if is_first and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):

@@ -1,9 +1,8 @@
 """The step column of another trainer's log: it may be missing, restart with each epoch, or decrease after a resume.
 
-A log whose steps decrease throughout has its newest line first.
-
-The rule for others: steps that return to the beginning and end where they ended before restart with each epoch. In all other cases
-a run was resumed or restarted, and later rows replace earlier ones.
+A log whose steps decrease throughout has its newest line first. In others, steps that return to the beginning and end
+where they ended before restart with each epoch; in all other cases a run was resumed or restarted, and later rows
+replace earlier ones.
 """
 
 from __future__ import annotations
