@@ -7,27 +7,38 @@ from torch import Tensor
 
 from poise.measure.base import Measure, MeasuredValue, validate_matrix
 
-SPLITS = 10
+MAX_SPLITS = 10
+"""The published number of parts."""
+
+MIN_PER_CLASS, ENOUGH_PER_PART = 10, 5_000
+"""A part has at least ten samples per class, or as many samples as in published values."""
+
 MIN_LOG_PROB = -700.0
 """A lower bound of log-probabilities; its exponential is above 0 in float64."""
 
 
-def inception_score(logits: Tensor, splits: int = SPLITS) -> MeasuredValue:
+def inception_score(logits: Tensor, splits: int | None = None) -> MeasuredValue:
     """exp E KL(p(y|x) || p(y)) for logits N x K: 1 to K (Salimans 2016, arXiv:1606.03498), by torch-fidelity.
 
-    The value is the mean over `splits` parts of the samples, as published, with the standard error of that mean. The
-    name refers to the Inception network; the values of other classifiers are not comparable. Variety within a class is
-    not measured.
+    The value is the mean over `splits` parts of the samples, with the standard error of that mean if there are several.
+    It can't exceed the number of samples in a part, and is too low if a part has few samples per class. By default,
+    there are the published ten parts if each has ten samples per class, or 5,000 in all; otherwise fewer, down to one.
+    The name refers to the Inception network; the values of other classifiers are not comparable. Variety within a class
+    is not measured.
 
     Raises:
         ValueError: see `poise.measure.base.validate_matrix`.
     """
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
+    logits = validate_matrix(logits, "logits")
+    if splits is None:
+        enough = min(MIN_PER_CLASS * logits.shape[1], ENOUGH_PER_PART)
+        splits = max(1, min(MAX_SPLITS, len(logits) // enough))
     splits = min(splits, len(logits))
-    log_probs = validate_matrix(logits, "logits").log_softmax(1).clamp_min(MIN_LOG_PROB)
-    scores = isc_features_to_metric(log_probs, splits)
-    return MeasuredValue(scores[KEY_METRIC_ISC_MEAN], scores[KEY_METRIC_ISC_STD] / splits**0.5)
+    scores = isc_features_to_metric(logits.log_softmax(1).clamp_min(MIN_LOG_PROB), splits)
+    stderr = scores[KEY_METRIC_ISC_STD] / (splits - 1) ** 0.5 if splits > 1 else None  # the deviation divides by splits
+    return MeasuredValue(scores[KEY_METRIC_ISC_MEAN], stderr)
 
 
 def class_confidence(logits: Tensor) -> float:
