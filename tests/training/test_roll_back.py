@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from poise.core.metrics_log import Stat
+from poise.core.metrics_log import Row, Stat, row_to_json
 from poise.errors import DiskError, Diverged, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs import checkpoint, checkpoint_folder
+from poise.runs.folder import RunFolder
 from poise.runs.run import Run
+from poise.training.alarms import AlarmHandler
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.state import TrainState
 from poise.training.train import train
 from poise.training.trainer import Trainer
+from poise.utils.files import make_folder, write_text
 from poise.utils.system import system
-from runs.small_runs import ring, traces
+from poise.watch.logs import read_log
+from poise.watch.replay import replay
+from runs.small_runs import ring, stopped, traces
 from training.test_alarms import Listener, info, lines, saves
 
 WINDOW, ROWS = 8, 2  # so that a sign is seen in four rows
@@ -100,6 +106,48 @@ def test_without_a_checkpoint_from_before(
     train(watched(12, every), tmp_path / "run", listener=listener)
     assert said(listener) == [f"back to step {back}{reason} (roll-back 1 of 3); learning rates are multiplied by 0.5"]
     assert listener.ticks == [*range(1, seen), *range(back + 1, 13)]
+
+
+@pytest.mark.parametrize("returns", [(), (550,), (300, 550), (550, 800)], ids=str)
+def test_a_replay_raises_the_alarms_of_a_run_that_was_rolled_back(returns: tuple[int, ...], tmp_path: Path) -> None:
+    """D's loss falls at 500, so that windows reach back to before a roll-back."""
+    config, folder, listener = watched(4000, policy="off"), RunFolder(tmp_path / "run"), Listener()
+    make_folder(folder.path)
+    rows = [Row(t, t, 1.0, {"d/adversarial": Stat.of(0.6 if t <= 500 else 0.005)}) for t in range(10, 1200, 10)]
+    handler = AlarmHandler(config, folder, 0, listener)
+    for until, row in enumerate(rows, 1):
+        handler.process(row.step, row.stats)
+        if row.step in returns:  # here later rows have been discarded
+            write_text(folder.rows, "".join(json.dumps(row_to_json(one)) + "\n" for one in rows[:until]))
+            handler.roll_back(row.step)
+    listener.alarms += handler.monitor.flush()
+    write_text(folder.rows, "".join(json.dumps(row_to_json(row)) + "\n" for row in rows))
+    write_text(folder.recipe, config.to_toml())
+    write_text(folder.info, json.dumps({"returned_to": list(returns)} if returns else {}))
+    found = [(alarm.step, alarm.detector) for alarm in replay(read_log(folder.path)).alarms]
+    assert found == [(alarm.step, alarm.detector) for alarm in listener.alarms] != []
+
+
+def test_run_json_names_the_steps_that_a_run_returned_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after it has been resumed."""
+
+    def is_bad(state: TrainState) -> bool:
+        return (state.num_rollbacks == 0 and state.steps_done > 6) or (
+            state.num_rollbacks == 1 and state.steps_done > 15
+        )
+
+    out = tmp_path / "run"
+    plant(monkeypatch, is_bad)
+    stopped(watched(30, keep=9), out, 28)
+    assert info(out)["returned_to"] == [6, 12]
+    train(watched(30, keep=9), out, resume=True)
+    assert info(out)["returned_to"] == [6, 12] == list(read_log(out).returns)
+    assert info(out)["setbacks"] == 2
+
+
+@pytest.mark.parametrize(("stored", "returns"), [({}, ()), ({"returned_to": 0}, ()), ({"returned_to": 9}, (9,))])
+def test_checkpoints_of_earlier_versions_name_the_last_return(stored: dict[str, int], returns: tuple[int, ...]) -> None:
+    assert checkpoint.returns_in(stored) == returns
 
 
 def test_several_roll_backs_lead_to_the_same_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,12 +174,22 @@ def read(path: Path) -> Checkpoint:
         if not 0 <= float(state["seconds"]) < float("inf"):
             raise ValueError
         _ = check_count(state.get("setbacks", 0)), check_count(state.get("alarms") or 0), str(state.get("recipe", ""))
-        _ = check_count(state.get("returned_to", 0)), changes_from_json(state.get("changes", []))
+        _ = returns_in(state), changes_from_json(state.get("changes", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(
             f"{STATE} is damaged: it is not the state of step {manifest['step']}", where=path.name
         ) from None
     return Checkpoint(path, manifest["step"], manifest, state, tensors)
+
+
+def returns_in(state: Mapping[str, Any]) -> tuple[int, ...]:
+    """The steps to which a run was rolled back, by the state in a checkpoint; earlier versions wrote the last one.
+
+    Raises:
+        ValueError, TypeError: they are not steps.
+    """
+    steps = state.get("returned_to", [])
+    return tuple(map(check_count, steps if isinstance(steps, list) else [steps] if steps else []))
 
 
 def step_of(path: Path) -> int | None:

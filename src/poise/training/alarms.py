@@ -52,7 +52,7 @@ class AlarmHandler:
         first: the step from which the run is resumed. The monitor gets the metrics up to this step first, and the
             alarms that they raise are ignored.
         listener: notified of every alarm.
-        returned_to: the step to which the run has been rolled back last.
+        returned_to: the step to which the run has been rolled back last; 0 if it never was.
     """
 
     def __init__(

@@ -181,7 +181,7 @@ def run_json(
     if state.changes:
         info |= {"original": state.original.hash, "changes": changes_to_json(state.changes)}
     if state.num_rollbacks:
-        info["setbacks"] = state.num_rollbacks
+        info |= {"setbacks": state.num_rollbacks, "returned_to": list(state.returns)}
     if alarms:
         info["alarms"] = dict(alarms)
     if best:

@@ -85,7 +85,7 @@ class TrainState:
         steps_done: the number of steps done.
         seconds: the time that they took.
         num_rollbacks: how often the run has been rolled back.
-        returned_to: the step to which it was rolled back last; 0 if it never was.
+        returns: the steps to which it was rolled back, in increasing order, without those of discarded steps.
         alarms: the number of lines of `alarms.jsonl` at the checkpoint that was restored; None if it is unknown.
     """
 
@@ -104,7 +104,7 @@ class TrainState:
         self.monitoring = recipe.monitor or MonitorConfig()
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
         self.fingerprint = self.source.fingerprint
-        self.num_rollbacks = self.returned_to = 0
+        self.num_rollbacks, self.returns = 0, tuple[int, ...]()
         self.alarms: int | None = None
         self._restored_with: dict[str, Any] | None = None
         self.critics = make_critics(recipe, data, compute.device, copies)
@@ -141,7 +141,6 @@ class TrainState:
         """
         restored, skipped = choose_checkpoint(saves, self.recipe, self.fingerprint, self._restore, self.critics.digests)
         self.changes = changes_from_json(restored.state.get("changes", []))
-        self.returned_to = int(restored.state.get("returned_to", 0))
         self._set_progress(restored)
         then, now = (ONE_BY_DEFAULT | info for info in (restored.manifest, self.reproducibility_info()))
         self._restored_with = {key: value for key, value in restored.manifest.items() if key in now and key != "code"}
@@ -153,6 +152,7 @@ class TrainState:
         self.steps_done, self.seconds = restored.step, float(restored.state["seconds"])
         self.num_rollbacks = max(self.num_rollbacks, int(restored.state.get("setbacks", 0)))
         self.alarms = restored.state.get("alarms")
+        self.returns = checkpoint.returns_in(restored.state)
         self._apply_lr_scale()
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
@@ -186,7 +186,7 @@ class TrainState:
             CheckpointError: there is no valid checkpoint, and the beginning is unknown: a resumed run has not read the
                 weights that `[init]` names.
         """
-        self.num_rollbacks += 1
+        self.num_rollbacks, self.returns = self.num_rollbacks + 1, ()
         self.initialize()
         left: list[str] = []
 
@@ -205,7 +205,7 @@ class TrainState:
                 raise
             if self.changes and self.initial is not None:
                 left.extend(self._not_taken(self.initial, "the initial weights"))
-        self.returned_to = self.steps_done
+        self.returns = (*(step for step in self.returns if step < self.steps_done), self.steps_done)
         return left
 
     def _take(self, saved: checkpoint.Checkpoint) -> list[str]:
@@ -303,9 +303,14 @@ class TrainState:
             **self.critic_info(),
             **self.trained_with(),
         }
-        state = {"seconds": seconds, "setbacks": self.num_rollbacks, "alarms": alarms, "recipe": recipe.core}
+        state: dict[str, Any] = {
+            "seconds": seconds,
+            "setbacks": self.num_rollbacks,
+            "alarms": alarms,
+            "recipe": recipe.core,
+        }
         if self.num_rollbacks:
-            state["returned_to"] = self.returned_to
+            state["returned_to"] = list(self.returns)
         if self.changes:
             state |= {"original": self.original.core, "changes": changes_to_json(self.changes)}
         return state_tensors.collect_tensors(self.game, self.step_metrics), state, manifest

@@ -102,7 +102,8 @@ class Trainer:
             self.evaluator = PeriodicEvaluator(
                 recipe, data, folder, self.first, compute.device, listener.on_message, signals.interrupt
             )
-        self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener, self.state.returned_to)
+        returned_to = max(self.state.returns, default=0)
+        self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener, returned_to)
         logs = [self.recorder.rows, self.alarm_handler.alarms, *([self.evaluator.lines] if self.evaluator else [])]
         self.checkpoints = CheckpointWriter(
             folder, self.state, self.alarm_handler, logs, partial(self._write_info, "running")

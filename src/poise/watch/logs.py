@@ -5,6 +5,7 @@ The meaning of columns is guessed from their names unless it is given (`columns.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from poise.core.metrics_log import Stat, check_measures, check_row, read_jsonl, stats_from_json
+from poise.core.metrics_log import Stat, check_count, check_measures, check_row, read_jsonl, stats_from_json
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
 from poise.watch.column_names import quantity_of, shorten_name
@@ -45,6 +46,7 @@ class Log(NamedTuple):
         columns: what `step` and each metric were read from; empty for a run of poise.
         family_source: how the family is known.
         recipe: the recipe of a run; empty for another trainer's log.
+        returns: the steps to which a run was rolled back, as far as what follows them was not discarded.
     """
 
     rows: list[tuple[int, Numbers]]
@@ -57,6 +59,7 @@ class Log(NamedTuple):
     columns: Mapping[str, str] = MappingProxyType({})
     family_source: str = ""
     recipe: Mapping[str, Any] = MappingProxyType({})
+    returns: tuple[int, ...] = ()
 
     @property
     def row_steps(self) -> list[int]:
@@ -146,7 +149,16 @@ def _read_run(path: Path) -> Log:
     lines.sort(key=lambda line: line[0])
     family = FAMILIES.get(objective)
     source = "the recipe's" if family is not None else "pass --loss-family"
-    return Log(lines, len(rows), length, family, recipe.get("monitor", {}), family_source=source, recipe=recipe)
+    monitor, returns = recipe.get("monitor", {}), _read_returns(path / "run.json")
+    return Log(lines, len(rows), length, family, monitor, family_source=source, recipe=recipe, returns=returns)
+
+
+def _read_returns(path: Path) -> tuple[int, ...]:
+    """The steps to which a run was rolled back, by its `run.json`; none if that can't be read or does not tell."""
+    try:
+        return tuple(sorted(map(check_count, json.loads(path.read_bytes())["returned_to"])))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ()
 
 
 def measures_to_metrics(line: Mapping[str, Any]) -> Numbers:

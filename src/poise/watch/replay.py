@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -14,6 +15,9 @@ from poise.errors import RecipeError
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
+
+
+Rows = list[tuple[int, dict[str, Stat]]]
 
 
 class Replay(NamedTuple):
@@ -31,6 +35,9 @@ class Replay(NamedTuple):
 def replay(log: Log, family: Family | None = None) -> Replay:
     """Run the monitor over a log.
 
+    After a roll-back a run goes on with a new monitor, which hears the rows up to there first and raises no alarm about
+    windows that began before, see `Monitor.judge_from`; so does the replay.
+
     Args:
         log: the log, see `read_log`.
         family: the family of the losses; None for the log's own.
@@ -46,11 +53,20 @@ def replay(log: Log, family: Family | None = None) -> Replay:
         where = ".".join(str(part) for part in ("monitor", *first["loc"], context.get("key")) if part)
         raise RecipeError(first["msg"], where=where, cure=str(context.get("cure", ""))) from None
     family = family or log.family
-    monitor = Monitor(config, family, log.length)
-    alarms: list[Alarm] = []
-    for step, numbers in log.rows:
-        alarms += monitor.hear(step, _add_wasserstein_estimate(numbers) if family == "wasserstein" else numbers)
-    return Replay(alarms + monitor.flush(), monitor.inactive_detectors())
+    rows = log.rows
+    if family == "wasserstein":
+        rows = [(step, _add_wasserstein_estimate(numbers)) for step, numbers in rows]
+    monitors = [Monitor(config, family, log.length) for _ in (0, *log.returns)]
+    spans = pairwise((0, *log.returns, math.inf))
+    alarms = [alarm for monitor, span in zip(monitors, spans, strict=True) for alarm in _judge(monitor, rows, *span)]
+    return Replay(alarms + monitors[-1].flush(), monitors[-1].inactive_detectors())
+
+
+def _judge(monitor: Monitor, rows: Rows, start: float, end: float) -> list[Alarm]:
+    """The alarms of a run that was rolled back to the step `start`, or began there, until it returned to `end`."""
+    monitor.judge_from(int(start))
+    heard = [monitor.hear(step, numbers) for step, numbers in rows if step <= end]
+    return [alarm for alarms in heard for alarm in alarms if alarm.step > start]
 
 
 def parse_settings(items: Iterable[str], option: str, kind: type[int] | type[float]) -> dict[str, float]:
