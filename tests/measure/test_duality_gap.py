@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from poise.engine.compute import ComputeSettings
 from poise.measure.duality_gap import duality_gap
+from poise.recipe import shipped
+from poise.recipe.decode import decode
+from poise.runs.evaluate import duality_gap_of
+from poise.training.state import TrainState
 
 
 class Point(nn.Module):
@@ -44,6 +51,12 @@ def test_gap_is_the_sum_of_both_gains(g: tuple[float, ...], d: tuple[float, ...]
     expected = sum(x * x for x in (*g, *d))
     assert duality_gap(Point(*g), Point(*d), quadratic, rng(), 2000, 1e-2) == pytest.approx(expected, rel=1e-3)
     assert duality_gap(Point(*g), Point(*d), quadratic, rng()) > 0.05 * expected > 0
+
+
+def test_progress_of_the_gap_rises_from_0_to_1() -> None:
+    reports: list[tuple[str, float]] = []
+    duality_gap(Point(1.0), Point(1.0), quadratic, rng(), 4, progress=lambda *report: reports.append(report))
+    assert reports == [("duality_gap", k / 8) for k in range(8)]
 
 
 def test_gap_of_a_bilinear_game_grows_with_the_steps() -> None:
@@ -162,3 +175,30 @@ def test_more_steps_give_a_larger_gap() -> None:
     assert gaps == sorted(gaps)
     assert gaps[0] == pytest.approx(0, abs=0.01)
     assert gaps[2] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("network", "objective", "bounded"),
+    [
+        ("mlp", "wasserstein", False),
+        ("spectral", "wasserstein", True),
+        ("autoencoder", "began", False),
+        ("autoencoder", "energy", True),
+    ],
+)
+def test_the_duality_gap_requires_a_bound(
+    network: str, objective: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d = {"kind": "flat_autoencoder", "code": 2} if network == "autoencoder" else {"kind": "mlp"}
+    d |= {"width": 8, "norm": "spectral" if network == "spectral" else "none"}
+    table = shipped.load_table("ring") | {"objective": {"kind": objective}, "tricks": []}
+    recipe = decode(table | {"network": {"g": {"kind": "mlp", "width": 8}, "d": d}})
+    data = recipe.data.load(None)
+    state = TrainState(recipe, ComputeSettings(torch.device("cpu"), "fp32"), data)
+    monkeypatch.setattr("poise.runs.evaluate.duality_gap", partial(duality_gap, steps=2))
+    gap = duality_gap_of(recipe, data.train, state.game, state.game.d.net, 0)
+    if bounded:
+        assert math.isfinite(gap())
+    else:
+        with pytest.raises(ValueError, match=f"D's gain under '{objective}' has no bound"):
+            gap()

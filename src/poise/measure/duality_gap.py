@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from poise.measure.base import Measure, MeasuredValue
 from poise.measure.context import EvalContext
+from poise.utils.progress import Progress, no_progress
 
 Value = Callable[[nn.Module, nn.Module, int], Tensor]
 """V(G, D) on batch i of fresh samples, differentiable; D maximises it and G minimises it."""
@@ -30,6 +31,7 @@ def duality_gap(
     steps: int = STEPS,
     lr: float = LEARNING_RATE,
     perturbation: float = PERTURBATION,
+    progress: Progress = no_progress,
 ) -> float:
     """The difference between the best D' and the best G' that `steps` steps of Adam find; neither player is changed.
 
@@ -37,7 +39,7 @@ def duality_gap(
     is a lower estimate, since more than a hundred steps may find better deviations, and it may be slightly below 0.
     """
     values = []
-    for player, opponent, sign in ((d, g, -1.0), (g, d, 1.0)):
+    for number, (player, opponent, sign) in enumerate(((d, g, -1.0), (g, d, 1.0))):
         trained, fixed = deepcopy(player).requires_grad_(True), deepcopy(opponent).requires_grad_(False)
         with torch.no_grad():
             for weight in trained.parameters():
@@ -45,6 +47,7 @@ def duality_gap(
         optimizer = torch.optim.Adam(trained.parameters(), lr, betas=(0.5, 0.999))
         pair = (fixed, trained) if player is d else (trained, fixed)
         for step in range(steps):
+            progress("duality_gap", (number + step / steps) / 2)
             optimizer.zero_grad()
             (sign * value(*pair, step)).backward()
             optimizer.step()

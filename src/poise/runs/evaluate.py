@@ -183,7 +183,11 @@ def measure_run(
         return measured.samples(net, count)
 
     plane, d = isinstance(recipe.data, PlaneConfig) and recipe.latent.is_space, game.d
-    gap = duality_gap_of(recipe, splits.train, game, d.net, run.checkpoint.step) if plane and d is not None else None
+    gap = (
+        duality_gap_of(recipe, splits.train, game, d.net, run.checkpoint.step, progress)
+        if plane and d is not None
+        else None
+    )
     result = evaluator.measure(
         samples,
         measures,
@@ -209,8 +213,14 @@ def _discriminator_or_reason(run: Run, part: GeneratedPart) -> Callable[[], nn.M
     return "this D has no features" if getattr(d, "width", None) is None else lambda: d
 
 
-def duality_gap_of(recipe: Recipe, source: Source, game: Game, d: nn.Module, step: int) -> Callable[[], float]:
-    """A function that estimates the duality gap of this game, whose value V(G, D) is the negative of D's loss."""
+def duality_gap_of(
+    recipe: Recipe, source: Source, game: Game, d: nn.Module, step: int, progress: Progress = no_progress
+) -> Callable[[], float]:
+    """A function that estimates the duality gap of this game, whose value V(G, D) is the negative of D's loss.
+
+    It raises ValueError if V has no maximum over D: the constraints of tricks, such as clipped weights or a penalty,
+    do not act on the copies of D that are trained.
+    """
     streams, size = RandomStreams(0), GAP_BATCH - GAP_BATCH % recipe.pack
     context = MoveContext(step, recipe.steps, size, streams)
 
@@ -222,4 +232,16 @@ def duality_gap_of(recipe: Recipe, source: Source, game: Game, d: nn.Module, ste
         losses = game.objective.d_losses(outputs["real"].score, outputs["fake"].score, None, context)
         return -sum((loss.mean() for loss in losses[1:]), losses[0].mean())
 
-    return lambda: duality_gap(game.g.net, d, value, streams("measure/nudge"))
+    def estimate() -> float:
+        if _is_unbounded(recipe):
+            objective = recipe.objective.tag()
+            raise ValueError(f"D's gain under '{objective}' has no bound without a constraint, which does not act here")
+        return duality_gap(game.g.net, d, value, streams("measure/nudge"), progress=progress)
+
+    return estimate
+
+
+def _is_unbounded(recipe: Recipe) -> bool:
+    """Whether D's loss has no lower bound, unless a trick constrains D; BEGAN's raises the energy of fake samples."""
+    is_spectral = getattr(recipe.network.d, "norm", None) in ("spectral", "spectral_batch")
+    return recipe.objective.tag() == "began" or (recipe.objective.needs_lipschitz_bound and not is_spectral)

@@ -16,7 +16,6 @@ from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 
-
 Rows = list[tuple[int, dict[str, Stat]]]
 
 
