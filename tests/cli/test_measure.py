@@ -14,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from poise.errors import DataError
 from poise.measure import classifier
 from poise.measure.catalogue import MEASURES
+from poise.measure.evaluator import Evaluator
 from poise.runs.run import Run
 from poise.utils.images import to_float
 
@@ -352,10 +354,24 @@ def test_missing_features_file(poise: Any, run: Path) -> None:
     poise("measure", run, "--features", "resnet18=no.pth").assert_error(3, "--features", "no such file", "no.pth")
 
 
-def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path) -> None:
+def test_points_have_no_neighbours(poise: Any, ring_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is said before anything is measured."""
+    monkeypatch.setattr("poise.runs.evaluate.Evaluator", None)
     result = poise("measure", ring_run, "--n", 50, "--measures", "fid", "--neighbours", tmp_path / "x.png")
     result.assert_error(2, "--neighbours", "no fixed set of images", "leave it out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_printed_before_neighbours_are_searched(
+    poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(evaluator: Evaluator, samples: torch.Tensor) -> None:
+        raise DataError("is damaged", where="image 7")
+
+    monkeypatch.setattr(Evaluator, "nearest_training_grid", fail)
+    words = ("--measures", "fid", "--features", "pixels", "--json")
+    result = poise("measure", run, *words, "--neighbours", tmp_path / "x.png")
+    assert (result.code, list(json.loads(result.out)["measures"])) == (3, ["fid"])
 
 
 def test_skipped_measures_are_explained_if_named(poise: Any, run: Path) -> None:

@@ -77,16 +77,16 @@ def measure(
             raw=raw,
             domain=domain,
             data_root=data_root,
+            neighbours=neighbours is not None,
             progress=progress,
         )
-        grid = None
-        if neighbours is not None:
-            domain = domain or measured_domain(opened.recipe)
-            grid = evaluator.nearest_training_grid(opened.sample(24, seed, raw=raw, domain=domain))
     report_skipped_checkpoints(opened)
     print_result(result, as_json=as_json, brief=measures in (None, "all"))
-    if neighbours is not None and grid is not None:
+    if neighbours is not None:
         from poise.utils.image_grid import write_png
 
+        with progress_bar("searching the training images") as evaluator.progress:  # the first bar has ended
+            domain = domain or measured_domain(opened.recipe)
+            grid = evaluator.nearest_training_grid(opened.sample(24, seed, raw=raw, domain=domain))
         write_png(grid, neighbours)
         print_line(f"{neighbours}: samples, each beside its three nearest training images", err=True)

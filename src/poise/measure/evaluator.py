@@ -65,6 +65,13 @@ def notes_on_few(n: int, requested: int | None) -> list[str]:
     return [f"compared with only {count_noun(n, 'real sample')}: small differences may be chance"]
 
 
+def check_neighbours(data: DataSplits) -> None:
+    """Raises RecipeError if samples have no nearest training images, before anything is computed."""
+    if not isinstance(data.train, SizedSource) or isinstance(data.train, StackedDigits):
+        message = "the training data of this run has no fixed set of images"
+        raise RecipeError(message, where="--neighbours", cure="leave it out")
+
+
 class Evaluator:
     """Measures samples against real data.
 
@@ -172,11 +179,10 @@ class Evaluator:
         holds up to three such groups.
 
         Raises:
-            RecipeError: the training images are not known or have no fixed number.
+            RecipeError: see `check_neighbours`.
         """
-        if self.train is None:
-            message = "the training data of this run has no fixed set of images"
-            raise RecipeError(message, where="--neighbours", cure="leave it out")
+        check_neighbours(self.data)
+        assert self.train is not None
         fakes = SampleSet(samples_to_bytes(samples), self.extractor, progress=self.progress)
         known = [self.train] if self.flipped_train is None else [self.train, self.flipped_train]
         features = torch.cat([samples.features for samples in known]).double()

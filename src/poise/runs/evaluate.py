@@ -19,7 +19,7 @@ from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
 from poise.measure.context import Translation
 from poise.measure.duality_gap import duality_gap
-from poise.measure.evaluator import Evaluator
+from poise.measure.evaluator import Evaluator, check_neighbours
 from poise.measure.sample_set import samples_to_bytes
 from poise.networks.translation import Domain, GeneratedPart, generated_part, judge_of_domain, split_parts
 from poise.recipe.model import Recipe
@@ -151,6 +151,7 @@ def measure_run(
     raw: bool = False,
     domain: Domain | None = None,
     data_root: Path | None = None,
+    neighbours: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[EvaluationResult, Evaluator]:
     """Measure samples of a run against the held-out data, with floors; also returns the evaluator that did it.
@@ -164,15 +165,19 @@ def measure_run(
         raw: whether to use the live weights instead of the averaged ones.
         domain: the domain whose images are measured, of a G that translates both ways; see `MeasuredSamples`.
         data_root: the folder in which named data sets are looked for.
+        neighbours: whether the evaluator is to find the nearest training images afterwards; whether it can is checked
+            first.
         progress: called with the progress of slow work.
 
     Raises:
         DataError: the data is missing, or not what the run was trained on.
-        RecipeError, CheckpointError: see `make_extractor` and `Run`.
+        RecipeError, CheckpointError: see `make_extractor`, `check_neighbours` and `Run`.
     """
     recipe, game = run.recipe, run.game
     splits = run.load(data_root)
     measured = MeasuredSamples(recipe, splits, RandomStreams(seed), domain)
+    if neighbours:
+        check_neighbours(measured.data)
     d_features = _discriminator_or_reason(run, measured.part)
     trust = run.trust_code
     evaluator = Evaluator(recipe.data, measured.data, features, n, d=d_features, progress=progress, trust_code=trust)
