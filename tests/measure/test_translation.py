@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,23 @@ def test_ssim_is_that_of_scikit_image() -> None:
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     found = [metrics.structural_similarity(a, b, channel_axis=0, **settings) for a, b in pairs_of(images, targets)]
     assert found == pytest.approx(recorded, abs=1e-9)
+
+
+@pytest.mark.parametrize("distance", [absolute_error, psnr, ssim])
+@pytest.mark.parametrize(
+    ("images", "targets", "found"),
+    [
+        (torch.zeros(4, 3, 16, 16), torch.zeros(4, 1, 16, 16), r"\[4, 3, 16, 16\] and \[4, 1, 16, 16\]"),
+        (torch.zeros(4, 3, 16, 16), torch.zeros(1, 3, 16, 16), r"\[4, 3, 16, 16\] and \[1, 3, 16, 16\]"),
+        (torch.zeros(3, 16, 16), torch.zeros(3, 16, 16), r"B x C x H x W, found \[3, 16, 16\]"),
+        (torch.zeros(4, 3, 16, 16), torch.zeros(4, 3, 16, 16, dtype=torch.uint8), r"found torch\.uint8"),
+    ],
+)
+def test_images_of_other_shapes_or_types_are_refused(
+    distance: Callable[[Tensor, Tensor], Tensor], images: Tensor, targets: Tensor, found: str
+) -> None:
+    with pytest.raises(ValueError, match=found):
+        distance(images, targets)
 
 
 def test_ssim_of_small_images_is_refused() -> None:

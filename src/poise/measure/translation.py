@@ -29,8 +29,23 @@ ROUNDING = (1 / 255) ** 2 / 12
 ImageDistance = Callable[[Tensor, Tensor], Tensor]
 
 
+def _check_images(images: Tensor, targets: Tensor) -> None:
+    """Raises ValueError unless both are B x C x H x W of one shape, and floating-point numbers."""
+    if images.shape != targets.shape or images.dim() != 4:
+        found = " and ".join(str(list(values.shape)) for values in (images, targets))
+        raise ValueError(f"images and targets must have the same shape, B x C x H x W, found {found}")
+    for values in (images, targets):
+        if not values.is_floating_point():
+            raise ValueError(f"images must be floating-point numbers from 0 to 1, found {values.dtype}")
+
+
 def absolute_error(images: Tensor, targets: Tensor) -> Tensor:
-    """The mean absolute difference over all values of an image, 0 to 1, B."""
+    """The mean absolute difference over all values of an image, 0 to 1, B.
+
+    Raises:
+        ValueError: the shapes differ, or the values are not floating-point numbers.
+    """
+    _check_images(images, targets)
     return (images - targets).abs().flatten(1).mean(1)
 
 
@@ -39,7 +54,11 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
 
     The mean squared error is taken as at least that of rounding to 8 bits, so that an image that is equal to its target
     has 58.9 dB and not infinitely many.
+
+    Raises:
+        ValueError: the shapes differ, or the values are not floating-point numbers.
     """
+    _check_images(images, targets)
     return -10 * (images - targets).square().flatten(1).mean(1).clamp_min(ROUNDING).log10()
 
 
@@ -52,8 +71,10 @@ def ssim(images: Tensor, targets: Tensor) -> Tensor:
     with these settings is the same.
 
     Raises:
-        ValueError: the images are smaller than the window.
+        ValueError: the shapes differ, the values are not floating-point numbers, or the images are smaller than the
+            window.
     """
+    _check_images(images, targets)
     if min(images.shape[2:]) < WINDOW:
         found = " x ".join(map(str, images.shape[2:]))
         raise ValueError(f"ssim needs images of at least {WINDOW} x {WINDOW} pixels, found {found}")
