@@ -498,6 +498,13 @@ def test_d_probe(shades: ImageDataset) -> None:
     assert without.skipped == {"d_probe": MISSING_REASONS["d"]}
 
 
+def test_of_several_reasons_the_one_about_the_data_is_given(shades: ImageDataset) -> None:
+    """Classes of the samples would be of no use without those of the data."""
+    bare = DataSplits(ImageDataset(shades.images, None, ()))
+    result = Evaluator(None, bare, "pixels", n=20).measure(first_of(shades.images), select_measures("gan_train"))
+    assert result.skipped == {"gan_train": MISSING_REASONS["labels"]}
+
+
 # ---- neighbours ------------------------------------------------------------------------------------------
 
 

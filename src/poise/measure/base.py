@@ -39,8 +39,8 @@ MISSING_REASONS: dict[Requirement, str] = {
     "fake labels": "the classes of the samples are not known",
     "train": "the training samples are not known, or the data has no fixed size",
     "held out": "no images are held out",
-    "modes": "this data has no modes to count, or these features cannot identify them",
     "mode centres": "this data has no modes in the plane",
+    "modes": "this data has no modes to count, or these features cannot identify them",
     "game": "the duality gap is computed only for runs on 2-D data",
     "d": "there is no discriminator whose features could be extracted",
     "encoder": "there is no encoder that can reconstruct held-out images",
@@ -50,7 +50,7 @@ MISSING_REASONS: dict[Requirement, str] = {
     "cycle": "the samples are not of a generator that translates both ways",
     "source labels": "the samples are not translations between domains that are labelled with the same classes",
 }
-"""The message for each requirement that is not met."""
+"""The message for each requirement that is not met; of several, the first in this order is given."""
 
 BLOCK_SIZE = 1024
 """The number of rows of a distance or kernel matrix that are computed at a time."""

@@ -138,9 +138,9 @@ def compute_or_reason(measure: Measure, context: EvalContext, available: set[Req
     Samples may be anything, as those of a generator that has diverged: numbers that a measure can't work with are a
     reason, too.
     """
-    missing = sorted(measure.requires - available)
+    missing = measure.requires - available
     if missing:
-        return MISSING_REASONS[missing[0]]
+        return next(reason for requirement, reason in MISSING_REASONS.items() if requirement in missing)
     try:
         measured = measure.compute(context)
     except ValueError as error:
