@@ -486,6 +486,21 @@ def test_steps_that_decrease_warn_once() -> None:
         monitor.hear(step, {"d/adversarial": 0.005})  # another warning would be an error
 
 
+def test_a_step_that_stays_the_same_warns_once() -> None:
+    """As that of a loop that passes the epoch. Losses in several rows of a step, and measures, are no fault."""
+    monitor = Monitor(family="logistic")
+    for step in range(60):
+        for name in ("d/adversarial", "g/adversarial", "measure/fid", *("d/grad_norm",) * 10):
+            monitor.hear(step, {name: 0.5})
+    for _ in range(18):
+        monitor.hear(60, {"d/adversarial": 0.005})
+    with pytest.warns(UserWarning, match="the step has been 60 for 20 rows: count steps over the whole run"):
+        for _ in range(2):
+            monitor.hear(60, {"d/adversarial": 0.005})
+    for _ in range(40):
+        monitor.hear(60, {"d/adversarial": 0.005})
+
+
 def test_steps_are_whole_numbers_in_alarms() -> None:
     monitor = Monitor(family="logistic")
     alarms = [alarm for step in np.arange(400) for alarm in monitor.hear(step, {"d/adversarial": np.float32(0.005)})]

@@ -52,6 +52,9 @@ MEASURES = ("measure/", "floor/")
 MAX_UNBATCHED_ROWS, BATCH_ROWS = 500, 10
 """The first 500 rows of single values are examined one by one, later ones in batches of 10, to save time."""
 
+MAX_REPEATS = 20
+"""The number of successive rows with a metric at the same step from which on the step is taken not to be counted."""
+
 RETIRED_FAMILIES: dict[str, Family] = {"rebuilding": "reconstruction"}
 
 
@@ -148,7 +151,7 @@ class Monitor:
         self.history = MetricHistory(length)
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
-        self._has_warned = False
+        self._has_warned, self._num_repeats = False, 0
         self._judged_from = 0
         self._active: dict[str, int] = {}  # the last step with the sign, until it is absent for a window
         self._reported: set[str] = set()  # those of the active detectors that have raised an alarm for it
@@ -163,7 +166,8 @@ class Monitor:
         """Add a row of metrics and return the alarms that it raises.
 
         Args:
-            step: the number of steps done in the whole run. It must not decrease; if it does, a warning says so once.
+            step: the number of steps done in the whole run. It must not decrease, or stay the same for twenty rows; if
+                it does, a warning says so once.
             numbers: the metrics by the names of `rows.jsonl`, each a single value or statistics over an interval.
                 `d/adversarial` is the mean of D's losses on real and on generated samples: halve a loss that is their
                 sum. Losses of pairs are single ones. Leave out a measure where nothing was measured: NaN is a failure.
@@ -173,10 +177,10 @@ class Monitor:
         if is_first and not any(name in INPUTS or name.startswith(MEASURES) for name in numbers):
             warnings.warn(_describe_unknown(numbers), stacklevel=2)
         step, last = int(step), self._pending[-1][0] if self._pending else self.history.step
-        if step < last and self.history.series and not self._has_warned:
+        if self.history.series and not self._has_warned and (fault := self._fault_of_step(step, last, numbers)):
             self._has_warned = True
             cure = "count steps over the whole run, not within each epoch; alarms may be missing"
-            warnings.warn(f"step {step:,} comes after step {last:,}: {cure}", stacklevel=2)
+            warnings.warn(f"{fault}: {cure}", stacklevel=2)
         stats = {name: value if isinstance(value, Stat) else Stat.of(float(value)) for name, value in numbers.items()}
         self._pending.append((step, stats))
         self._num_rows += 1
@@ -187,6 +191,14 @@ class Monitor:
         if self._num_rows > MAX_UNBATCHED_ROWS and len(self._pending) < BATCH_ROWS and not urgent:
             return []
         return self.flush()
+
+    def _fault_of_step(self, step: int, last: int, names: Iterable[str]) -> str:
+        """What is wrong with the step of a row of these metrics after a row of step `last`; empty if nothing is."""
+        known = self._pending[-1][1] if self._pending else self.history.series
+        self._num_repeats = self._num_repeats + 1 if step == last and any(name in known for name in names) else 0
+        if step < last:
+            return f"step {step:,} comes after step {last:,}"
+        return f"the step has been {step:,} for {MAX_REPEATS} rows" if self._num_repeats >= MAX_REPEATS - 1 else ""
 
     def flush(self) -> list[Alarm]:
         """Examine the rows that are still pending; `hear` calls it as needed. Call it at the end of a log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -64,7 +65,9 @@ def replay(log: Log, family: Family | None = None) -> Replay:
 def _judge(monitor: Monitor, rows: Rows, start: float, end: float) -> list[Alarm]:
     """The alarms of a run that was rolled back to the step `start`, or began there, until it returned to `end`."""
     monitor.judge_from(int(start))
-    heard = [monitor.hear(step, numbers) for step, numbers in rows if step <= end]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those about steps and names are for the author of a training loop
+        heard = [monitor.hear(step, numbers) for step, numbers in rows if step <= end]
     return [alarm for alarms in heard for alarm in alarms if alarm.step > start]
 
 
