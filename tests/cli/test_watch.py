@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from poise.core.metrics_log import Row, Stat, row_to_json
+from poise.utils.console import TerminalConsole
 from poise.watch.monitor import DETECTORS
 
 
@@ -59,6 +61,16 @@ def test_no_alarm(poise: Any, sound: Path) -> None:
     assert (result.code, result.err) == (0, "")
     assert result.out.splitlines()[-1] == "no alarm"
     assert "loss family: logistic" in " ".join(result.out.split())
+
+
+def test_nothing_is_cut_on_a_narrow_terminal(poise: Any, won: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poise.utils.console.TerminalConsole", partial(TerminalConsole, width=40))
+    result = poise("watch", won)
+    assert "…" not in result.out
+    lines = [line[len("step  since  ") :] for line in result.out.splitlines()]
+    advice = "".join("".join(lines).split())
+    assert "d_at_zero" in advice
+    assert "kind=" in advice
 
 
 def test_steps_have_commas(poise: Any, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from poise.errors import DataError
+from poise.errors import DataError, PoiseError
 from poise.watch.logs import Log, read_log
 from poise.watch.replay import replay
 
@@ -457,6 +457,23 @@ def test_folders_of_several_runs_or_of_other_logs_are_refused(tmp_path: Path) ->
         (tmp_path / run / "D_loss.log").write_text("0: 0.5\n")
     with pytest.raises(DataError, match="pass one of its folders: a, b"):
         read_log(tmp_path)
+
+
+def test_a_folder_of_runs_of_poise_names_the_runs(tmp_path: Path) -> None:
+    """Their rows tell more than their TensorBoard events."""
+    for run in ("ring", "other"):
+        with SummaryWriter(str(tmp_path / run / "tensorboard")) as writer:
+            writer.add_scalar("d/adversarial", 0.5, 1)
+    (tmp_path / "ring" / "rows.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"pass one of its folders: other/tensorboard, ring$"):
+        read_log(tmp_path)
+
+
+def test_a_deeply_nested_document_has_no_rows(tmp_path: Path) -> None:
+    for depth in (500, 995, 5000):
+        (tmp_path / "a.json").write_text('{"a":' * depth + "1" + "}" * depth)
+        with pytest.raises(PoiseError):
+            read_log(tmp_path / "a.json")
 
 
 def test_a_log_of_fid_alone_finds_what_is_past_its_best(tmp_path: Path) -> None:

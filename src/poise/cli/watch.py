@@ -139,7 +139,8 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("step", "since", "detector", "finding and advice"):
-        table.add_column(column, justify="right" if column in ("step", "since") else "left")
+        justify = "right" if column in ("step", "since") else "left"
+        table.add_column(column, justify=justify, overflow="fold")  # a long option stays whole on a narrow terminal
     for alarm in alarms:
         colour = COLOURS[alarm.level]
         finding = styled_text(f"{alarm.message}\n", (f"{alarm.advice} ({alarm.tip})", "dim"))

@@ -11,8 +11,11 @@ from poise.watch.text_tables import MIN_ROWS, SNAPSHOT, Table
 
 
 def parse_json(text: str) -> Table | None:
-    """The rows of a JSON log, named by path; None if there are none."""
-    rows = [dict(flatten(row, "")) | _snapshot(row) for row in parse_json_objects(text)]
+    """The rows of a JSON log, named by path; None if there are none, or if they are nested hundreds of levels deep."""
+    try:
+        rows = [dict(flatten(row, "")) | _snapshot(row) for row in parse_json_objects(text)]
+    except RecursionError:
+        return None
     return Table(rows) if any(rows) else None
 
 
@@ -29,11 +32,11 @@ def parse_json_objects(text: str) -> Iterator[Mapping[str, Any]]:
     """
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         for line in text.splitlines():
             try:
                 row = json.loads(line.strip().removeprefix("[").rstrip(","))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield row

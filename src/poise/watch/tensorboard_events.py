@@ -35,11 +35,17 @@ def read_events(path: Path) -> Table:
             rows.setdefault(step, {"step": float(step)})[column] = value
     runs = next((found for found in subfolders_of_tag.values() if len(found) > 1 and "" not in found), None)
     if runs is not None:
-        names = ", ".join(sorted(runs)[:8])
+        names = ", ".join(sorted(_run_of(path, run) for run in runs)[:8])
         raise DataError(
             "contains the events of several runs", where=str(path), cure=f"pass one of its folders: {names}"
         )
     return Table([rows[step] for step in sorted(rows)])
+
+
+def _run_of(path: Path, subfolder: str) -> str:
+    """The run folder of poise that has these events, which knows more than they do; otherwise their own folder."""
+    run = subfolder.rpartition("/")[0]
+    return run if run and (path / run / "rows.jsonl").is_file() else subfolder
 
 
 def _event_folders(path: Path) -> list[Path]:
