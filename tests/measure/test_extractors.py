@@ -263,6 +263,13 @@ def test_features_of_d(shades: ImageDataset) -> None:
     assert extractor.name == "features of D (this run's)"
 
 
+@pytest.mark.parametrize("name", ["auto", "pixels", "points", "d", "classifier", "rotations"])
+@pytest.mark.parametrize("file", ["", "mine.safetensors"])
+def test_features_without_a_file_refuse_one(shades: ImageDataset, name: str, file: str) -> None:
+    expected = f"--features: takes no file, found '{name}={file}'; use --features {name}"
+    assert expected in error_of(f"{name}={file}", shades, RecipeError, d=lambda: MLPDiscriminatorConfig())
+
+
 def test_missing_d_is_explained(shades: ImageDataset) -> None:
     assert "there is no discriminator" in error_of("d", shades, RecipeError)
     assert "this D requires labels" in error_of("d", shades, RecipeError, d="this D requires labels")

@@ -163,6 +163,10 @@ class ExtractorContext(NamedTuple):
     note: Callable[[str], None] = lambda sentence: None
 
 
+WITHOUT_FILE = ("auto", "pixels", "points", "d")
+"""The names of features that need neither a file nor training."""
+
+
 def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
     """The extractor that `--features` names.
 
@@ -174,10 +178,12 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
         context: what the extractor can be made from.
 
     Raises:
-        RecipeError: there are no such features, or not for this data.
+        RecipeError: there are no such features, or not for this data; or these take no file.
         DataError: the file does not exist or cannot be read.
     """
     name, train = spec.partition("=")[0], context.train
+    if name != spec and name in (*WITHOUT_FILE, *TRAINED):
+        raise RecipeError("takes no file", where="--features", found=f"'{spec}'", cure=f"use --features {name}")
     if name == "auto":
         return _choose_extractor(context)
     if name in ("pixels", "points") or (not isinstance(train, SizedSource) and name in TRAINED):
