@@ -167,7 +167,7 @@ def test_class_with_the_nearest_start_is_chosen(poise: Any, runs: Path, tmp_path
         result = poise(*words)
         assert result.code == 0, result.err
         chosen = int(arrays(tmp_path / "a.npz")["label"])
-        assert f"the class is {run.classes[chosen]}, whose start is the nearest; --label sets it" in result.err
+        assert f"the class is {run.classes[chosen]}, whose start is the nearest to the image" in result.err
         nearest = min(
             range(3),
             key=lambda k: projected(

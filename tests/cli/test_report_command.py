@@ -99,7 +99,7 @@ def test_not_a_study(poise: Callable, folder: Path, tmp_path: Path, name: str) -
     result = poise("report", str(place))
     assert result.code == 2
     assert result.err.startswith(f"poise: {place}: not a study")
-    assert result.err.endswith("give the folder that was --out of poise study\n")
+    assert result.err.endswith("give the folder that poise study has written, its --out\n")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "name": 3}'])

@@ -15,7 +15,7 @@ from poise.study.folder import StudyFolder
 from poise.study.publish import publish
 from poise.study.records import Arm, Comparison, RunResult, Study, StudyBase, StudyMeasure
 from poise.study.verdicts import analyse
-from poise.tips.verdicts import PACKAGE, Verdict, file_hash, is_stale, read_verdicts, verdicts_text
+from poise.tips.verdicts import PACKAGE, Verdict, changed_files, file_hash, read_verdicts, verdicts_text
 
 PACKING, LABELS = "tricks/packing.py", "tricks/soft_labels.py"
 FID = StudyMeasure(name="fid", better="less", failure=100.0)
@@ -159,7 +159,7 @@ def test_a_published_verdict_becomes_stale_when_its_file_changes(write: Write, t
         (package / file).write_text("before\n")
 
     def stale(verdicts: list[Verdict]) -> set[str]:
-        return {one.name for one in verdicts if is_stale(one, package)}
+        return {one.name for one in verdicts if changed_files(one.components.values(), package)}
 
     folder = write()
     verdicts = publish([folder], tmp_path, package)
