@@ -570,9 +570,10 @@ def test_generator(kind: str, shape: Shape) -> None:
             torch.manual_seed(3)  # style mixing draws in training
             return net(latents)
 
-    assert samples(nets[0]).shape == (6, *shape)
-    assert torch.equal(samples(nets[0]), samples(nets[1])), "first weights come from the global generator alone"
-    assert not torch.equal(samples(nets[0]), samples(nets[2]))
+    first, same, other = map(samples, nets)  # once each: spectral norm changes with each pass in training
+    assert first.shape == (6, *shape)
+    assert torch.equal(first, same), "first weights come from the global generator alone"
+    assert not torch.equal(first, other)
     _perturb(nets[0])
     assert _reached(nets[0], nets[0](latents))
 

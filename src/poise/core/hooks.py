@@ -302,11 +302,12 @@ def apply_sample_selections(
     """
     if not tricks:
         return losses
-    scores = per_sample(move.score("fake").detach())
+    scores, selected = per_sample(move.score("fake").detach()), None
     for trick in tricks:
         if (indices := trick.select_samples(scores, move)) is not None:
             losses, scores = tuple(per_sample(loss)[indices] for loss in losses), scores[indices]
-            move.selected = indices if move.selected is None else move.selected[indices]
+            selected = indices if selected is None else selected[indices]
+    move.selected = selected
     return losses
 
 
