@@ -79,6 +79,7 @@ def test_twenty_kills_of_workers_and_conductor(tmp_path: Path) -> None:
     assert checkpoints_of(out) == []
 
 
+@pytest.mark.slow
 def test_killed_once_and_resumed(tmp_path: Path) -> None:
     plan, out = write_plan(tmp_path / "plan.toml", seeds=1), tmp_path / "study"
     study = StudyProcess(plan, out, workers=1)

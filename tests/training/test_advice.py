@@ -78,8 +78,8 @@ def followed(table: dict[str, Any], advice: str) -> dict[str, Any]:
     return result
 
 
-SLOW = {"labels_wrong", "d_never_wrong", "saturated"}
-"""Detectors whose case trains a classifier first, or takes seconds and is much like that of `d_at_zero`."""
+SLOW = {"labels_wrong", "d_at_zero", "d_never_wrong", "saturated"}
+"""Detectors whose case trains a classifier first, or for several seconds."""
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def state_of(out: Path) -> Any:
     return json.loads((out / "run.json").read_bytes())["state"]
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_how_batches_are_divided(tmp_path: Path) -> None:
     """Without noise, of which each part of a batch draws its own."""
     changes = "optimizer.g.lr=1e-4", "optimizer.d.lr=1e-4", 'tricks=[{kind="r1", gamma=0.1}, {kind="r2", gamma=0.1}]'
@@ -235,6 +236,7 @@ def test_a_rank_that_hangs_ends_the_others(tmp_path: Path) -> None:
         processes[1].communicate()
 
 
+@pytest.mark.slow
 def test_the_reason_of_an_error_is_given_once(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", "ring", "batch=33")
     codes, texts = run([*POISE, "train", str(recipe), "--out", str(tmp_path / "run")], fresh=True)

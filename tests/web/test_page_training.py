@@ -86,6 +86,7 @@ def losses(surfer: Surfer, player: str) -> list[str]:
     return found.all_inner_texts()
 
 
+@pytest.mark.slow
 def test_two_games_of_the_playground_differ_in_their_objective_alone(surfer: Surfer) -> None:
     page = surfer.page
     surfer.visit("/playground")
@@ -120,6 +121,7 @@ def test_two_games_of_the_playground_differ_in_their_objective_alone(surfer: Sur
     surfer.assert_harmless()
 
 
+@pytest.mark.slow
 def test_runs_come_and_go_and_a_lost_server_is_told(browser: object, tmp_path: Path) -> None:
     with serving(tmp_path / "runs") as address:
         surfer = Surfer(browser, address)

@@ -201,6 +201,7 @@ def test_a_game_whose_worker_cannot_be_started_or_is_gone_has_ended(
     served(playground, use)
 
 
+@pytest.mark.slow
 def test_a_game_is_played_by_a_worker_that_ends_with_the_server(tmp_path: Path) -> None:
     told: list[Game] = []
     playground = Playground(tmp_path, told.append)
