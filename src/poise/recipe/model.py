@@ -197,6 +197,12 @@ class Recipe(Config):
         return self.objective.needs_code_variance or any(trick.needs_code_variance for trick in self.tricks)
 
     @property
+    def spectral_norm_bounds_d(self) -> bool:
+        """Whether spectral norm bounds D's input gradient: no other norm scales its layers, and no trick undoes it."""
+        norm = getattr(self.network.d, "norm", None)
+        return norm == "spectral" and all(trick.keeps_spectral_norm for trick in self.tricks)
+
+    @property
     def required_outputs(self) -> frozenset[ExtraOutput]:
         """What D must return beside its score, because a trick needs it."""
         return frozenset[ExtraOutput]().union(*(trick.required_outputs for trick in self.tricks))

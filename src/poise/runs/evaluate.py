@@ -248,6 +248,5 @@ def duality_gap_of(
 
 def _is_unbounded(recipe: Recipe) -> bool:
     """Whether D's loss has no lower bound, unless a trick constrains D; BEGAN's raises the energy of fake samples."""
-    is_spectral = getattr(recipe.network.d, "norm", None) == "spectral"
-    is_bounded = is_spectral and all(trick.keeps_spectral_norm for trick in recipe.tricks)
-    return recipe.objective.tag() == "began" or (recipe.objective.needs_lipschitz_bound and not is_bounded)
+    needs_bound = recipe.objective.needs_lipschitz_bound and not recipe.spectral_norm_bounds_d
+    return recipe.objective.tag() == "began" or needs_bound

@@ -226,9 +226,8 @@ class Trainer:
         if lacks_row or lacks_grid:
             self._frame(always=True)
         if lacks_row:
-            self.checkpoints.save(
-                self.stopwatch.seconds, required=True
-            )  # the values of the row are not pending any more
+            # in the checkpoint, the values of the row are still to be logged
+            self.checkpoints.save(self.stopwatch.seconds, required=True)
         if self.signals.requested_by and lacks_result:
             self._stop(self.signals.requested_by)
 

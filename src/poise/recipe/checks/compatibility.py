@@ -79,8 +79,7 @@ def _targets(recipe: Recipe, findings: Findings) -> None:
 
 def _input_gradients(recipe: Recipe, d: DiscriminatorConfig, findings: Findings) -> None:
     """Gradient penalties need independent samples, and a Wasserstein critic needs a bound on its input gradient."""
-    spectral = getattr(d, "norm", "none") == "spectral"  # with "spectral_batch", batch norm's scales have no bound
-    spectral = spectral and all(trick.keeps_spectral_norm for trick in recipe.tricks)
+    spectral = recipe.spectral_norm_bounds_d
     coupling = [f"'{one.tag()}'" for one in recipe.tricks if one.couples_samples and not one.penalised_with_others]
     for i, trick in enumerate(recipe.tricks):
         if trick.needs_independent_scores and (d.uses_batch_statistics or coupling):
