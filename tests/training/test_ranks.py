@@ -25,6 +25,12 @@ from poise.recipe.toml import set_value, to_toml
 from poise.runs import checkpoint, checkpoint_folder
 
 CHANGES = ("steps=60", "log.rows=5", "log.saves=10", "log.samples=60", "log.sheet=16", "log.to=[]", "batch=32")
+WITHOUT_NOISE = (
+    "optimizer.g.lr=1e-4",
+    "optimizer.d.lr=1e-4",
+    'tricks=[{kind="r1", gamma=0.1}, {kind="r2", gamma=0.1}]',
+)
+"""Changes of `ring` that leave out noise, of which each part of a batch draws its own."""
 POISE = ("-m", "poise")
 
 
@@ -139,9 +145,7 @@ def state_of(out: Path) -> Any:
 
 @pytest.mark.slow
 def test_rows_do_not_depend_on_how_batches_are_divided(tmp_path: Path) -> None:
-    """Without noise, of which each part of a batch draws its own."""
-    changes = "optimizer.g.lr=1e-4", "optimizer.d.lr=1e-4", 'tricks=[{kind="r1", gamma=0.1}, {kind="r2", gamma=0.1}]'
-    recipe = write_recipe(tmp_path / "recipe.toml", "ring", *changes)
+    recipe = write_recipe(tmp_path / "recipe.toml", "ring", *WITHOUT_NOISE)
     script = str(Path(__file__).with_name("double_precision_run.py"))
     runs: list[list[dict[str, dict[str, float]]]] = []
     for size, accumulate in ((1, 1), (2, 1), (1, 4), (2, 2)):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from training.test_ranks import POISE, run, state_of, stats, wait_for_rows, weights, write_recipe
+from training.test_ranks import POISE, WITHOUT_NOISE, run, state_of, stats, wait_for_rows, weights, write_recipe
 from training.two_machines import TwoMachines, why_not
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "several-ranks.md"
@@ -74,6 +74,7 @@ def test_rows_are_those_of_one_machine(machines: TwoMachines, tmp_path: Path) ->
     assert run([*train, str(tmp_path / "one")])[0] == [0, 0]
     assert weights(tmp_path / "two") == weights(tmp_path / "one")
     assert stats(tmp_path / "two") == stats(tmp_path / "one")
+    recipe = write_recipe(tmp_path / "without-noise.toml", "ring", *WITHOUT_NOISE)
     script = str(Path(__file__).with_name("double_precision_run.py"))
     assert outcomes(machines, on_both(machines, [script, str(recipe), str(tmp_path / "double"), "1"]))[0] == [0, 0]
     assert run([script, str(recipe), str(tmp_path / "alone"), "1"], 1)[0] == [0]
