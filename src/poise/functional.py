@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from poise.core.config import did_you_mean, find_components
 from poise.core.types import DiscriminatorOutput, Targets, for_patches, per_sample, to_float32
+from poise.core.validation import validate
 from poise.errors import RecipeError
 from poise.interpolation import lerp, slerp
 from poise.latents import gaussian, sphere, truncated, uniform
@@ -229,16 +229,7 @@ def _make_objective(kind: str, options: dict[str, Any]) -> Objective:
     if unknown := next((name for name in options if name not in fields), None):
         cure = did_you_mean(unknown, fields) if fields else "it has no options"
         raise RecipeError("has no such option", where=kind, found=f"'{unknown}'", cure=cure)
-    try:
-        objective = known[kind].model_validate({"kind": kind, **options})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option, context = ".".join(map(str, first["loc"])), first.get("ctx", {})
-        if first["type"] == "poise":
-            option = ".".join(name for name in (option, context["key"]) if name)
-            what, found, cure = context["what"], context["found"], context["cure"]
-            raise RecipeError(what, where=f"{kind}: {option}", found=found, cure=cure) from None
-        raise RecipeError(first["msg"], where=f"{kind}: {option}", found=repr(first["input"])[:60]) from None
+    objective = validate(known[kind], {"kind": kind, **options}, kind)
     assert isinstance(objective, Objective)
     return objective
 

@@ -64,7 +64,7 @@ def test_a_process_plays_what_its_lines_say(tmp_path: Path) -> None:
         assert worker.stderr is not None
         errors = worker.stderr.read().splitlines()
     assert errors[:2] == ["poise: playground: stdin: not a command"] * 2
-    assert "games: list should have at least 1 item" in errors[2]
+    assert "games: must not be empty" in errors[2]
     assert len(errors) == 3
     assert RunFolder(tmp_path / ended["runs"][0]).read_info()["state"] == "stopped"
 

@@ -8,7 +8,10 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from poise.core.config import did_you_mean, find_components
+from pydantic import create_model
+
+from poise.core.config import Config, component_union, did_you_mean, find_components
+from poise.core.validation import validate
 from poise.data.config import DataConfig, ImageDataConfig
 from poise.data.decode import SUFFIXES
 from poise.data.listing import display_name
@@ -269,8 +272,10 @@ def table_config(table: dict[str, Any]) -> DataConfig:
     """The config that a table `data` describes.
 
     Raises:
-        pydantic.ValidationError: a key or a value is invalid.
+        RecipeError: a key or a value is invalid.
     """
-    config = find_components(DataConfig, "poise.data")[table["kind"]].model_validate(table)
+    any_data = component_union(DataConfig, "poise.data")
+    model = create_model("DataTable", __base__=Config, data=(any_data, ...))
+    config = getattr(validate(model, {"data": table}), "data")  # noqa: B009 - the field is made here
     assert isinstance(config, DataConfig)
     return config

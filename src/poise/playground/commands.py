@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from poise.errors import RecipeError
+from poise.core.validation import explain
 from poise.playground.options import DATA, OBJECTIVES, PENALTIES, RANGES, TRICKS
 
 DENSITY_SIDE = 64
@@ -133,7 +133,4 @@ def parse_arguments(name: str, arguments: bytes) -> Command:
     try:
         return COMMANDS[name].model_validate_json(arguments)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(key) for key in first["loc"])
-        message = first["msg"]
-        raise RecipeError(message[:1].lower() + message[1:], where=path or name) from None
+        raise explain(error, where=name) from None

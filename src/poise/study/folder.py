@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from poise.core.metrics_log import read_jsonl
+from poise.core.validation import explain
 from poise.errors import CheckpointError, RecipeError
 from poise.study.records import FORMAT, RunResult, Study
 from poise.utils.files import append_line, sync_file, write_json
@@ -104,8 +105,7 @@ class StudyFolder:
         except OSError as error:
             raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.study)) from None
         except (ValueError, RecursionError) as error:
-            first = error.errors()[0] if isinstance(error, ValidationError) else None
-            key = ".".join(map(str, (*first["loc"], *filter(None, [first.get("ctx", {}).get("key")])))) if first else ""
+            key = explain(error).where if isinstance(error, ValidationError) else ""
             cure = "poise study PLAN --resume writes a new one"
             raise CheckpointError(f"is damaged{key and f': {key}'}", where=str(self.study), cure=cure) from None
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, Strict, field_validator, model_validator
 
 from poise.core.config import Config, did_you_mean, reject_value
+from poise.core.validation import validate
 from poise.measure.catalogue import MEASURES
-from poise.recipe.decode import validate
 from poise.recipe.toml import NAME, read_file
 from poise.study.records import Better, Expected, Names, StudyMeasure
 

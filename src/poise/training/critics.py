@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 
 from poise.core.types import Shape
 from poise.data.config import DataConfig
@@ -24,7 +23,6 @@ from poise.measure.features import hash_weights
 from poise.networks.critics import Critic, CriticConfig, CriticFile, CriticNeeds, TrainedCritic
 from poise.recipe.model import Recipe
 from poise.user_code.components import UserCritic
-from poise.user_code.loading import short_error
 from poise.utils.files import make_folder
 from poise.utils.paths import expand_home
 from poise.utils.progress import report
@@ -127,10 +125,7 @@ def train_classifier(
     if Path(path).suffix != ".safetensors":
         raise RecipeError("must end in .safetensors", where="path", found=str(path))
     if isinstance(data, Mapping):
-        try:
-            config = table_config(dict(data))
-        except (ValidationError, KeyError) as error:
-            raise RecipeError("no such data", where="data", found=short_error(error)) from None
+        config = table_config(dict(data))
     else:
         config = data if isinstance(data, DataConfig) else data_config(str(data), option="data")
     classifier = _train(config.load(None if data_root is None else Path(data_root)), "data")
@@ -205,11 +200,10 @@ def _relabelled(config: DataConfig, labels: str, where: str) -> DataSplits:
         cure = "leave labels out"
         raise RecipeError(f"data of kind '{config.tag()}' has labels of one kind", where=f"{where}.labels", cure=cure)
     try:
-        return table_config(config.model_dump(mode="json", exclude_none=True) | {"labels": labels}).load()
-    except ValidationError as error:
-        known = error.errors(include_url=False)[0].get("ctx", {}).get("expected", "")
-        cure = f"this data has {known}" if known else ""
-        raise RecipeError("no such labels", where=f"{where}.labels", found=f"'{labels}'", cure=cure) from None
+        relabelled = table_config(config.model_dump(mode="json", exclude_none=True) | {"labels": labels})
+    except RecipeError as error:
+        raise RecipeError(error.what, where=f"{where}.labels", found=error.found, cure=error.cure) from None
+    return relabelled.load()
 
 
 def _shape(data: DataSplits) -> Shape:

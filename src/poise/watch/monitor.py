@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from poise.core.config import SYNONYMS, Config, did_you_mean, reject_value
 from poise.core.metrics_log import Stat
+from poise.core.validation import validate
 from poise.errors import RecipeError
 from poise.watch import gradients, level_shifts, losses, samples, scores
 from poise.watch.base import (
@@ -85,6 +86,12 @@ class MonitorConfig(Config):
         return self.policy.get(name, DETECTORS[name].policy)
 
 
+class _MonitorTable(Config):
+    """A recipe of nothing else, so that an error has the path of its key in a recipe."""
+
+    monitor: MonitorConfig
+
+
 def monitor_config(table: Mapping[str, Any]) -> MonitorConfig:
     """The config that a table `[monitor]` describes.
 
@@ -94,14 +101,7 @@ def monitor_config(table: Mapping[str, Any]) -> MonitorConfig:
     if not isinstance(table, Mapping):
         cure = "give the family of the losses by its name, family=..." if isinstance(table, str) else ""
         raise RecipeError("must be a table", where="config", found=repr(table)[:60], cure=cure)
-    try:
-        return MonitorConfig.model_validate(dict(table))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        words = {"what": first["msg"].replace("Input should", "must"), "found": repr(first["input"])[:60]}
-        told = first["ctx"] if first["type"] == "poise" else words
-        path = ".".join(["monitor", *map(str, first["loc"]), *filter(None, [told.get("key", "")])])
-        raise RecipeError(told["what"], where=path, found=told["found"], cure=told.get("cure", "")) from None
+    return validate(_MonitorTable, {"monitor": dict(table)}).monitor
 
 
 def family_of(name: str | None, where: str = "family") -> Family | None:

@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from poise.core.config import did_you_mean
 from poise.core.metrics_log import Stat
 from poise.errors import RecipeError
 from poise.watch.base import Alarm, Family
 from poise.watch.logs import Log
-from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
+from poise.watch.monitor import DETECTORS, Monitor, monitor_config
 
 Rows = list[tuple[int, dict[str, Stat]]]
 
@@ -45,13 +43,7 @@ def replay(log: Log, family: Family | None = None) -> Replay:
     Raises:
         RecipeError: the table `[monitor]` of the run is not valid.
     """
-    try:
-        config = MonitorConfig.model_validate(log.monitor)
-    except ValidationError as error:
-        first = error.errors()[0]
-        context = first.get("ctx", {})
-        where = ".".join(str(part) for part in ("monitor", *first["loc"], context.get("key")) if part)
-        raise RecipeError(first["msg"], where=where, cure=str(context.get("cure", ""))) from None
+    config = monitor_config(log.monitor)
     family = family or log.family
     rows = log.rows
     if family == "wasserstein":
