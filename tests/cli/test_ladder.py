@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_a_signal_during_the_last_step_of_a_rung_stops_the_ladder(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_finish", struck(Trainer._finish))
         result = poise("ladder", "--data", pictures, "--out", tmp_path / "out", *WORDS)
-    result.assert_error(75, "stopped by SIGINT; continue with the same command: poise ladder --out")
+    same = ["--batch", 4, "--size", 8, "--steps", 2]
+    command = shlex.join(map(str, ["poise", "ladder", "--data", pictures, "--out", tmp_path / "out", *same]))
+    result.assert_error(75, f"stopped by SIGINT; continue with the same command: {command}")
     first, second, *_ = RUNGS
     assert json.loads((tmp_path / "out" / first / "run.json").read_text())["state"] == "done"
     assert not (tmp_path / "out" / second).exists()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from poise.cli.options import Data, DataRoot, Device
+
+STEPS = 3000
 
 
 def ladder(
@@ -16,7 +19,7 @@ def ladder(
         "runs/ladder"
     ),
     data_root: DataRoot = None,
-    steps: Annotated[int, typer.Option(min=1, max=10**9, help="Training steps per model.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, max=10**9, help="Training steps per model.")] = STEPS,
     batch: Annotated[int | None, typer.Option(min=2, max=65536, help="Batch size.", show_default="64")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Image size in pixels.", show_default="32")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of each model.")] = 0,
@@ -38,7 +41,21 @@ def ladder(
     from poise.recipe.decode import decode
 
     recipes = {rung: decode(recipe) for rung, recipe in ladder_tables(table, steps, seed, batch).items()}
+    given = {"data": data, "out": out, "data-root": data_root, "batch": batch, "size": size}
+    given |= {"steps": steps if steps != STEPS else None, "seed": seed or None}
+    given |= {"device": device if device != "auto" else None}
+    command = ["poise", "ladder"]
+    for option, value in given.items():
+        command += [] if value is None else [f"--{option}", str(value)]
     view = choose_view()
     view.on_message("starting ...")
-    report = run_ladder(recipes, out, device=device, data_root=data_root, listener=view, progress=view.on_progress)
+    report = run_ladder(
+        recipes,
+        out,
+        device=device,
+        data_root=data_root,
+        listener=view,
+        progress=view.on_progress,
+        command=shlex.join(command),
+    )
     view.on_message(f"report: {report} and {report.with_suffix('.md').name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from poise.errors import RecipeError, Stopped
@@ -25,6 +26,7 @@ def run_ladder(
     data_root: Path | None = None,
     listener: ProgressListener | None = None,
     progress: Progress = no_progress,
+    command: str = "",
 ) -> Path:
     """Train and evaluate the rungs, as far as this has not been done, and write the report.
 
@@ -37,6 +39,7 @@ def run_ladder(
         data_root: the folder that contains the data sets given by name.
         listener: is notified while a rung is trained.
         progress: gets the progress of the evaluations.
+        command: the command that continues the ladder with the same options, for the message of an interruption.
 
     Returns:
         The path of `report.html`.
@@ -46,7 +49,8 @@ def run_ladder(
     """
     import_matplotlib()
     resume = {rung: _resume(recipe, out / rung) for rung, recipe in recipes.items()}
-    advice = f"; continue with the same command: poise ladder --out {out}"
+    command = command or shlex.join(["poise", "ladder", "--out", str(out)])
+    advice = f"; continue with the same command: {command}"
     with Signals(advice, hears_inner=True):  # between the runs, and during an evaluation
         for rung, recipe in recipes.items():
             run = out / rung
