@@ -76,6 +76,18 @@ CASES: list[tuple[str, str, str, list[str]]] = [
     ("T14a", "not followed", "dcgan", []),
     ("T14a", "followed", "dcgan", ['tricks.instance_noise={kind="instance_noise"}']),
     ("T14a", "followed", "dcgan", ['tricks.instance_noise.sigma={kind="steps", values=[0.5, 0.0], at=[0.5]}']),
+    (
+        "T14a",
+        "not followed",
+        "dcgan",
+        ['tricks.instance_noise.sigma={start=0.5, end=0.0, over="steps", until=1000000}'],
+    ),
+    (
+        "T14a",
+        "not followed",
+        "dcgan",
+        ['tricks.instance_noise.sigma={kind="steps", values=[0.5, 0.0], at=[90000], over="steps"}'],
+    ),
     ("T14a", "open", "wgan", []),
     ("T14a", "followed", "ring", []),
     ("T15", "followed", "wgan-gp", []),

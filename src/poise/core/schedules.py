@@ -140,9 +140,14 @@ Schedulable = Annotated[
 
 def current_value(schedule: Schedulable, context: MoveContext) -> float:
     """The value in this step, as a Python float."""
+    return value_at(schedule, context.step, context.progress)
+
+
+def value_at(schedule: Schedulable, step: int, progress: float) -> float:
+    """The value in a step, which is the fraction `progress` of the run, 0 to 1."""
     if isinstance(schedule, float | int):  # first, because nearly all are plain numbers
         return schedule
-    return schedule.value_at(context.step if schedule.over == "steps" else context.progress)
+    return schedule.value_at(step if schedule.over == "steps" else progress)
 
 
 def bounds(schedule: Schedulable) -> tuple[float, ...]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+from pydantic import TypeAdapter
+
+from poise.core.schedules import Schedulable, value_at
 from poise.recipe.toml import Table
 from poise.tips.catalogue import parts
 
@@ -59,6 +62,11 @@ class RecipeView:
     def present_tricks(self, *kinds: str) -> list[str]:
         """Those of the given kinds of tricks that the recipe has."""
         return [kind for kind in kinds if kind in self.tricks]
+
+    def last_value(self, schedule: Any) -> float:
+        """The value of a number or of a schedule at the end of the run."""
+        value: Schedulable = TypeAdapter(Schedulable).validate_python(schedule)
+        return value_at(value, self.get("steps"), 1.0)
 
     def norm(self, side: str) -> str:
         """The normalisation layers of a player's network; those that it always has, if it has no such field."""

@@ -179,12 +179,11 @@ def instance_noise(recipe: RecipeView) -> TipStatus:
     trick = recipe.tricks.get("instance_noise")
     if trick is None:
         return left_open("no noise on D's inputs")
-    sigma = trick.get("sigma")
-    end = sigma.get("end", (sigma.get("values") or [None])[-1]) if isinstance(sigma, dict) else sigma
+    end = recipe.last_value(trick["sigma"])
     return (
         followed("the noise decays to 0")
         if end == 0
-        else not_followed(f"the noise does not decay to 0, it ends at {end}")
+        else not_followed(f"the noise does not decay to 0, it ends at {end:.3g}")
     )
 
 

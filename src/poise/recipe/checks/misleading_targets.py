@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poise.core.schedules import Schedulable, Schedule, bounds
+from poise.core.schedules import bounds, value_at
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.model import Recipe
 from poise.tricks.noisy_labels import NoisyLabelsConfig
@@ -15,7 +15,8 @@ def check_targets(recipe: Recipe, findings: Findings) -> None:
     for i, trick in enumerate(recipe.tricks):
         if isinstance(trick, SoftLabelsConfig):
             means = [
-                [sum(_value(bound, *time) for bound in side) / 2 for side in (trick.real, trick.fake)] for time in times
+                [sum(value_at(bound, *time) for bound in side) / 2 for side in (trick.real, trick.fake)]
+                for time in times
             ]
             real, fake = min(means, key=lambda mean: mean[0] - mean[1])
             if real <= fake:
@@ -27,10 +28,3 @@ def check_targets(recipe: Recipe, findings: Findings) -> None:
             learns = "nothing" if p == 0.5 else "to score fake samples higher"
             reason = f"with {p:.0%} of D's targets flipped it learns {learns}"
             findings.warnings.append(Finding(f"tricks.{i}.probability", reason, trick.tip, "use 0.05 or so"))
-
-
-def _value(schedule: Schedulable, step: int, progress: float) -> float:
-    """The value of a number or schedule at a step, which is a fraction `progress` of the run."""
-    if not isinstance(schedule, Schedule):
-        return schedule
-    return schedule.value_at(step if schedule.over == "steps" else progress)
