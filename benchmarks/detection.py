@@ -14,7 +14,7 @@ each hundredth. Alarms are only logged; a run continues to its end, or until a v
 `replay` gives the logged rows to a monitor with its default settings, with the measures in them and without. Whether
 a run failed depends on its final measures, not on its configuration: it diverged, or a measure is beyond its limit in
 the plan (coverage, the number of modes, class balance, C_T, the share of samples of the requested class), or the last
-FID is at least 1.5 times the best one.
+FID is greater than 1.5 times the best one plus the FID of real samples.
 
 Recall, false alarms and lead are given for all seeds and for those that had not been trained when the rules and
 thresholds were written. The lead is the number of steps from the first alarm to the first measurement that shows the

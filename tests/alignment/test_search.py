@@ -16,7 +16,14 @@ from poise.alignment import record as recording
 from poise.alignment.align import align
 from poise.alignment.neighbours import unit_rows
 from poise.alignment.record import FILE, Evaluation
-from poise.alignment.refinement import apply_map, held_out_agreement, procrustes, refine
+from poise.alignment.refinement import (
+    apply_map,
+    held_out_agreement,
+    num_pairs,
+    procrustes,
+    refine,
+    share_of_pairs,
+)
 from poise.alignment.search import search
 from poise.data.clouds import CloudsConfig, random_orthogonal
 from poise.data.word_vectors import read_word_vectors
@@ -57,6 +64,38 @@ def test_pairs_of_vectors_without_structure_are_not_confirmed(count: int, dim: i
     noise = 0.02 * torch.randn(count, dim, generator=generator)
     rotated = unit_rows(source @ random_orthogonal(dim, generator).T + noise)
     assert held_out_agreement(procrustes(source, rotated), source, rotated) > 0.95
+
+
+def evaluation_of(weights: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> Evaluation:
+    """The evaluation of a map after its refinement."""
+    best = refine(weights, source, target).best
+    pairs, agreement = num_pairs(best, source, target), held_out_agreement(best.weights, source, target)
+    return Evaluation(1, 1, 0.0, best.criterion, pairs, share_of_pairs(pairs, source, target), agreement)
+
+
+def test_no_map_between_small_sets_without_structure_is_clear() -> None:
+    """Few pairs confirm each other by chance: the share alone would let wrong maps of such sets pass."""
+    generator = torch.Generator().manual_seed(3)
+    source, target = (unit_rows(torch.randn(40, 5, generator=generator)) for _ in range(2))
+    wrong = [evaluation_of(random_orthogonal(5, generator), source, target) for _ in range(25)]
+    assert any(one.agreement >= 0.9 and one.share >= 0.5 for one in wrong)
+    assert not any(one.is_clear for one in wrong)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "agreement", "share", "clear"),
+    [
+        (36, 1.0, 0.6, False),
+        (62, 0.935, 0.62, False),
+        (116, 0.905, 0.58, False),
+        (2000, 0.97, 0.45, False),
+        (60, 0.983, 1.0, True),
+        (1480, 0.97, 0.74, True),
+    ],
+)
+def test_when_a_map_is_clear(pairs: int, agreement: float, share: float, clear: bool) -> None:
+    """The first three are wrong maps of 60, 100 and 200 vectors in 5 dimensions (docs/notes/align.md)."""
+    assert Evaluation(1, 1, 0.0, 0.0, pairs, share, agreement).is_clear == clear
 
 
 def test_a_search_ends_when_a_map_is_clear(tmp_path: Path) -> None:

@@ -76,7 +76,11 @@ class Alignment(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The contents of `align.json`."""
+        """The contents of `align.json`.
+
+        The criterion, agreement, pairs and share are those of all vectors; `judged` has those of the most frequent
+        ones, which decide whether the map is clear.
+        """
         best = self.refined
         table: dict[str, Any] = {
             "folder": str(self.folder),
@@ -84,6 +88,7 @@ class Alignment(NamedTuple):
             "agreement": best.agreement,
             "pairs": best.pairs,
             "share": best.share,
+            "judged": {name: getattr(self.found.best, name) for name in ("agreement", "pairs", "share")},
             "start": best.start,
             "step": best.step,
             "clear": self.found.is_clear,

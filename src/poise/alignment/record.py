@@ -28,12 +28,20 @@ FILE = "search.npz"
 FORMAT = 1
 
 AGREEMENT = 0.9
-"""The share of its pairs that must be confirmed (`held_out_agreement`) for a map to be clearly right."""
+"""The fraction of its pairs that must be confirmed (`held_out_agreement`) for a map to be clearly right.
+
+It must be exceeded significantly, by an exact binomial test at the level `SIGNIFICANCE`.
+"""
+
+SIGNIFICANCE = 0.05
 
 PAIRED = 0.5
-"""The share of the vectors, of the smaller set, that must have a pair under such a map.
+"""The fraction of the vectors, of the smaller set, that must have a pair under such a map."""
 
-What both shares are for right and for wrong maps is in docs/notes/align.md.
+PAIRS = 50
+"""The least number of pairs under such a map: with fewer, nearly all may be confirmed under a wrong map.
+
+What these are for right and for wrong maps is in docs/notes/align.md.
 """
 
 LOCATION = ("data.a", "data.b")
@@ -63,8 +71,13 @@ class Evaluation(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the map is clearly right, see `AGREEMENT` and `PAIRED`."""
-        return self.agreement >= AGREEMENT and self.share >= PAIRED
+        """Whether the map is clearly right, see `AGREEMENT`, `PAIRED` and `PAIRS`."""
+        if self.agreement < AGREEMENT or self.share < PAIRED or self.pairs < PAIRS:
+            return False
+        from scipy.stats import binomtest
+
+        confirmed = round(self.agreement * self.pairs)
+        return bool(binomtest(confirmed, self.pairs, AGREEMENT, "greater").pvalue <= SIGNIFICANCE)
 
 
 @dataclass

@@ -127,10 +127,12 @@ def _print_evaluation(found: Evaluation) -> None:
 
 def _print_result(result: Alignment) -> None:
     """Print whether the map is clear, how good it is, and where it is."""
-    best, clear = result.refined, result.found.is_clear
-    verdict = "a clear map" if clear else "no clear map was found; this is the best one"
-    origin = f"start {best.start}, step {best.step:,}"
-    print_line(f"{verdict}: {origin}, criterion {best.criterion:.3f}, {best.agreement:.0%} of its pairs confirmed")
+    best, judged = result.refined, result.found.best
+    verdict = "a clear map" if result.found.is_clear else "no clear map was found; this is the best one"
+    confirmed = f"{judged.agreement:.0%} of its {judged.pairs:,} pairs confirmed"
+    if best.pairs > judged.pairs:  # the search looks at the most frequent words only
+        confirmed += f" among the most frequent words, {best.agreement:.0%} of {best.pairs:,} among all"
+    print_line(f"{verdict}: start {best.start}, step {best.step:,}, criterion {best.criterion:.3f}, {confirmed}")
     if result.precision is not None and result.known is not None:
         scores = ", ".join(f"P@{k} {share:.1%}" for k, share in result.precision.csls.items())
         print_line(f"{scores} of {len(result.known.sources):,} of the {result.known.total:,} words of the dictionary")
