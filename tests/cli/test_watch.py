@@ -139,7 +139,12 @@ def test_loss_family(poise: Any, won: Path) -> None:
     assert [a["detector"] for a in watch_json(poise, won, "--loss-family", "hinge")["alarms"]] == ["d_at_zero"]
     assert watch_json(poise, won, "--loss-family", "energy")["alarms"] == []
     assert "(equilibrium: 1)" in watch_json(poise, won, "--loss-family", "hinge")["alarms"][0]["message"]
-    for objective, family in (("non_saturating", "logistic"), ("bce", "logistic"), ("least_squares", "squares")):
+    for objective, family in (
+        ("non_saturating", "logistic"),
+        ("bce", "logistic"),
+        ("least_squares", "least_squares"),
+        ("squares", "least_squares"),
+    ):
         assert watch_json(poise, won, "--loss-family", objective)["family"] == family
 
 

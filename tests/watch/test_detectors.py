@@ -32,7 +32,7 @@ BALANCE, GAN_TEST = "measure/class_balance", "measure/gan_test"
 THRESHOLD = {name: detector.threshold for name, detector in DETECTORS.items()}
 WINDOW = {name: detector.window for name, detector in DETECTORS.items()}
 LOG2 = math.log(2)
-BOUNDED_FAMILIES = "logistic pairs squares hinge"
+BOUNDED_FAMILIES = "logistic relativistic least_squares hinge"
 
 Curve = Callable[[int], float | Stat | None]
 Rows = list[tuple[int, dict[str, float | Stat]]]
@@ -133,7 +133,7 @@ CASES: dict[str, DetectorCase] = {
         0,
         "D's loss has been 0.0207 on average since step 25 (equilibrium: 0.693)",
         make_rows(25, 450, {D: 0.0209}),
-        "logistic pairs hinge",
+        "logistic relativistic hinge",
         0.0298,
         (200, 200),
     ),
@@ -171,7 +171,7 @@ CASES: dict[str, DetectorCase] = {
         0,
         "G's loss has been 0.08 and D's 0.8 (equilibrium: 0.693) since step 25: G fools D completely",
         make_rows(25, 650, {D: 0.8, G: 0.085}),
-        "logistic pairs squares",
+        "logistic relativistic least_squares",
         0.09,
         (250, 250),
     ),
@@ -181,7 +181,7 @@ CASES: dict[str, DetectorCase] = {
         0,
         "G's loss (6.1) and D's loss (0.5) keep drifting apart",
         make_rows(50, 1200, {D: 0.5, G: lambda t: 5.9 + (t - 550) / 10_000}),
-        "logistic pairs",
+        "logistic relativistic",
         8.2,
         (600, 600),
     ),
@@ -246,7 +246,7 @@ CASES: dict[str, DetectorCase] = {
         0,
         "r_t is 0.95: D classifies nearly every training image as real and probably overfits",
         make_rows(25, 600, {"d/real_accuracy": 0.9725}),
-        "logistic squares hinge",
+        "logistic least_squares hinge",
         0.96,
         (250, 250),
     ),
@@ -286,7 +286,7 @@ CASES: dict[str, DetectorCase] = {
         0,
         "G's gradient norm has been 101 since step 25",
         make_rows(25, 450, {"g/grad_norm": alternating(150, 99)}),
-        "logistic pairs squares hinge energy divergence",
+        "logistic relativistic least_squares hinge energy divergence",
         102,
         (200, 200),
     ),
@@ -463,7 +463,7 @@ def test_settings_of_other_detectors_have_no_effect() -> None:
 
 # ---- other harmless and harmful series -------------------------------------------------------------------
 
-EQUILIBRIUM_LOSS = {"logistic": LOG2, "pairs": LOG2, "squares": 0.125, "hinge": 1.0}
+EQUILIBRIUM_LOSS = {"logistic": LOG2, "relativistic": LOG2, "least_squares": 0.125, "hinge": 1.0}
 
 
 @pytest.mark.parametrize("family", EQUILIBRIUM_LOSS)
@@ -659,7 +659,7 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         "D's gradient norm is 80, more than 1,000 times its running median",
     ),
     "gradient close to 0 at real samples": (
-        "pairs",
+        "relativistic",
         make_rows(50, 600, {"d/r2": 3.0, "d/r1": 1e-9}),
         500,
         "slopes_uneven",
@@ -867,7 +867,7 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         "0.02 nats since step 50",
     ),
     "large gradient at fake samples early": (
-        "pairs",
+        "relativistic",
         make_rows(50, 600, {"d/r2": 30.0, "d/r1": 1.0}),
         500,
         "slopes_uneven",

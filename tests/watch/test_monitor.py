@@ -366,7 +366,7 @@ def test_values_at_the_bounds_are_accepted() -> None:
 
 def test_family_accepts_the_name_of_an_objective() -> None:
     assert Monitor(family="non_saturating").family == "logistic"
-    assert Monitor(family="relativistic_average").family == "pairs"
+    assert Monitor(family="relativistic_average").family == "relativistic"
     assert Monitor(family="hinge").family == "hinge"
     assert Monitor(family="rebuilding").family == "reconstruction", "the name of version 0.1"
     assert Monitor().family is None
@@ -378,7 +378,13 @@ def test_family_accepts_the_name_of_an_objective() -> None:
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [("bce", "logistic"), ("BCE", "logistic"), ("lsgan", "squares"), ("wgan", "wasserstein"), ("began", "energy")],
+    [
+        ("bce", "logistic"),
+        ("BCE", "logistic"),
+        ("lsgan", "least_squares"),
+        ("wgan", "wasserstein"),
+        ("began", "energy"),
+    ],
 )
 def test_a_family_is_known_by_the_usual_names_of_its_objectives(name: str, family: str) -> None:
     assert Monitor(family=name).family == family

@@ -115,10 +115,10 @@ def test_curves_and_labels(axes: Any) -> None:
     ("of_log", "requested", "label"),
     [
         ("hinge", None, "equilibrium: 1"),
-        ("squares", None, "equilibrium: 0.125"),
-        ("pairs", None, "equilibrium: log 2"),
+        ("least_squares", None, "equilibrium: 0.125"),
+        ("relativistic", None, "equilibrium: log 2"),
         (None, "hinge", "equilibrium: 1"),
-        ("squares", "hinge", "equilibrium: 1"),
+        ("least_squares", "hinge", "equilibrium: 1"),
         ("wasserstein", None, None),
         ("logistic", "wasserstein", None),
         (None, None, None),

@@ -53,7 +53,7 @@ SAMPLES: dict[str, Sample] = {
             )
         },
         [(step, {D: 0.15, G: 0.2}) for step in (100, 200, 300, 400, 500, 600)],
-        "squares",
+        "least_squares",
         "the losses of D and G are halved: squares have no factor of 1/2 in CycleGAN (otherwise pass --no-sum)",
     ),
     "pix2pix": Sample(
@@ -496,8 +496,8 @@ def test_what_was_understood_is_printed_first(poise: Callable[..., Any], tmp_pat
     result = poise("watch", path)
     words = " ".join(result.out.split())
     assert (
-        "6 rows up to step 600 (from 100, every 100), loss family: squares (guessed: the columns are those of CycleGAN)"
-        in words
+        "6 rows up to step 600 (from 100, every 100), loss family: least_squares "
+        "(guessed: the columns are those of CycleGAN)" in words
     )
     assert "step: iters D's loss: D_A + D_B, averaged, halved G's loss: G_A + G_B, averaged, halved" in words
     assert words.index("averaged") < words.index("detectors without data")

@@ -24,17 +24,22 @@ LEVELS: dict[Policy, Level] = {
 }
 """The level of the alarms of each policy."""
 
-Family = Literal["logistic", "pairs", "squares", "hinge", "wasserstein", "energy", "divergence", "reconstruction"]
-"""Objectives whose losses can be interpreted alike: cross-entropy per sample (`logistic`) and per pair (`pairs`), least
-squares, hinge, a critic (`wasserstein`), the energy of an autoencoder, a bound of a divergence, and `reconstruction`:
-training without a discriminator."""
+Family = Literal[
+    "logistic", "relativistic", "least_squares", "hinge", "wasserstein", "energy", "divergence", "reconstruction"
+]
+"""Objectives whose losses can be interpreted alike.
+
+These are: cross-entropy per sample (`logistic`) and per pair (`relativistic`), least squares, hinge, a critic
+(`wasserstein`), the energy of an autoencoder, a bound of a divergence, and `reconstruction`: training without a
+discriminator.
+"""
 
 FAMILIES: dict[str, Family] = {
     "non_saturating": "logistic",
     "minimax": "logistic",
-    "relativistic": "pairs",
-    "relativistic_average": "pairs",
-    "least_squares": "squares",
+    "relativistic": "relativistic",
+    "relativistic_average": "relativistic",
+    "least_squares": "least_squares",
     "hinge": "hinge",
     "wasserstein": "wasserstein",
     "energy": "energy",
@@ -45,7 +50,12 @@ FAMILIES: dict[str, Family] = {
 }
 """The family of each objective."""
 
-EQUILIBRIUM_LOSS: dict[Family, float] = {"logistic": math.log(2), "pairs": math.log(2), "squares": 0.125, "hinge": 1.0}
+EQUILIBRIUM_LOSS: dict[Family, float] = {
+    "logistic": math.log(2),
+    "relativistic": math.log(2),
+    "least_squares": 0.125,
+    "hinge": 1.0,
+}
 """D's loss per sample at equilibrium, where it cannot distinguish real from fake samples."""
 
 GUESSING = 0.01

@@ -52,7 +52,7 @@ TRAINERS = (
     Trainer("lightweight-gan and stylegan2-pytorch", frozenset({"d", "g", "gp"}), "hinge"),
     Trainer("rosinality's StyleGAN2", frozenset({"d", "g", "r1", "path"}), "logistic"),
     Trainer("Chainer's DCGAN", frozenset({"disloss", "genloss", "elapsedtime"}), "logistic"),
-    Trainer("CycleGAN", frozenset({"da", "db", "ga", "gb", "cyclea", "cycleb"}), "squares", is_sum=False),
+    Trainer("CycleGAN", frozenset({"da", "db", "ga", "gb", "cyclea", "cycleb"}), "least_squares", is_sum=False),
 )
 """D's loss is real plus fake in the code of each but CycleGAN's. PyTorch-GAN and Keras-GAN log the mean."""
 

@@ -214,7 +214,7 @@ DETECTORS = (
         "that D's loss is not computed with exchanged labels",
         tip="T24",
         inputs=(D, G),
-        families=frozenset({"logistic", "pairs", "squares"}),
+        families=frozenset({"logistic", "relativistic", "least_squares"}),
     ),
     Detector(
         name="losses_apart",
@@ -227,7 +227,7 @@ DETECTORS = (
         advice="weaken D: --set 'tricks+=[{kind=\"instance_noise\", sigma=0.5}]', or lower its learning rate",
         tip="T11",
         inputs=(D, G),
-        families=BOUNDED_FAMILIES - {"hinge", "squares"},
+        families=BOUNDED_FAMILIES - {"hinge", "least_squares"},
     ),
     Detector(
         name="wasserstein_stuck",

@@ -56,7 +56,12 @@ MAX_UNBATCHED_ROWS, BATCH_ROWS = 500, 10
 MAX_REPEATS = 20
 """The number of successive rows with a metric at the same step from which on the step is taken not to be counted."""
 
-RETIRED_FAMILIES: dict[str, Family] = {"rebuilding": "reconstruction"}
+RETIRED_FAMILIES: dict[str, Family] = {
+    "pairs": "relativistic",
+    "rebuilding": "reconstruction",
+    "squares": "least_squares",
+}
+"""Names of families in earlier versions, which `family_of` still knows."""
 
 
 class MonitorConfig(Config):

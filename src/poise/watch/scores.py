@@ -24,7 +24,7 @@ CHANCE = 0.5
 
 ACCURACY, REAL, FAKE = "d/accuracy", "d/real_score", "d/fake_score"
 
-CERTAIN_GAP: dict[Family, float] = {"logistic": 5.0, "pairs": 5.0, "squares": 0.5, "hinge": 2.0}
+CERTAIN_GAP: dict[Family, float] = {"logistic": 5.0, "relativistic": 5.0, "least_squares": 0.5, "hinge": 2.0}
 """The gap between the scores of real and fake samples below which D is not certain, whatever the gap was before.
 
 As log-odds, 5 is 150 to 1; of least squares, 1 separates the targets; a hinge loss of 0 begins at a gap of 2.
@@ -155,7 +155,7 @@ DETECTORS = (
         advice="augment D's input: --set 'tricks+=[{kind=\"diff_augment\"}]', or train on more images",
         tip="M02",
         inputs=("d/real_accuracy",),
-        families=BOUNDED_FAMILIES - {"pairs"},
+        families=BOUNDED_FAMILIES - {"relativistic"},
     ),
     Detector(
         name="scores_apart",
