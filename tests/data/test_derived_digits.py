@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from poise.core.random_streams import RandomStreams
 from poise.data import derived_digits
@@ -13,6 +14,7 @@ from poise.data.digits import DigitsConfig, load_digits
 from poise.data.domains import TwoDomains
 from poise.data.rendered_digits import BOX, SIDE, render_digits
 from poise.data.source import ImageDataset
+from poise.data.stacked_digits import StackedConfig
 from poise.data.torchvision_data import VisionConfig
 from poise.errors import RecipeError
 
@@ -163,3 +165,13 @@ def test_rendered_digits_are_as_high_as_those_of_mnist(size: int) -> None:
 
 def heights_of(image: np.ndarray) -> int:
     return int(np.ptp(np.flatnonzero((image[..., 0] > 100).any(1)))) + 1
+
+
+@pytest.mark.parametrize("config", [DigitPairsConfig, DigitDomainsConfig, StackedConfig])
+def test_the_built_in_digits_have_two_spellings(config: type[StackedConfig | DigitPairsConfig]) -> None:
+    """Each kind stores its own, so that the hashes of recipes stay as they were."""
+    plain = config()
+    assert [config.model_validate({"digits": spelling}) for spelling in ("builtin", "digits")] == [plain, plain]
+    assert plain.digits == ("digits" if config is StackedConfig else "builtin")
+    with pytest.raises(ValidationError):
+        config.model_validate({"digits": "mnist-1"})

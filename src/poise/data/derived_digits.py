@@ -8,10 +8,11 @@ inverted and slanted.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import field_validator
 
 from poise.data.config import ImageDataConfig
 from poise.data.digits import DigitsConfig
@@ -114,12 +115,18 @@ def blurred(images: Bytes, sigma: float = BLUR, gain: float = GAIN) -> Bytes:
 class DerivedDigitsConfig(ImageDataConfig):
     """What both kinds have in common.
 
-    `digits` are the built-in ones, or the complete MNIST, which is read as the kind `torchvision` reads it.
+    `digits` are the built-in ones, or the complete MNIST, which is read as the kind `torchvision` reads it. The former
+    are "builtin" or, as in `StackedConfig`, "digits", which is stored as "builtin".
     """
 
     alpha: ClassVar[bool] = False
 
     digits: Literal["builtin", "MNIST"] = "builtin"
+
+    @field_validator("digits", mode="before")
+    @classmethod
+    def _also_digits(cls, value: Any) -> Any:
+        return "builtin" if value == "digits" else value
 
     def convert(self, images: Bytes) -> Bytes:
         """Each channel as the digits are converted; one more channel is that of the other domain."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from poise.core.types import Batch
@@ -73,13 +73,21 @@ class StackedDigits(SizedSource):
 
 
 class StackedConfig(ImageDataConfig):
-    """Stacks of MNIST digits: of the 5,000 built-in ones, or of the complete data set (`digits = "MNIST"`)."""
+    """Stacks of MNIST digits: of the 5,000 built-in ones, or of the complete data set (`digits = "MNIST"`).
+
+    The built-in ones are "digits" or, as in `DerivedDigitsConfig`, "builtin", which is stored as "digits".
+    """
 
     alpha: ClassVar[bool] = False
     kind: Literal["stacked_digits"] = "stacked_digits"
     digits: Literal["digits", "MNIST"] = "digits"
     stack: Literal[2, 3] = 3
     count: int = Field(default=128_000, ge=2, le=10**8)
+
+    @field_validator("digits", mode="before")
+    @classmethod
+    def _also_builtin(cls, value: Any) -> Any:
+        return "digits" if value == "builtin" else value
 
     def load(self, root: Path | None = None) -> DataSplits:
         """`count` stacks of the training digits, and a quarter as many, at most 26,000, of the held-out digits.
