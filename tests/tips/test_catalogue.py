@@ -160,7 +160,13 @@ def test_derived_files_are_up_to_date() -> None:
     assert stored.read_text("utf-8") == record.parts_text()
     assert (ROOT / "docs/tips.md").read_text("utf-8") == record.page() + "\n"
     recipes = (ROOT / "docs/recipes.md").read_text("utf-8")
-    assert record.insert_schedulable_fields(recipes) == recipes
+    assert record.insert_tables(recipes) == recipes
+
+
+def table_of(name: str) -> str:
+    """A generated table of the page on recipes."""
+    page = (ROOT / "docs/recipes.md").read_text("utf-8")
+    return page.partition(f"<!-- {name}, written by")[2].partition(f"<!-- end of {name} -->")[0]
 
 
 def test_the_page_lists_all_fields_that_accept_a_schedule() -> None:
@@ -172,11 +178,35 @@ def test_the_page_lists_all_fields_that_accept_a_schedule() -> None:
         for name, field in schema.get("properties", {}).items()
         if "#/$defs/Staircase" in json.dumps(field)
     }
-    begin, end = record.SCHEDULABLE
-    table = (ROOT / "docs/recipes.md").read_text("utf-8").partition(begin)[2].partition(end)[0]
-    rows = [re.findall(r"`(\w+)`", line.partition(" | ")[2]) for line in table.strip().splitlines()[2:]]
+    table = table_of("the fields that accept a schedule")
+    rows = [re.findall(r"`(\w+)`", line.partition(" | ")[2]) for line in table.splitlines()[3:]]
     assert {(kind, name) for kind, *names in rows for name in names} == expected
     assert {("layer_noise", "sigma"), ("adam", "betas"), ("soft_labels", "real"), ("elbo", "beta")} <= expected
+
+
+def test_the_page_lists_every_field_with_its_default() -> None:
+    """Compared with the JSON schema: a table of a kind has all fields of the schemas with that kind."""
+    rows = [line.split(" | ") for line in table_of("all fields").splitlines()[3:]]
+    listed = {(kind.strip("`"), name) for _, kind, names in rows for name in re.findall(r"`(\w+)`", names)}
+    schemas = Recipe.model_json_schema()["$defs"].values()
+    kinds = [(schema["properties"]["kind"]["const"], schema) for schema in schemas if "kind" in schema["properties"]]
+    components = {kind for _, kind, _ in rows}
+    expected = {
+        (kind, name)
+        for kind, schema in kinds
+        if f"`{kind}`" in components
+        for name in schema["properties"]
+        if name != "kind"
+    }
+    assert expected <= listed
+    page = table_of("all fields")
+    for default in ("`lr` = 0.0002, `betas` = [0.5, 0.999]", "`batch` = 64", "`from` (required)", "`depth` (unset)"):
+        assert default in page
+
+
+def test_lines_around_a_table_that_are_missing_are_an_error() -> None:
+    with pytest.raises(ValueError, match="the lines around the table of all fields are missing"):
+        record.insert_tables("# Recipes\n")
 
 
 @pytest.mark.parametrize(

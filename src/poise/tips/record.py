@@ -1,34 +1,38 @@
 """Writes the files derived from the catalogue and the components: `python -m poise.tips.record [DOCS]`.
 
 Run it after a change of either. `parts.json` lists the fields of all components with their defaults, so that the
-catalogue can show them without torch. `docs/tips.md` is the catalogue as a page. `docs/recipes.md` has a table of the
-fields that accept a schedule, between two markers. A test checks that all three are up to date.
+catalogue can show them without torch. `docs/tips.md` is the catalogue as a page. `docs/recipes.md` has a table of all
+fields with their defaults and one of the fields that accept a schedule, each between two markers. A test checks that
+all of them are up to date.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from poise.core.config import ComponentConfig, find_components
+from poise.core.config import ComponentConfig, Config, find_components
 from poise.core.schedules import Schedule
 from poise.data.config import DataConfig, PointsConfig
 from poise.latents import Latent
+from poise.measure.config import MeasureConfig
 from poise.networks.base import DiscriminatorConfig, EncoderConfig, GeneratorConfig
 from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
 from poise.objectives.base import Objective
 from poise.optimizers import OptimizerConfig
-from poise.recipe.model import LogConfig
+from poise.recipe.init import InitConfig
+from poise.recipe.model import LogConfig, Recipe
 from poise.tempo import TempoConfig
 from poise.tips.catalogue import REQUIRED, Fields, Tip, tips
 from poise.tips.verdicts import NOT_MEASURED, Verdict, data_names, format_effect, leading, leading_arm
 from poise.tricks.base import TrickConfig
 from poise.utils.files import write_text
+from poise.watch.monitor import MonitorConfig
 
 FAMILIES: dict[str, tuple[type[ComponentConfig], str]] = {
     "data": (DataConfig, "poise.data"),
@@ -46,12 +50,23 @@ FAMILIES: dict[str, tuple[type[ComponentConfig], str]] = {
 }
 
 
+TABLES: dict[str, type[Config]] = {
+    "": Recipe,
+    "init": InitConfig,
+    "log": LogConfig,
+    "measure": MeasureConfig,
+    "monitor": MonitorConfig,
+}
+"""The tables of a recipe that have no kind, and the recipe itself."""
+
+
 def fields(entry: type[Any]) -> Fields:
     """The default of each field, as JSON values."""
     defaults: Fields = {}
     for name, field in entry.model_fields.items():
         if name != "kind":
-            defaults[name] = REQUIRED if field.default is PydanticUndefined else to_jsonable_python(field.default)
+            default = field.get_default(call_default_factory=True)
+            defaults[field.alias or name] = REQUIRED if default is PydanticUndefined else to_jsonable_python(default)
     return defaults
 
 
@@ -80,31 +95,80 @@ def accepts_schedule(annotation: Any) -> bool:
     return any(accepts_schedule(part) for part in get_args(annotation))
 
 
-def schedulable_fields() -> str:
-    """The table of the fields that accept a schedule, which `docs/recipes.md` has between the lines `SCHEDULABLE`."""
-    lines = ["| where | kind | fields |", "|---|---|---|"]
+def components_by_place() -> Iterator[tuple[str, str, type[ComponentConfig]]]:
+    """The places of each component in a recipe, formatted, its kind and its config."""
     for base in dict.fromkeys(base for base, _ in FAMILIES.values()):
         places = [place for place, family in FAMILIES.items() if family[0] is base]
         for kind, entry in find_components(base, FAMILIES[places[0]][1]).items():
-            found = [name for name, field in entry.model_fields.items() if accepts_schedule(field.annotation)]
-            if found:
-                where, names = (", ".join(f"`{item}`" for item in items) for items in (places, found))
-                lines.append(f"| {where} | `{kind}` | {names} |")
-    return "\n".join(lines)
+            yield ", ".join(f"`{place}`" for place in places), kind, entry
 
 
-SCHEDULABLE = (
-    "<!-- fields that accept a schedule, written by python -m poise.tips.record -->",
-    "<!-- end of the fields that accept a schedule -->",
-)
-"""The lines around that table."""
+def schedulable_fields() -> str:
+    """The table of the fields that accept a schedule."""
+    rows = [["where", "kind", "fields"]]
+    for where, kind, entry in components_by_place():
+        found = [name for name, field in entry.model_fields.items() if accepts_schedule(field.annotation)]
+        if found:
+            rows.append([where, f"`{kind}`", ", ".join(f"`{name}`" for name in found)])
+    return markdown_table(rows)
 
 
-def insert_schedulable_fields(text: str) -> str:
-    """The text of `docs/recipes.md` with the current table."""
-    begin, end = SCHEDULABLE
-    table = f"{begin}\n{schedulable_fields()}\n{end}"
-    return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: table, text, flags=re.DOTALL)
+def is_table(annotation: Any) -> bool:
+    """Whether a field with this annotation is a table of a recipe, or a list of tables."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return True
+    return any(is_table(part) for part in get_args(annotation))
+
+
+def all_fields() -> str:
+    """The table of all fields with their defaults."""
+    rows = [["where", "kind", "fields"]]
+    for place, table in TABLES.items():
+        tables = [name for name, field in table.model_fields.items() if is_table(field.annotation)]
+        named = {name: default for name, default in fields(table).items() if name not in tables}
+        rows.append([f"`[{place}]`" if place else "the recipe", "", format_fields(named)])
+    rows += [[where, f"`{kind}`", format_fields(fields(entry))] for where, kind, entry in components_by_place()]
+    return markdown_table(rows)
+
+
+def format_fields(defaults: Fields) -> str:
+    """Fields with their defaults, as in `` `lr` = 0.1, `path` (required), `depth` (unset) ``."""
+    return ", ".join(f"`{name}` {format_default(default)}" for name, default in defaults.items())
+
+
+def format_default(default: Any) -> str:
+    """A default as TOML with a sign of equality; TOML has no null."""
+    if default in (REQUIRED, None):
+        return REQUIRED if default else "(unset)"
+    return f"= {format_value(default)}"
+
+
+def format_value(value: Any) -> str:
+    """A JSON value as inline TOML, without the items of tables that are null."""
+    if isinstance(value, dict):
+        items = [f"{key} = {format_value(item)}" for key, item in value.items() if item is not None]
+        return "{ " + ", ".join(items) + " }" if items else "{}"
+    return json.dumps(value)
+
+
+GENERATED = {"all fields": all_fields, "the fields that accept a schedule": schedulable_fields}
+"""The generated tables of `docs/recipes.md`, by the name in the lines around them."""
+
+
+def insert_tables(text: str) -> str:
+    """The text of `docs/recipes.md` with the current tables.
+
+    Raises:
+        ValueError: the lines around a table are missing.
+    """
+    for name, table in GENERATED.items():
+        begin, end = f"<!-- {name}, written by python -m poise.tips.record -->", f"<!-- end of {name} -->"
+        before, begun, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            raise ValueError(f"docs/recipes.md: the lines around the table of {name} are missing: {begin} and {end}")
+        text = f"{before}{begin}\n{table()}\n{end}{after}"
+    return text
 
 
 INTRO = """\
@@ -218,7 +282,7 @@ def main() -> None:
     write_text(Path(__file__).parent / "parts.json", parts_text())
     write_text(docs / "tips.md", page() + "\n")
     recipes = docs / "recipes.md"
-    write_text(recipes, insert_schedulable_fields(recipes.read_text("utf-8")))
+    write_text(recipes, insert_tables(recipes.read_text("utf-8")))
 
 
 if __name__ == "__main__":
