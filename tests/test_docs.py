@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import tarfile
 from functools import partial
 from itertools import pairwise
@@ -18,6 +19,7 @@ from PIL import Image
 from typer.main import get_command
 
 from poise import cli
+from poise.core import hooks
 from poise.core.config import find_components
 from poise.data.clouds import CloudsConfig
 from poise.data.source import DataSplits, SizedSource
@@ -225,6 +227,32 @@ def test_the_page_of_commands_has_every_command() -> None:
 def test_the_cost_of_every_trick_is_told() -> None:
     section = (ROOT / "docs/tricks.md").read_text("utf-8").partition("## Cost per step")[2].partition("\n## ")[0]
     assert set(find_components(TrickConfig, "poise.tricks")) <= set(re.findall(r"`(\w+)`", section))
+
+
+TRICKS = find_components(TrickConfig, "poise.tricks")
+
+
+def test_the_table_of_hooks_has_every_trick() -> None:
+    assert hooks_of_tricks().keys() == TRICKS.keys()
+
+
+@pytest.mark.parametrize("kind", sorted(TRICKS))
+def test_a_trick_inherits_from_its_hooks_in_the_table(kind: str) -> None:
+    config: Any = TRICKS[kind]
+    module = getattr(sys.modules[config.__module__], config.build.__annotations__["return"])
+    for hook in hooks_of_tricks()[kind]:
+        assert issubclass(module, getattr(hooks, hook)), hook
+
+
+def hooks_of_tricks() -> dict[str, list[str]]:
+    """The hooks of each trick, by the table in ARCHITECTURE.md."""
+    table = (ROOT / "ARCHITECTURE.md").read_text("utf-8").partition("| hook | changes |")[2].partition("\n\n")[0]
+    found: dict[str, list[str]] = {}
+    for line in table.splitlines()[2:]:
+        hook, *_, tricks = re.split(r" ?\| ?", line.strip("| "))
+        for kind in re.findall(r"`(\w+)`", "" if hook == "`Tempo`" else tricks):
+            found.setdefault(kind, []).append(hook.strip("`"))
+    return found
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"], ids=name)

@@ -16,6 +16,7 @@ from poise.cli import COMMANDS, app, completion
 from poise.cli.examples import EXAMPLES
 from poise.recipe.shipped import recipe_names
 from poise.tips import catalogue
+from poise.watch.base import ALL_FAMILIES
 
 EVERY = [(command, example) for command, examples in EXAMPLES.items() for example in examples]
 
@@ -32,6 +33,31 @@ def test_help(poise: Callable, command: str, flag: str, monkeypatch: pytest.Monk
     assert result.code == 0
     for example in EXAMPLES.get(command, ()):
         assert example in result.out, result.out
+
+
+def option_help(command: str, option: str) -> str:
+    """What the help of a command says of an option."""
+    group = typer.main.get_command(app)
+    [found] = [p for p in group.commands[command].params if option in p.opts]  # type: ignore[attr-defined]
+    return found.help or ""
+
+
+@pytest.mark.parametrize("family", sorted(ALL_FAMILIES))
+def test_the_help_of_watch_names_every_family_of_losses(family: str) -> None:
+    assert family in option_help("watch", "--loss-family")
+
+
+@pytest.mark.parametrize(
+    ("command", "meaning"),
+    [
+        ("sample", "Only this class"),
+        ("interpolate", "The class of all images"),
+        ("translate", "The class to generate"),
+        ("project", "The class of the projection"),
+    ],
+)
+def test_the_help_says_what_a_label_does_in_each_command(command: str, meaning: str) -> None:
+    assert option_help(command, "--label").startswith(meaning)
 
 
 @pytest.mark.parametrize(("command", "example"), EVERY, ids=[example for _, example in EVERY])

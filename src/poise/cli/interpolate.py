@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from poise.cli.options import Best, DataRoot, Label, LatentSeed, MovedData, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, DataRoot, LabelOfAll, LatentSeed, MovedData, Raw, RunArgument, TrustCode
 from poise.utils.printing import count_noun, print_line
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def interpolate(
         Path | None,
         typer.Option(help="A .png grid, an animated .gif or a video, .mp4.", show_default="RUN/interpolation.png"),
     ] = None,
-    label: Label = None,
+    label: LabelOfAll = None,
     raw: Raw = False,
     best: Best = False,
     data: MovedData = None,

@@ -33,7 +33,7 @@ def measure(
             min=10,
             max=1_000_000,
             help="The number of samples.",
-            show_default="the number of held-out samples",
+            show_default="the held-out samples, at most 5,000; 2,500 points for 2-D data",
         ),
     ] = None,
     features: Features = "auto",
@@ -53,7 +53,7 @@ def measure(
     data_root: DataRoot = None,
     trust_code: TrustNamedCode = False,
 ) -> None:
-    """Measure a run against its held-out data. Beside each value stands that of real data."""
+    """Measure a run against its held-out data. Each value is shown next to the same measure of real data."""
     from poise.cli.files import check_run, check_writable, read_moved_data, report_skipped_checkpoints
 
     check_run(run)

@@ -38,7 +38,10 @@ InitFrom = Annotated[
 InitPlayers = Annotated[Text, typer.Option(help="The players that start from these weights.", show_default="g,d")]
 Freeze = Annotated[
     list[str] | None,
-    typer.Option(metavar="d:N", help="Freeze D's first N layers, counted from the image; g:N: G's, from the latent."),
+    typer.Option(
+        metavar="d:N",
+        help="Freeze the first layers: d:N for D (counted from the image), g:N for G (counted from the latent).",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices)]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.", autocompletion=completion.precisions)]
@@ -51,8 +54,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 
 RunArgument = Annotated[Path, typer.Argument(help="The run folder, or its URL in an object store.")]
 Label = Annotated[Text, typer.Option(help="Only this class, by name or number (conditional runs only).")]
+LabelOfAll = Annotated[Text, typer.Option(help="The class of all images, by name or number (conditional runs only).")]
 LatentSeed = Annotated[int, typer.Option(min=0, help="The seed of the latents.")]
-Raw = Annotated[bool, typer.Option("--raw", help="Use the trained weights instead of the averaged ones.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Use G's weights instead of their average.")]
 Best = Annotated[
     bool, typer.Option("--best", help="Use the checkpoint with the best measure instead of the newest one.")
 ]

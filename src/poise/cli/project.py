@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from poise.cli.options import Best, DataRoot, Label, MovedData, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, DataRoot, MovedData, Raw, RunArgument, Text, TrustCode
 from poise.utils.printing import count_noun, print_line
 
 if TYPE_CHECKING:
@@ -34,9 +34,20 @@ def project(
     ] = None,
     starts: Annotated[
         int,
-        typer.Option(min=1, max=100_000, help="In z: the number of random latents, the nearest of which is the start."),
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="In z: how many random latents are tried; the optimisation starts from the one whose sample is "
+            "nearest to the image.",
+        ),
     ] = 64,
-    label: Label = None,
+    label: Annotated[
+        Text,
+        typer.Option(
+            help="The class of the projection, by name or number (conditional runs only).",
+            show_default="the class whose start is nearest",
+        ),
+    ] = None,
     raw: Raw = False,
     best: Best = False,
     data: MovedData = None,

@@ -49,9 +49,9 @@ def sample(
 ) -> None:
     """Generate samples from a run: as a grid in a .png, as an array in a .npz, or as one .png file each in a folder.
 
-    A G that translates images is given held-out ones. The grid and the arrays show these too: source, output and, if
-    there is one, target. A folder has the outputs, in sub-folders a and b if G generates images of both domains. To
-    translate images of yours, use poise translate.
+    An image-to-image generator (pix2pix, CycleGAN) gets held-out images as input. The grid and the arrays show these
+    too: source, output and, if there is one, target. A folder has the outputs, in sub-folders a and b if G generates
+    images of both domains. To translate your own images, use poise translate.
 
     If G is conditional, an array and a folder have the class frequencies of the training data, a folder has one
     sub-folder per class, and a grid has one class per row.

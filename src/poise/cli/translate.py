@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from poise.cli import completion
-from poise.cli.options import Best, Label, OneDirection, Raw, RunArgument, TrustCode
+from poise.cli.options import Best, OneDirection, Raw, RunArgument, Text, TrustCode
 from poise.utils.printing import agree, count_noun, print_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def translate(
         int,
         typer.Option(min=1, max=1000, help="The number of translations of each image, of a G with random layers."),
     ] = 1,
-    label: Label = None,
+    label: Annotated[
+        Text, typer.Option(help="The class to generate, by name or number; required if G takes labels.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of G's random layers, such as dropout.")] = 0,
     grid: Annotated[
         Path | None, typer.Option(help="A .png file for a grid of the first images beside their translations.")

@@ -38,8 +38,8 @@ def watch(
     loss_family: Annotated[
         Text,
         typer.Option(
-            help="The family of the losses: logistic, pairs, squares, hinge, wasserstein, energy; or the name of an "
-            "objective, such as non_saturating (bce) or least_squares (lsgan).",
+            help="The family of the losses: logistic, pairs, squares, hinge, wasserstein, energy, divergence, "
+            "reconstruction; or the name of an objective, such as non_saturating (bce) or least_squares (lsgan).",
             metavar="FAMILY",
             show_default="the recipe's, or guessed",
         ),
@@ -52,7 +52,8 @@ def watch(
         bool | None,
         typer.Option(
             "--sum/--no-sum",
-            help="D's loss is the sum of that on real and on fake samples, and is halved.",
+            help="D's loss in the log is the sum of its losses on real and on fake samples: halve it. With --no-sum "
+            "it is their mean already.",
             show_default="guessed",
         ),
     ] = None,

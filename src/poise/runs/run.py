@@ -216,7 +216,7 @@ class Run:
                 raise RecipeError(what, where=str(self.path), cure=f"see both of them: poise sample {run}")
             return
         label = " --label CLASS" if self.recipe.labels.g is not None else ""
-        cure = f"give it images of yours: poise translate {run} --data DIR --out DIR{label}"
+        cure = f"give it your own images: poise translate {run} --data DIR --out DIR{label}"
         if len(self.shape) != 3:
             cure = f"see what it makes of them: poise sample {run}"
         what = "this generator translates images: it has no latent space to move in"

@@ -179,7 +179,7 @@ def _train(data: DataSplits, where: str) -> StoredClassifier:
     """The small classifier of labelled images, newly trained or from the cache."""
     train, held_out = data.train, data.held_out
     if not isinstance(train, SizedSource) or len(train.shape) != 3 or len(train.parts) > 1 or not can_train_on(train):
-        cure = "name a file that poise.train_classifier has written for other data, or a network of yours"
+        cure = "name a file that poise.train_classifier has written for other data, or your own network"
         what = "a classifier requires labelled images of one domain, twenty per class on average"
         raise RecipeError(what, where=where, cure=cure)
     try:
