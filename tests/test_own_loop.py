@@ -91,6 +91,28 @@ def test_an_average_follows_the_network() -> None:
     assert mean[1].num_batches_tracked == 1, "what has no mean is copied"
 
 
+@pytest.mark.parametrize("beta", [-0.1, 1.9, float("nan")])
+def test_the_weight_of_the_past_is_a_fraction(beta: float) -> None:
+    net = nn.Linear(2, 3)
+    before = net.weight.clone()
+    with pytest.raises(ValueError, match=f"beta, the weight of the past, must be from 0 to 1, found {beta:g}"):
+        F.ema_update_(net, nn.Linear(2, 3), beta)
+    assert torch.equal(net.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (nn.Linear(2, 4), r"\(3, 2\) and \(4, 2\)"),
+        (nn.Linear(2, 3, bias=False), r"\(3,\) and none"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), r"none and \(1, 3\)"),
+    ],
+)
+def test_an_average_has_the_tensors_of_the_network(other: nn.Module, found: str) -> None:
+    with pytest.raises(ValueError, match=f"must have tensors of the same shapes, found {found}"):
+        F.ema_update_(nn.Linear(2, 3), other, 0.9)
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[StoredClassifier, Path]:
     classifier = StoredClassifier(SmallClassifier((1, 8, 8), 3).eval(), (1, 8, 8), ("a", "b", "c"), 0.9)

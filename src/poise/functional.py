@@ -94,7 +94,9 @@ def d_loss(
     Where it is a sum, the `d/adversarial` of `rows.jsonl` and of `poise.Monitor` is half of it.
 
     Args:
-        kind: the name of an objective in recipes: "non_saturating", "hinge", "least_squares", "wasserstein", ...
+        kind: the name of an objective in recipes: "non_saturating", "hinge", "least_squares", "wasserstein", ... Not
+            "energy" and "began", whose losses depend on the step or on a state, nor "reconstruction" and "elbo",
+            which have no D.
         real: D's output for real samples: scores, B, B x 1, or B x P for P patches, or a `DiscriminatorOutput`.
         fake: D's output for generated samples, in the same form.
         targets: the targets of the real and of the fake samples in place of 1 and 0 (soft or flipped labels): one for
@@ -146,19 +148,25 @@ def g_loss(kind: str, fake: Output, real: Output | None = None, **options: Any) 
 def lecam(real: Output, fake: Output, mean_real: Tensor, mean_fake: Tensor) -> Tensor:
     """E [D(x) - a_F]^+^2 + E [a_R - D(G(z))]^+^2 (Tseng et al. 2021, arXiv:2104.03310).
 
-    0-dim; to be multiplied by the paper's lambda.
+    0-dim, at least 0; to be multiplied by the paper's lambda (0.3). The means are over all scores, those of patches
+    included. The caller keeps the running means: the trick `lecam` has a <- 0.99 a + 0.01 E D after each update of D,
+    divided by the total weight of the scores so far.
 
     Args:
         real: D's output for real samples; see `d_loss`.
-        fake: D's output for generated samples.
-        mean_real: a_R, the running mean of the scores of real samples, 0-dim.
-        mean_fake: a_F, that of generated ones.
+        fake: D's output for generated samples; see `d_loss`.
+        mean_real: a_R, the running mean of the scores of real samples, 0-dim. A tensor of another shape would be
+            broadcast.
+        mean_fake: a_F, the running mean of the scores of generated samples, 0-dim.
     """
     return lecam_of_scores(_score_of(real), _score_of(fake), mean_real, mean_fake)
 
 
 def pulling_away(codes: Output) -> Tensor:
-    """The mean squared cosine of all pairs of different rows (Zhao et al. 2017, arXiv:1609.03126), 0-dim.
+    """1 / (N (N - 1)) sum over i != j of cos(S_i, S_j)^2 (Zhao et al. 2017, arXiv:1609.03126, section 2.4), 0-dim.
+
+    From 0 for orthogonal codes S_i to 1 for parallel ones; 0 for a single code. It is added to G's loss, with the
+    weight 0.1 in the paper.
 
     Args:
         codes: D's features of generated samples, N x F, or a `DiscriminatorOutput` that has them.
@@ -241,9 +249,16 @@ def _is_function_of_scores(config: type[Any]) -> bool:
 
 
 def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
-    """The gradient of D's scores with respect to its input, B x shape.
+    """grad_x D(x), the gradient of each sample's score with respect to the sample, B x shape.
 
-    It is differentiable where gradients are enabled; under `torch.no_grad` or `inference_mode` it is a number.
+    The basis of the gradient penalties (Gulrajani et al. 2017, arXiv:1704.00028). It is one backward pass of the sum of
+    the scores, so it is the gradient of each score only if D scores each sample by itself, without batch statistics. It
+    is differentiable where gradients are enabled; under `torch.no_grad` or `inference_mode` it has no graph.
+
+    Args:
+        d: a discriminator that returns a score for each sample, B or B x 1, a score for each of P patches, B x P, of
+            which the mean over the patches is differentiated, or a `DiscriminatorOutput` with such scores.
+        samples: B x shape, floating point; they are detached.
 
     Raises:
         RecipeError: D does not return one score for each sample.
@@ -260,15 +275,32 @@ def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
 
 
 def r1(d: Callable[[Tensor], Any], real: Tensor) -> Tensor:
-    """R1 = 1/2 E ||grad_x D(x)||^2 over real samples (Mescheder et al. 2018, arXiv:1801.04406).
+    """R1 = 1/2 E ||grad_x D(x)||^2 over real samples (Mescheder et al. 2018, arXiv:1801.04406, equation 9).
 
-    0-dim; to be multiplied by the paper's gamma.
+    0-dim, at least 0; to be multiplied by the paper's gamma.
+
+    Args:
+        d: the discriminator, see `input_gradient`.
+        real: real samples, B x shape.
+
+    Raises:
+        RecipeError: see `input_gradient`.
     """
     return zero_centred_penalty(input_gradient(d, real)).mean()
 
 
 def r2(d: Callable[[Tensor], Any], fake: Tensor) -> Tensor:
-    """R2, the same penalty as `r1` over generated samples."""
+    """R2 = 1/2 E ||grad_x D(G(z))||^2 over generated samples (Mescheder et al. 2018, arXiv:1801.04406).
+
+    0-dim, at least 0; to be multiplied by the paper's gamma.
+
+    Args:
+        d: the discriminator, see `input_gradient`.
+        fake: generated samples, B x shape; no gradient reaches G.
+
+    Raises:
+        RecipeError: see `input_gradient`.
+    """
     return zero_centred_penalty(input_gradient(d, fake)).mean()
 
 
@@ -284,14 +316,15 @@ def wgan_gp(
     0-dim; to be multiplied by the paper's lambda.
 
     Args:
-        d: the discriminator.
+        d: the discriminator, see `input_gradient`.
         real: real samples, B x shape.
-        fake: generated samples, B x shape; x is drawn uniformly on the line between a real and a fake sample.
+        fake: generated samples, B x shape; x = u real + (1 - u) fake with one u ~ U[0, 1] for each pair.
         generator: random numbers; by default seeded from PyTorch's global generator.
         sides: "two", or "one" to penalise only gradient norms above 1.
 
     Raises:
-        ValueError: the samples have different shapes.
+        RecipeError: see `input_gradient`.
+        ValueError: the samples have different shapes, or `sides` is neither "two" nor "one".
     """
     generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, interpolate_pairs(real, fake, generator)), sides).mean()
@@ -306,17 +339,19 @@ def dragan(
 ) -> Tensor:
     """E (||grad_x D(x)|| - 1)^2 at perturbed real samples (Kodali et al. 2017, arXiv:1705.07215).
 
-    0-dim; to be multiplied by the paper's lambda.
+    0-dim; to be multiplied by the paper's lambda. x = real + spread std(real) eps with eps ~ N(0, I) and the standard
+    deviation over all values of the batch.
 
     Args:
-        d: the discriminator.
+        d: the discriminator, see `input_gradient`.
         real: real samples, B x shape.
-        spread: the size of the perturbation in standard deviations of the batch.
+        spread: the size of the perturbation in standard deviations of the batch, the paper's c; 0 and up.
         generator: see `wgan_gp`.
         sides: see `wgan_gp`.
 
     Raises:
-        ValueError: the spread is below 0, or not a number.
+        RecipeError: see `input_gradient`.
+        ValueError: the spread is below 0, or not a number; or `sides` is neither "two" nor "one".
     """
     generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, perturb_real(real, spread, generator)), sides).mean()

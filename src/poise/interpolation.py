@@ -11,6 +11,14 @@ from poise.core.types import check_floating_point
 def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """Linear interpolation: (1 - t) a + t b, exact at t = 0 and t = 1; beyond them it extrapolates.
 
+    Args:
+        a: latents, ... x d, floating point; t and the result have their type, if b has it too.
+        b: latents that can be broadcast with a.
+        t: a number, or a tensor that can be broadcast with both, such as n x 1 for n points of a path.
+
+    Returns:
+        The latents, of the shape to which a, b and t are broadcast.
+
     Raises:
         ValueError: the latents are integers.
     """
@@ -25,7 +33,15 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, with w the angle between a and b (Shoemake 1985; for
     latents White 2016, arXiv:1609.04468). Exact at t = 0 and t = 1; beyond them it goes on along the great circle. If
     that is not unique (parallel or opposite vectors, or one of length zero), the interpolation is linear. Types of 16
-    bits are computed in float32.
+    bits are computed in float32, and the result has the type of a.
+
+    Args:
+        a: latents, ... x d, floating point.
+        b: latents that can be broadcast with a.
+        t: a number, or a tensor that can be broadcast with both, such as n x 1 for n points of a path.
+
+    Returns:
+        The latents, of the shape to which a, b and t are broadcast.
 
     Raises:
         ValueError: the latents are integers.

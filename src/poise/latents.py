@@ -100,7 +100,7 @@ Dim = Annotated[int, Field(ge=1, le=65536)]
 
 
 class CodeLayout(NamedTuple):
-    """Which columns of a latent are codes: first the categories, as one-hot vectors, then the numbers.
+    """Which columns of a latent are codes: first the categories, as one-hot vectors, then the continuous codes.
 
     Attributes:
         categories: the number of categories of each discrete code.
@@ -137,7 +137,7 @@ class Latent(ComponentConfig):
 
     @property
     def code_layout(self) -> CodeLayout:
-        """The columns that G should make visible (InfoGAN): by default all of them, as numbers."""
+        """The columns that G should make visible (InfoGAN): by default all of them, as continuous codes."""
         return CodeLayout((), self.dim)
 
     def block(self, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
@@ -317,7 +317,7 @@ class Truncated(Latent):
 
 
 def codes(n: int, layout: CodeLayout, generator: torch.Generator) -> Tensor:
-    """Uniform categories as one-hot vectors, and numbers uniform in [-1, 1], n x layout.size (Chen et al. 2016)."""
+    """Uniform categories as one-hot vectors, and continuous codes, uniform in [-1, 1]; n x layout.size (Chen 2016)."""
     chosen = [torch.randint(k, (n,), generator=generator, device=generator.device) for k in layout.categories]
     one_hot = [
         torch.nn.functional.one_hot(c, k).to(torch.float32) for c, k in zip(chosen, layout.categories, strict=True)
@@ -329,7 +329,7 @@ class Codes(Latent):
     """Codes and noise (InfoGAN: Chen et al. 2016, arXiv:1606.03657): `dim` coordinates in all.
 
     First come the discrete codes, a uniform category each, as one-hot vectors of the lengths in `categories`; then
-    `continuous` numbers, uniform in [-1, 1]; the others are N(0, 1). The paper has 62 coordinates of noise on MNIST.
+    `continuous` more, uniform in [-1, 1]; the others are N(0, 1). The paper has 62 coordinates of noise on MNIST.
     """
 
     kind: Literal["codes"] = "codes"
@@ -372,7 +372,7 @@ class Codes(Latent):
         return math.sqrt(len(self.categories) + self.continuous + noise**2)
 
     def project_to_typical(self, codes: Tensor) -> Tensor:
-        """The nearest categories, with the gradient of the codes; clamped numbers; noise as for a Gaussian."""
+        """The nearest categories, with the gradient of the codes; continuous codes clamped; noise as a Gaussian's."""
         size = self.code_layout.size
         *discrete, numbers = self.code_layout.split(codes[:, :size])
         nearest = [torch.nn.functional.one_hot(part.argmax(1), part.shape[1]).to(part.dtype) for part in discrete]

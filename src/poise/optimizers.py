@@ -59,7 +59,11 @@ class RMSprop(Eager, torch.optim.RMSprop):
 
 
 class OptimizerConfig(ComponentConfig):
-    """An optimiser in a recipe; `lr` may be a schedule and is set before every step."""
+    """An optimiser in a recipe; `lr`, the learning rate, may be a schedule and is set before every step.
+
+    The fields mean what they mean in PyTorch. Their defaults are those of GANs where these differ: `lr` is 2e-4 for
+    Adam (Radford 2015), 1e-2 for SGD and 5e-5 for RMSProp (Arjovsky 2017).
+    """
 
     lr: Annotated[Schedulable, in_range(0)] = 2e-4
 
@@ -73,7 +77,11 @@ class OptimizerConfig(ComponentConfig):
 
 
 class AdamBase(OptimizerConfig):
-    """The base class of Adam and AdamW; both betas may be schedules."""
+    """The base class of Adam and AdamW.
+
+    `betas` are the decays of the running means of the gradient and of its square, (0.5, 0.999) by default and each of
+    them a number below 1 or a schedule; `eps` is added to the root of the latter.
+    """
 
     betas: Betas = (0.5, 0.999)
     eps: float = Field(default=1e-8, gt=0)
@@ -97,7 +105,10 @@ class AdamConfig(AdamBase):
 
 
 class AdamWConfig(AdamBase):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
+
+    Before each update the weights are multiplied by 1 - lr `weight_decay`.
+    """
 
     kind: Literal["adamw"] = "adamw"
     weight_decay: float = Field(default=0.01, ge=0)
@@ -108,7 +119,7 @@ class AdamWConfig(AdamBase):
 
 
 class SGDConfig(OptimizerConfig):
-    """Stochastic gradient descent, with heavy-ball momentum if it is above 0."""
+    """Stochastic gradient descent, with heavy-ball momentum if `momentum`, 0 to below 1, is above 0."""
 
     kind: Literal["sgd"] = "sgd"
     lr: Annotated[Schedulable, in_range(0)] = 1e-2
@@ -128,7 +139,12 @@ class SGDConfig(OptimizerConfig):
 
 
 class RMSPropConfig(OptimizerConfig):
-    """RMSProp (Tieleman & Hinton 2012), as in the Wasserstein GAN (Arjovsky 2017, arXiv:1701.07875)."""
+    """RMSProp, as in the Wasserstein GAN (Arjovsky 2017, arXiv:1701.07875).
+
+    Hinton's lecture 6e (2012): https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf. `alpha` is the
+    decay of the running mean of the squared gradient, by whose root plus `eps` the gradient is divided; `momentum` is
+    that of the updates.
+    """
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Annotated[Schedulable, in_range(0)] = 5e-5

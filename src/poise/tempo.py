@@ -32,7 +32,10 @@ class TurnBasedConfig(TempoConfig):
 
 
 class RatioConfig(TurnBasedConfig):
-    """`d` moves of D and `g` moves of G in every step; 5 to 1 is usual for the Wasserstein family."""
+    """`d` moves of D and `g` moves of G in every step (Goodfellow 2014, arXiv:1406.2661, algorithm 1: k to 1).
+
+    5 to 1 is usual for the Wasserstein family (Arjovsky 2017, arXiv:1701.07875).
+    """
 
     kind: Literal["ratio"] = "ratio"
     d: int = Field(default=1, ge=1, le=1000)
@@ -59,7 +62,7 @@ class Ratio(Tempo):
 
 
 class ThresholdsConfig(TurnBasedConfig):
-    """Each player moves while its loss is above its threshold, `d_above` or `g_above` (ganhacks 11).
+    """Each player moves while its loss is above its threshold, `d_above` or `g_above` (ganhacks, item 11).
 
     The loss is the adversarial loss per discriminated sample, as it is logged. Each player moves at least once and at
     most `d_most` or `g_most` times in a step, as an unbounded loop would hang if the threshold cannot be reached.

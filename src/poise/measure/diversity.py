@@ -34,9 +34,15 @@ def vendi(features: Tensor) -> float:
 
 
 def diversity(fake: Tensor, real: Tensor, max_samples: int = MAX_SAMPLES) -> float:
-    """The mean distance between fake samples divided by that between real samples, for features N x d.
+    """The mean distance between fake samples divided by the mean distance between real samples (after Karras 2018).
 
-    1 for equal distributions, 0 on collapse. The first `max_samples` samples of each set are used.
+    mean_{i != j} |x_i - x_j| / mean_{i != j} |y_i - y_j| with Euclidean distances. 1 for equal distributions, 0 on
+    collapse; NaN if all real samples are equal.
+
+    Args:
+        fake: features of fake samples, N x d.
+        real: features of real samples, M x d.
+        max_samples: the first that many samples of each set are used.
 
     Raises:
         ValueError: see `poise.measure.base.validate_features`.
@@ -49,8 +55,19 @@ def diversity(fake: Tensor, real: Tensor, max_samples: int = MAX_SAMPLES) -> flo
 def class_diversity(fake: Tensor, real: Tensor, fake_labels: Tensor, real_labels: Tensor, num_classes: int) -> float:
     """`diversity` within each class, averaged over the classes; features N x d and M x d, int64 labels N and M.
 
-    1 for equal distributions, 0 if all samples of a class are equal. A class with fewer than two samples on either side
-    does not count, so this says nothing of missing classes (`class_balance` does). NaN if no class counts.
+    The distances are Euclidean. 1 for equal distributions, 0 if all samples of a class are equal. A class with fewer
+    than two samples on either side does not count, so this says nothing of missing classes (`class_balance` does). NaN
+    if no class counts.
+
+    Args:
+        fake: features of fake samples, N x d.
+        real: features of real samples, M x d.
+        fake_labels: the class of each fake sample, N, from 0 to num_classes - 1.
+        real_labels: the class of each real sample, M.
+        num_classes: the number of classes.
+
+    Raises:
+        ValueError: see `poise.measure.base.validate_features`.
     """
     fake, real = validate_features(fake, real)
     classes = [(fake[fake_labels == label], real[real_labels == label]) for label in range(num_classes)]

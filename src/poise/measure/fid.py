@@ -54,10 +54,15 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
 
 
 def fid(fake: Tensor, real: Tensor) -> float:
-    """The Frechet distance between two sets of features, N x d each; at least 0, and 0 for equal sets.
+    """The squared Frechet distance of Gaussians fitted to two sets of features (FID; Heusel 2017, arXiv:1706.08500).
 
-    It is biased upwards by about (d + 5) / 2N of the trace, so it must be compared with its floor: the distance between
-    two sets of real features at the same N.
+    |m_a - m_b|^2 + tr(A + B - 2 (A B)^1/2) with means m and covariances A, B, which are normalised by N - 1 and M - 1.
+    At least 0, and 0 for equal sets; lower is better. It is biased upwards by about (d + 5) / 2N of the trace, so it
+    must be compared with its floor: the distance between two sets of real features at the same N.
+
+    Args:
+        fake: features of fake samples, N x d.
+        real: features of real samples, M x d.
 
     Raises:
         ValueError: see `poise.measure.base.validate_features` and `frechet`.

@@ -22,12 +22,17 @@ def polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def kid(fake: Tensor, real: Tensor) -> MeasuredValue:
-    """The unbiased squared discrepancy and its standard error, for features N x d and M x d.
+    """The unbiased squared MMD of features and its standard error (KID; Binkowski 2018, arXiv:1801.01401).
 
-    mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j). The standard error is that of a
+    mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j) with k(x, y) = (x.y / d + 1)^3. Lower is
+    better. Its expectation is 0 for equal distributions, so a value may be below 0. The standard error is that of a
     U-statistic. Its variance is (4 / N) Var h(x) + (4 / M) Var h(y) for the projections h, minus the noise in their
     estimates, and at least the variance for equal distributions, 2 Var k_c(x, x') / N^2 + 2 Var k_c(y, y') / M^2 +
     4 Var k_c(x, y) / NM for the kernel k_c centred in both arguments, which equals that noise.
+
+    Args:
+        fake: features of fake samples, N x d.
+        real: features of real samples, M x d.
 
     Raises:
         ValueError: see `poise.measure.base.validate_features`; or the moments are too large for a float64.

@@ -47,6 +47,8 @@ def nearest_neighbours(features: Tensor, among: Tensor, k: int = 1) -> NearestNe
 def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, num_cells: int = NUM_CELLS) -> float:
     """C_T: how much nearer fakes are to the training samples than held-out real samples, in standard deviations.
 
+    The test of Meehan, Chaudhuri & Dasgupta 2020 (arXiv:2004.05675), with Euclidean distances; not bounded.
+
     The training features are partitioned into `num_cells` cells by k-means. In each cell with at least 1 % of the fake
     and of the held-out samples, Z is the standardised Mann-Whitney U of the distances to the nearest training sample,
     fake against held-out. C_T is the mean of Z, weighted by the held-out shares of those cells. Far below 0: copies
@@ -83,11 +85,11 @@ def copying_test(fake: Tensor, held_out: Tensor, train: Tensor, num_cells: int =
 
 
 def authenticity(fake: Tensor, train: Tensor, flipped: Tensor | None = None) -> float:
-    """The share of authentic fakes, 0 to 1.
+    """The fraction of authentic fakes, 0 to 1 (Alaa et al. 2022, arXiv:2102.08921).
 
     A fake sample is authentic if it is farther from its nearest training sample t than t is from its own nearest
     neighbour. A copy is never authentic, but about half of all new samples are not either, so the value must be
-    compared with the share among held-out samples. Duplicate training samples count once.
+    compared with the fraction among held-out samples. Distances are Euclidean. Duplicate training samples count once.
 
     Args:
         fake: features of fake samples, N x d.

@@ -35,13 +35,18 @@ def reverse_kl(counts: Tensor) -> float:
 
 
 def count_modes(points: Tensor, centres: Tensor, sigma: float, num_sigmas: float = NUM_SIGMAS) -> Modes:
-    """Count the modes that points cover.
+    """Count the modes that points cover (VEEGAN, Srivastava 2017, arXiv:1705.07761; PacGAN, Lin 2018).
 
     Args:
         points: N x d.
         centres: the means of isotropic Gaussians, K x d.
         sigma: their standard deviation.
         num_sigmas: the distance from a centre, in standard deviations, up to which a point is of high quality.
+
+    Returns:
+        `found`, the number of modes with a high-quality point, 0 to K; `high_quality`, the fraction of such points, 0
+        to 1; `reverse_kl` of their frequencies in nats, 0 to log K, infinite if there are none; and `std_error`, the
+        relative error of the standard deviation of the worst mode, 0 and up.
 
     Raises:
         ValueError: there are no points, or their dimension is not that of the centres.

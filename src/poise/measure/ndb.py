@@ -50,10 +50,20 @@ def assign_cells(features: Tensor, centres: Tensor) -> Tensor:
 
 
 def ndb(fake: Tensor, real: Tensor, num_cells: int = NUM_CELLS) -> BinComparison:
-    """Compare features, N x d and M x d, over at most `num_cells` cells with 20 real samples each on average.
+    """Compare features over the k-means cells of the real ones (NDB; Richardson & Weiss 2018, arXiv:1805.12462).
 
-    z = (p - q) / sqrt(s (1 - s) (1 / N + 1 / M)) with the shares p, q of a cell and the pooled share s; the cell is
-    different if |z| > 1.96.
+    There are at most `num_cells` cells, the paper's bins, with 20 real samples each on average.
+    z = (p - q) / sqrt(s (1 - s) (1 / N + 1 / M)) with the fractions p, q of the fake and of the real samples in a cell
+    and the pooled fraction s; the cell is different if |z| > 1.96.
+
+    Args:
+        fake: features of fake samples, N x d.
+        real: features of real samples, M x d.
+        num_cells: the largest number of cells.
+
+    Returns:
+        The fraction of the cells that are different, 0 to 1 (NDB / K in the paper, and not their number), and the
+        Jensen-Shannon divergence between the two histograms in nats, 0 to log 2.
 
     Raises:
         ValueError: see `poise.measure.base.validate_features`.

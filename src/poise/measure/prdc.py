@@ -48,7 +48,20 @@ def knn_radii(features: Tensor, k: int = K) -> Tensor:
 
 
 def prdc(fake: Tensor, real: Tensor, k: int = K) -> PRDC:
-    """Compute all four measures for features N x d and M x d.
+    """Precision, recall (Kynkaanniemi 2019, arXiv:1904.06991), density and coverage (Naeem 2020, arXiv:2002.09797).
+
+    With r(x) the distance of x to its k-th nearest neighbour in its own set, over fakes y and reals x:
+
+        precision = mean over y of [some x has |y - x| <= r(x)]      0 to 1
+        recall    = mean over x of [some y has |x - y| <= r(y)]      0 to 1
+        density   = mean over y of the number of x with |y - x| <= r(x), divided by k      0 and up
+        coverage  = mean over x of [some y has |y - x| <= r(x)]      0 to 1
+
+    Args:
+        fake: features of fake samples, N x d.
+        real: features of real samples, M x d.
+        k: the number of the neighbour that a ball reaches to, 5 as in the published code of Naeem 2020; 3 in
+            Kynkaanniemi 2019. In a set of at most k samples it is their number minus 1.
 
     Raises:
         ValueError: see `poise.measure.base.validate_features`.

@@ -79,6 +79,15 @@ class GeneratorConfig(NetworkConfig):
             latent: the dimension of the latents alone.
             shape: the shape of one sample.
             reference: see `build`.
+
+        Returns:
+            A module from latents, B x latent, to samples, B x shape, if `conditioning` is None. Otherwise one that only
+            `conditioning.wrap(module, num_classes)` knows how to call: the wrapped module takes latents, B x latent,
+            and labels, int64, B.
+
+        Raises:
+            RecipeError: see `build`; or the network does not fit the latents, such as too few for the parts of
+                `biggan`. Whether it supports the conditioning is asked with `conditioning_incompatibility`.
         """
         return self.apply_norm(self.build_layers_for(conditioning, latent, shape), reference)
 

@@ -81,8 +81,8 @@ class Objective(ComponentConfig):
         """D's losses.
 
         Args:
-            real: D's scores of the real samples, B.
-            fake: D's scores of the fake samples, B.
+            real: D's scores of the real samples, B, or B x P for P patches.
+            fake: D's scores of the fake samples, B or B x P.
             targets: the targets of the classification; None for hard ones, 1 and 0.
         """
         raise NotImplementedError
@@ -91,8 +91,8 @@ class Objective(ComponentConfig):
         """G's losses.
 
         Args:
-            fake: D's scores of the fake samples, B.
-            real: D's scores of the real samples, B, if the objective `is_relativistic`; None otherwise.
+            fake: D's scores of the fake samples, B, or B x P for P patches.
+            real: D's scores of the real samples, B or B x P, if the objective `is_relativistic`; None otherwise.
         """
         raise NotImplementedError
 

@@ -190,7 +190,7 @@ class Run:
             self.__dict__["recipe"] = self.recipe.model_copy(update={"data": data})
 
     def generator(self, *, raw: bool = False) -> nn.Module:
-        """The network that generates samples: with averaged weights if there are any, or the live ones if `raw`."""
+        """The network that generates samples: with averaged weights if there are any and not `raw`."""
         return self.game.sampling_network(raw=raw)
 
     @cached_property
@@ -249,7 +249,13 @@ class Run:
         return generated_part(self.recipe.network.direction, self.parts, domain)
 
     def latents(self, n: int, seed: int = 0) -> Tensor:
-        """n latents; latent i is a function of (seed, i)."""
+        """n latents, n x dim; latent i is a function of (seed, i).
+
+        Those of a G that translates are held-out samples of the data with both domains, n x (C_a + C_b) x H x W.
+
+        Raises:
+            DataError: G translates, and the data is missing or has changed.
+        """
         return sample_latents(self.latent, n, RandomStreams(seed), "sample")
 
     def label(self, word: str) -> int:
@@ -272,7 +278,7 @@ class Run:
         return tuple(self.info["data"].get("class_counts") or [1] * len(self.classes))
 
     def labels(self, n: int, label: int | str | None = None, seed: int = 0) -> Tensor | None:
-        """n labels, B: all `label`, or in the proportions of the training samples; None if G takes none.
+        """n labels, int64, n: all `label`, or in the proportions of the training samples; None if G takes none.
 
         Raises:
             RecipeError: G takes no labels and there is a `label`, or there is no class of this number or name.
@@ -339,7 +345,7 @@ class Run:
         truncation: float = 1.0,
         domain: Domain | None = None,
     ) -> Tensor:
-        """n samples, B x shape, in [-1, 1] for images; sample i is a function of (seed, i) and of its label.
+        """n samples, n x shape, in [-1, 1] for images; sample i is a function of (seed, i) and of its label.
 
         A G that translates starts from held-out images of the data, in an order that depends on the seed, and a sample
         is what it makes of one of them; `sample_images` also returns that image.
@@ -348,8 +354,8 @@ class Run:
             n: the number of samples.
             seed: the seed of the latents and labels.
             label: the class of all samples, by its name or its number.
-            labels: the label of each sample, B; defaults to `labels(n, label, seed)`.
-            raw: whether to use the live weights instead of the averaged ones.
+            labels: the label of each sample, int64, n; defaults to `labels(n, label, seed)`.
+            raw: whether to use the non-averaged weights.
             truncation: above 0 and at most 1. Smaller values give better samples of less variety: StyleGAN2 moves w
                 towards its mean, other generators get truncated latents (`poise.latents.Latent.truncate`).
             domain: the domain of the samples of a G that translates both ways, a or b; b by default.
@@ -393,7 +399,7 @@ class Run:
         Args:
             direction: of a G that translates both ways, `a_to_b` (the default) or `b_to_a`.
             label: the class of all images, by its name or its number, if G takes labels.
-            raw: whether to use the live weights instead of the averaged ones.
+            raw: whether to use the non-averaged weights.
 
         Raises:
             RecipeError: G does not translate images, or not in this direction, or needs a label.
@@ -480,7 +486,10 @@ class Run:
             return generate(net, latents, labels, streams=streams, first_block=first_block)
 
     def real(self, n: int) -> Tensor | None:
-        """n real points of toy data; None for images, and for a density whose file is gone or has changed."""
+        """n real samples of toy data, n x 2 for points in the plane, in the units of the data.
+
+        None for images, and for data whose file is gone or has changed.
+        """
         if isinstance(self.recipe.data, ToyConfig):
             with suppress(DataError):
                 return self.load().train.preview(n)

@@ -69,29 +69,49 @@ class ProgressListener(Protocol):
 
 
 class NullListener:
-    """A listener that does nothing; a base class for listeners that need only some of the methods."""
+    """A listener that does nothing; a base class for listeners that need only some of the methods.
+
+    All calls come from the training thread and should return at once. If a method raises an exception, training goes on
+    without the listener; `poise.Stopped` stops the run, with its state saved. A method `on_progress(what, share)` may
+    be added: it gets a description of long work, such as reading data, and the fraction that is done, 0 to 1; and an
+    empty description at the end.
+    """
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
         adopt(cls, LISTENER_MEMBERS)
 
     def on_start(self, start: StartInfo) -> None:
-        """Do nothing."""
+        """Training is about to start.
+
+        Args:
+            start: has the `name` of the recipe, the number of steps done already (`first`) and of the whole run
+                (`steps`), the `batch` size, the path of the run (`folder`) and sentences about the run (`lines`).
+        """
 
     def on_step(self, step: int) -> None:
-        """Do nothing."""
+        """A step has been made; `step` is the number of steps done."""
 
     def on_row(self, row: Row) -> None:
-        """Do nothing."""
+        """A row has been logged.
+
+        Args:
+            row: the line of `rows.jsonl`: `step`, `images`, `seconds` and `stats`, by name, each with `mean`, `std`,
+                `min` and `max`.
+        """
 
     def on_message(self, sentence: str) -> None:
-        """Do nothing."""
+        """There is a message for the user."""
 
     def on_alarm(self, alarm: Alarm) -> None:
-        """Do nothing."""
+        """The monitor has raised an alarm.
+
+        Args:
+            alarm: the line of `alarms.jsonl`: `step`, `detector`, `level`, `message`, `advice`, `tip` and `since`.
+        """
 
     def on_end(self) -> None:
-        """Do nothing."""
+        """Training has ended, with or without an error."""
 
 
 class SafeListener:

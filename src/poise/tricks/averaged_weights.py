@@ -11,6 +11,7 @@ affects training.
 from __future__ import annotations
 
 import copy
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -37,13 +38,25 @@ def decay(images: int, batch: int, half_life: float, ramp_up: float) -> float:
 def ema_update_(mean: nn.Module, live: nn.Module, beta: float) -> None:
     """mean <- beta mean + (1 - beta) live, in place, for weights and real-valued buffers.
 
-    What has no mean is copied: numbers of batches, singular vectors of spectral norms (see `TensorPairs.of`).
+    The exponential moving average of weights (Yazici et al. 2019, arXiv:1806.04498; Karras et al. 2018,
+    arXiv:1710.10196). The running means and variances of batch norms are averaged like weights. What has no mean is
+    copied: numbers of batches, singular vectors of spectral norms (see `TensorPairs.of`).
 
     Args:
         mean: the average, at first a copy of the network: `copy.deepcopy(g).eval()`.
-        live: the network after its update, with the same tensors.
+        live: the network after its update, with the same tensors in the same order.
         beta: the weight of the past, 0 to 1; 0.5^(batch / half-life) halves it after `half-life` images.
+
+    Raises:
+        ValueError: beta is out of range, or the networks have tensors of different shapes.
     """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta, the weight of the past, must be from 0 to 1, found {beta:g}")
+    shapes = [[tuple(tensor.shape) for tensor in (*net.parameters(), *net.buffers())] for net in (mean, live)]
+    if shapes[0] != shapes[1]:
+        differing = [pair for pair in zip_longest(*shapes, fillvalue="none") if pair[0] != pair[1]]
+        found = " and ".join(map(str, differing[0]))
+        raise ValueError(f"the average and the network must have tensors of the same shapes, found {found}")
     blend_(TensorPairs.of(mean, live, non_finite_buffers(live)), beta)
 
 

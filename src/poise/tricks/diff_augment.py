@@ -85,7 +85,10 @@ def diff_augment(
 ) -> Tensor:
     """The images after all transformations of the policy, in its order; of the same shape and differentiable.
 
-    Augment everything that D sees, in both players' moves: real and generated images.
+    DiffAugment (Zhao et al. 2020, arXiv:2006.10738). Augment everything that D sees, in both players' moves: real and
+    generated images. `colour` adds b ~ U[-1/2, 1/2] and multiplies the difference from grey by s ~ U[0, 2] and then the
+    difference from the mean by c ~ U[1/2, 3/2], so values may leave [-1, 1]; `translation` shifts by up to an eighth of
+    each side, in whole pixels; `cutout` sets a rectangle of half of each side to grey.
 
     Args:
         images: B x C x H x W in [-1, 1]; the second of two channels and the fourth of four are alpha, no colours.

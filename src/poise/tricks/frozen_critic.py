@@ -48,7 +48,9 @@ NAMES = {"class": "classes", "features": "features"}
 
 
 def other_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """-E log(1 - p_c), 0-dim: small if the class is not c; differentiable also where p_c rounds to 1.
+    """-E log(1 - p_c), 0-dim, 0 and up: small if the class is not c; differentiable also where p_c rounds to 1.
+
+    For two classes it is the cross-entropy to the opposite class (Mirjalili et al. 2018, arXiv:1712.00321).
 
     Args:
         logits: B x K, for at least two classes.
@@ -59,12 +61,16 @@ def other_class(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def squared_feature_distance(features: Tensor, targets: Tensor) -> Tensor:
-    """E |f - t|^2 of features scaled to unit length, 0-dim, from 0 to 4: twice (1 - their cosine similarity)."""
+    """E |f - t|^2 of features scaled to unit length, 0-dim, from 0 to 4: twice (1 - their cosine similarity).
+
+    The term of the matcher in Mirjalili et al. 2018, arXiv:1712.00321, where features are not scaled. Both arguments
+    are B x F.
+    """
     return 2 * (1 - cosine_similarity(features, targets)).mean()
 
 
 def feature_overlap(features: Tensor, targets: Tensor) -> Tensor:
-    """E max(0, cosine similarity), 0-dim, from 0 to 1."""
+    """E max(0, cosine similarity) of features, B x F each, 0-dim, from 0 to 1; poise's own term for `change`."""
     return cosine_similarity(features, targets).relu().mean()
 
 

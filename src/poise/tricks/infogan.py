@@ -1,17 +1,17 @@
 """Codes that G must make visible (InfoGAN: Chen et al. 2016, arXiv:1606.03657; tip M03).
 
-Some coordinates of z are codes c (`latent.kind = "codes"`): categories, and numbers in [-1, 1]. A second head of D
-predicts them from generated samples, and both players minimise
+Some coordinates of z are codes c (`latent.kind = "codes"`): categories, and continuous ones in [-1, 1]. A second head
+of D predicts them from generated samples, and both players minimise
 
     -E log Q(c | G(z)) = E[cross-entropy of each category] + E[(c - m)^2 / (2 sigma^2)], summed over the codes,
 
-m being the prediction of a number. The entropy of c minus this loss, up to a constant, is a lower bound of the mutual
-information between c and the sample. So G gives each code a meaning that D can see, without labels: on digits, the
-category often becomes the digit.
+m being the prediction of a continuous code. The entropy of c minus this loss, up to a constant, is a lower bound of
+the mutual information between c and the sample. So G gives each code a meaning that D can see, without labels: on
+digits, the category often becomes the digit.
 
 As in the authors' code (`infogan_trainer.py`), the head, and the features below it, which the paper's Q shares with D,
 are trained by D's optimiser in D's moves, and G in its own; the weight and sigma are 1 there. Their head has a hidden
-layer of 128 with batch norm, ours has no norm. Of latents of another kind, all coordinates are numbers to be predicted.
+layer of 128 with batch norm, ours has no norm. Of latents of another kind, all coordinates are continuous codes.
 Samples that a trick has taken from a pool do not count, as their codes are not known.
 """
 
@@ -36,10 +36,10 @@ def code_loss(predicted: Tensor, codes: Tensor, layout: CodeLayout, sigma: float
     """-log Q(c | x) up to a constant, in nats per sample, B.
 
     Args:
-        predicted: logits of the categories and predictions of the numbers, B x `layout.size`.
-        codes: the codes, B x `layout.size`: categories as one-hot vectors, then numbers.
+        predicted: logits of the categories and predictions of the continuous codes, B x `layout.size`.
+        codes: the codes, B x `layout.size`: categories as one-hot vectors, then the continuous codes.
         layout: which columns are what.
-        sigma: the standard deviation of Q for numbers.
+        sigma: the standard deviation of Q for continuous codes.
     """
     wanted = layout.split(codes)
     *logits, means = layout.split(predicted)
@@ -56,7 +56,7 @@ def code_accuracy(predicted: Tensor, codes: Tensor, layout: CodeLayout) -> Tenso
 
 
 class InfoGANConfig(TrickConfig):
-    """`weight` relative to the adversarial loss; `sigma` of the numbers, a smaller one counts their errors more."""
+    """`weight` relative to the adversarial loss; `sigma` of continuous codes: a smaller one counts errors more."""
 
     kind: Literal["infogan"] = "infogan"
     tip: ClassVar[str] = "M03"
