@@ -300,7 +300,7 @@ def test_a_g_that_does_not_learn_fails_the_warm_up() -> None:
     assert not report.warm_up.passed
     (warning,) = [finding for finding in report.findings.warnings if finding.tip == "T24"]
     assert (warning.field, warning.message) == ("network.g", report.warm_up.words)
-    assert "it learned nothing" in warning.message
+    assert "G learned nothing" in warning.message
     assert "G's learning rate" in warning.cure
 
 

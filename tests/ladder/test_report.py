@@ -305,7 +305,7 @@ def test_missing_rung(tmp_path: Path, name: str, gone: str) -> None:
     out = ladder(tmp_path / "ladder")
     place = out / name / gone
     shutil.rmtree(place) if place.is_dir() else place.unlink()
-    with pytest.raises(CheckpointError, match="not an evaluated rung") as raised:
+    with pytest.raises(CheckpointError, match="not an evaluated model") as raised:
         write_report(out, NAMES)
     assert str(raised.value).startswith(f"{out / name}: ")
     assert not list(out.glob("report.*"))

@@ -71,7 +71,7 @@ def test_a_domain_that_g_generates_can_be_measured() -> None:
             "network.direction",
             "'dcgan' generates images from latents, so it has no direction",
         ),
-        (translating("both_ways", "b"), "network.judges", "nothing judges its images of the domain a"),
+        (translating("both_ways", "b"), "network.judges", "D never sees its images of the domain a"),
         (translating("a_to_b", "each"), "network.judges", "a D of their own learns nothing"),
         (
             translating("both_ways", "each", conditioning={"g": {"kind": "channels"}, "d": {"kind": "projection"}}),

@@ -190,7 +190,7 @@ def test_run_json_beside_a_checkpoint_is_tried_three_times(refuse: Refusing, tmp
             train(config, out, listener=notes)
     saved = [path.name for path in sorted((out / "saves").iterdir())]
     assert saved == [f"step-{step:08d}" for step in range(1, 9 if failures == 2 else 4)]
-    told = [message for message in notes.messages if "but not what the run says of itself" in message]
+    told = [message for message in notes.messages if "but run.json could not be updated" in message]
     assert [message.split(" is saved")[0] for message in told] == [f"the checkpoint of step {n}" for n in (1, 2)]
     assert not any("could not save" in message for message in notes.messages)
     if failures == 3:

@@ -35,7 +35,12 @@ def align(
         int | None, typer.Option(min=1, max=10**9, help="Training steps per start.", show_default="the recipe's")
     ] = None,
     most_frequent: Annotated[
-        int | None, typer.Option(min=1, help="How many of the first vectors D sees.", show_default="75000")
+        int | None,
+        typer.Option(
+            min=1,
+            help="D is trained on this many of the most frequent words, the first vectors of each file.",
+            show_default="75000",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The seed of the first start.", show_default="0")] = None,
     changes: Changes = None,

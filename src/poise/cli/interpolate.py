@@ -122,7 +122,7 @@ def interpolate(
     labels = (
         opened.labels_by_row(len(start)) if class_index is None else opened.labels(len(start), class_index)
     )  # one class per row
-    uses_codes = real_ends is not None  # codes belong to the trained weights, not to the averaged ones
+    uses_codes = real_ends is not None  # codes belong to the non-averaged weights
     _ = opened.game
     report_skipped_checkpoints(opened)
     net, streams = opened.generator(raw=raw or uses_codes), RandomStreams(seed)  # layer noise is equal in all frames

@@ -56,7 +56,7 @@ RunArgument = Annotated[Path, typer.Argument(help="The run folder, or its URL in
 Label = Annotated[Text, typer.Option(help="Only this class, by name or number (conditional runs only).")]
 LabelOfAll = Annotated[Text, typer.Option(help="The class of all images, by name or number (conditional runs only).")]
 LatentSeed = Annotated[int, typer.Option(min=0, help="The seed of the latents.")]
-Raw = Annotated[bool, typer.Option("--raw", help="Use G's weights instead of their average.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Use G's non-averaged weights.")]
 Best = Annotated[
     bool, typer.Option("--best", help="Use the checkpoint with the best measure instead of the newest one.")
 ]

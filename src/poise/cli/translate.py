@@ -100,7 +100,7 @@ def _report(run: Run, out: Path, translator: Translator, result: Result) -> None
     notes = [f"{count_noun(result.images, 'image')} translated{way} by step {run.checkpoint.step:,}"]
     notes += [f"{total:,} files"] if total != result.images else []
     notes += [f"{result.present:,} of them were there already"] if result.present else []
-    notes += [f"{result.renewed:,} of them anew, as images have changed"] if result.renewed else []
+    notes += [f"{result.renewed:,} of them translated again, because images have changed"] if result.renewed else []
     print_line(f"{out}: {', '.join(notes)}", err=True)
 
 

@@ -33,7 +33,7 @@ def web(
         typer.Option("--playground", help="Let the page train small GANs on 2-D points, in DIR/playground."),
     ] = False,
 ) -> None:
-    """Show the runs in a folder on a page in the browser, as they happen and afterwards; Ctrl-C ends it."""
+    """Show the runs in a folder on a web page, live and after they have ended; Ctrl-C stops the server."""
     from poise.errors import RecipeError
     from poise.runs.remote_runs import open_remote_runs
     from poise.utils.paths import refuse_url, url_of, without_login

@@ -71,7 +71,7 @@ def export_generator(
     Args:
         run: the run.
         name: the format, a key of `FORMATS`.
-        raw: whether to use the live weights instead of the averaged ones.
+        raw: whether to use the non-averaged weights.
         no_noise: whether layers that draw random numbers are replaced by their means.
         license: an identifier of the licence, for the metadata.
         direction: of a generator that translates both ways, `a_to_b` (the default) or `b_to_a`.

@@ -64,7 +64,7 @@ def build_repository(
         run: the run.
         formats: the formats of the generator, keys of `FORMATS`.
         optional: those of them that are left out, with a note, if the generator can't be exported to them.
-        raw: whether to use the live weights instead of the averaged ones.
+        raw: whether to use the non-averaged weights.
         no_noise: whether layers that draw random numbers are replaced by their means.
         license: an identifier of the licence, as huggingface.co knows it; empty if it is not stated.
         direction: of a generator that translates both ways, `a_to_b` (the default) or `b_to_a`.

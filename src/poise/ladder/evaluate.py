@@ -111,7 +111,7 @@ def _to_json(result: EvaluationResult) -> dict[str, Any]:
 
 
 def _make_decoder(run: Run, *, raw: bool) -> Callable[[Tensor], Tensor]:
-    """G as a function of latents, with the trained weights, to which the encoder belongs, if `raw`."""
+    """G as a function of latents, with the non-averaged weights, to which the encoder belongs, if `raw`."""
     net, streams = run.generator(raw=raw), RandomStreams(0)
     return lambda latents: generate(net, latents, streams=streams)
 

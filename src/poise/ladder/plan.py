@@ -1,4 +1,4 @@
-"""The recipes of the four rungs: shipped recipes with the same decoder, latents, data and budget."""
+"""The recipes of the four models (rungs): shipped recipes with the same decoder, latents, data and budget."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def read_rungs(out: Path, names: list[str]) -> list[Rung]:
     """The rungs called `names` in the folder `out`.
 
     Raises:
-        CheckpointError: a rung is missing or has not been evaluated.
+        CheckpointError: a model is missing or has not been evaluated.
     """
     return [_read_rung(out / name) for name in names]
 
@@ -62,5 +62,5 @@ def _read_rung(path: Path) -> Rung:
         results = json.loads((path / "ladder" / "figures.json").read_text("utf-8"))
         _ = results["step"], results["measures"], results["spectrum"]["real"], info["parameters"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError("not an evaluated rung of a ladder", where=str(path), cure="run poise ladder") from None
+        raise CheckpointError("not an evaluated model of a ladder", where=str(path), cure="run poise ladder") from None
     return Rung(path.name, path, folder.read_recipe(), info, results, folder.read_alarms())

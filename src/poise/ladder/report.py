@@ -43,7 +43,7 @@ def write_report(out: Path, names: list[str]) -> Path:
         The path of `report.html`.
 
     Raises:
-        CheckpointError: a rung is missing or has not been evaluated.
+        CheckpointError: a model is missing or has not been evaluated.
         DiskError: a file can't be written.
     """
     rungs = read_rungs(out, names)
@@ -59,9 +59,9 @@ def _sections(rungs: list[Rung], out: Path) -> Iterator[ReportSection]:
         "Ladder of generative models",
         [
             f"Data: {data['kind']}, {count_noun(data['count'], 'image')} of {'x'.join(map(str, data['shape']))}. "
-            f"Decoder of all rungs: '{recipe['network']['g']['kind']}' with "
+            f"Decoder of all models: '{recipe['network']['g']['kind']}' with "
             f"{count_noun(first.info['parameters']['g'], 'parameter')}, the same initial weights and "
-            f"{count_noun(recipe['latent']['dim'], 'latent dimension')}. Budget of each rung: "
+            f"{count_noun(recipe['latent']['dim'], 'latent dimension')}. Budget of each model: "
             f"{count_noun(recipe['steps'], 'step')} with batch size {recipe['batch']} "
             f"({count_noun(num_images, 'image')}). Seed {recipe['seed']}.",
             "With a single seed, the report shows differences but not their significance.",

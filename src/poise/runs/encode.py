@@ -1,7 +1,7 @@
 """Encoding and reconstructing real samples with the encoder of a run, during training or afterwards.
 
 Like samples, codes and reconstructions are computed in evaluation mode and float32. Unlike samples, they come from the
-live weights, since no average of the encoder is kept.
+non-averaged weights, since no average of the encoder is kept.
 """
 
 from __future__ import annotations

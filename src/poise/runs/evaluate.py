@@ -162,7 +162,7 @@ def measure_run(
         n: the number of samples, see `Evaluator`.
         features: the feature extractor, see `make_extractor`.
         seed: the seed of the latents and labels.
-        raw: whether to use the live weights instead of the averaged ones.
+        raw: whether to use the non-averaged weights.
         domain: the domain whose images are measured, of a G that translates both ways; see `MeasuredSamples`.
         data_root: the folder in which named data sets are looked for.
         neighbours: whether the evaluator is to find the nearest training images afterwards; whether it can is checked

@@ -47,7 +47,7 @@ class ProjectionSettings:
         space: the latent space; None for w if the generator has one, otherwise z.
         label: the label of the samples; None for the one with the nearest start, if the generator takes labels.
         starts: the number of random latents from which the nearest is the start, per label; in w it has no effect.
-        raw: whether to use the live weights instead of the averaged ones.
+        raw: whether to use the non-averaged weights.
     """
 
     steps: int = 500

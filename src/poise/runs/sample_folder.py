@@ -53,7 +53,7 @@ class Origin(NamedTuple):
     Attributes:
         seed: the seed of the latents and labels.
         label: the label of all samples; None for the proportions of the training data.
-        raw: whether the live weights are used instead of the averaged ones.
+        raw: whether the non-averaged weights are used.
         truncation: see `Run.sample`.
     """
 

@@ -57,7 +57,7 @@ class Settings(NamedTuple):
         seed: the seed of layers that draw random numbers.
         copies: the number of translations of each image.
         label: the label that G is given; None if it takes none.
-        raw: whether the live weights are used instead of the averaged ones.
+        raw: whether the non-averaged weights are used.
     """
 
     direction: OneDirection | None = None

@@ -61,7 +61,7 @@ def walk_samples(
         walks: the number of walks, R.
         seed: the seed of the latents and of random layers, which draw the same in all frames.
         label: the label of all walks; by default each walk has a class.
-        raw: whether to use the live weights instead of the averaged ones.
+        raw: whether to use the non-averaged weights.
         project: whether the latents are projected to the support of the latent distribution.
     """
     run.check_space()

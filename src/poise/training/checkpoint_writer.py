@@ -96,7 +96,7 @@ class CheckpointWriter:
             self.info_failures += 1
             if self.info_failures >= MAX_ATTEMPTS:
                 raise
-            self.notify(f"the checkpoint of step {step} is saved, but not what the run says of itself: {error}")
+            self.notify(f"the checkpoint of step {step} is saved, but run.json could not be updated: {error}")
 
     def _tell_of_skipping(self, step: int, name: str) -> None:
         """Say, once, that there is no checkpoint of weights that are not finite, unless an alarm has said so."""

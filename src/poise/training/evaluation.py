@@ -178,7 +178,7 @@ class PeriodicEvaluator:
         values += [f"no {name}: {reason}" for name, reason in result.skipped.items() if name not in self._reported]
         notes = [note for note in result.notes if note not in self._reported]
         self._reported.update(result.skipped, notes)  # reported only once
-        values = values or [f"still no {' and no '.join(result.skipped)}"]
+        values = values or [f"{' and '.join(result.skipped)} could not be computed again"]
         remarks = ["the best so far"] if self.is_best(step) else []
         if self.best is not None and self.is_stalled:
             name, best = self.selecting_measure.name, self.best

@@ -2,7 +2,7 @@
 
 `runs/frames.py` describes what is stored. The latents are always the same, networks are in evaluation mode and random
 layers draw from a stream of their own, so a run with frames is bit-identical to one without. G is the one that trains,
-with its current weights and not with averaged ones, because the arrows are its gradient.
+with its non-averaged weights, because the arrows are its gradient.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Fine-tuning: reads the weights that a recipe's table `[init]` names, and describes which of them a game takes.
 
 G and its averages start from the averaged weights of the other run, if it has any, because these generate its samples.
-(StyleGAN2-ADA's code resumes G from the live weights and only the average from the averaged ones.) D and G's encoder
-start from their live weights. Buffers, such as the statistics of batch norms, are taken like weights; the state of
-optimisers and of other tricks is not.
+(StyleGAN2-ADA's code resumes G from the non-averaged weights and only the average from the averaged ones.) D and G's
+encoder start from their non-averaged weights. Buffers, such as the statistics of batch norms, are taken like weights;
+the state of optimisers and of other tricks is not.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def label_dominates(net: nn.Module, latent: Latent, classes: int, streams: Rando
         return []
     ratio = by_label / max(by_latent, 1e-12)
     reason = f"another label changes a sample of the untrained G {ratio:.0f} times as much as another z does"
-    cure = "bring both to one scale: latent.kind gaussian, or sphere with length sqrt_dim"
+    cure = "scale both alike: latent.kind gaussian, or sphere with length sqrt_dim"
     return [Finding("latent", reason, "T17", cure)]
 
 

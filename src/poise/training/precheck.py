@@ -329,7 +329,7 @@ def warm_up_discriminator(state: TrainState, moves: int = WARM_UP_MOVES) -> Warm
         return WarmUp(moves, losses, False, message)
     has_fallen = _has_fallen(losses, noise)
     message = f"the loss of D alone went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} moves"
-    return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: it learned nothing")
+    return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: D learned nothing")
 
 
 def warm_up_reconstruction(state: TrainState, moves: int = WARM_UP_MOVES) -> WarmUp:
@@ -349,7 +349,7 @@ def warm_up_reconstruction(state: TrainState, moves: int = WARM_UP_MOVES) -> War
             noise = loss.std
     has_fallen = _has_fallen(losses, noise)
     message = f"the reconstruction loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {moves} steps"
-    return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: it learned nothing")
+    return WarmUp(moves, losses, has_fallen, message if has_fallen else f"{message}: G learned nothing")
 
 
 def _has_fallen(losses: list[float], noise: float) -> bool:

@@ -59,7 +59,7 @@ EQUILIBRIUM_LOSS: dict[Family, float] = {
 """D's loss per sample at equilibrium, where it cannot distinguish real from fake samples."""
 
 GUESSING = 0.01
-"""While D's loss and its spread are within this fraction of the value at equilibrium, D has not learnt anything yet."""
+"""While D's loss and its spread are within this fraction of the value at equilibrium, D has learned nothing yet."""
 
 BOUNDED_FAMILIES = frozenset(EQUILIBRIUM_LOSS)
 """Families in which D's loss is at least 0 and has a known value at equilibrium."""

@@ -170,7 +170,7 @@ def _without_unknown_means(
         unknown = f"{label} are never logged in the same line or step"
         if name in requested:
             raise RecipeError(unknown, where="--columns", found=f"'{'+'.join(column.names)}'")
-        notes.append(f"{unknown}, so their mean is unknown")
+        notes.append(f"{unknown}, so their mean can't be computed")
     if not _has_loss_or_measure(known):
         raise DataError(notes[-1], where=where, cure="log the step in each line, or all losses in one line")
     return known

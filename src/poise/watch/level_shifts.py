@@ -114,9 +114,10 @@ DETECTORS = (
     Detector(
         name="d_shifted",
         description=(
-            "D's loss or accuracy differs for a whole window from its median over the eight windows before by more "
-            "than this many times its spread there, and by a tenth of the loss at equilibrium (half of the loss if it "
-            "has none) or 0.05 of the accuracy; not if D only guessed there"
+            "for a whole window, D's loss or accuracy differs from its median over the eight windows before by more "
+            "than this many times its spread in them (and by a tenth of the equilibrium loss, or half of the loss "
+            "if there is no equilibrium value, or by 0.05 of accuracy); not if D's loss was at its equilibrium value "
+            "in them"
         ),
         threshold=6.0,
         window=100,

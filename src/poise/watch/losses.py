@@ -157,7 +157,8 @@ DETECTORS = (
     Detector(
         name="d_at_zero",
         description=(
-            "D's mean loss over a window, at most this fraction of its equilibrium value: D has won, G learns nothing"
+            "D's mean loss over a window, at most this fraction of its equilibrium value: D separates real and fake "
+            "samples perfectly, and G gets almost no gradient"
         ),
         threshold=0.03,
         window=300,

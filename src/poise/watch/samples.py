@@ -185,7 +185,10 @@ DETECTORS = (
     ),
     Detector(
         name="saturated",
-        description="share of pixels that are neither black nor white, below this fraction of that in real images",
+        description=(
+            "the fraction of pixels that are neither black nor white, divided by the same fraction in real images, is "
+            "below this"
+        ),
         threshold=0.2,
         window=300,
         values=MIN_ROWS,
@@ -243,8 +246,8 @@ DETECTORS = (
     Detector(
         name="past_its_best",
         description=(
-            "a measure more than this many times as bad as its best value (coverage and high_quality: 1.2 times this), "
-            "twice in a row"
+            "a measure is worse than its best value by more than this factor (coverage and high_quality: 1.2 times "
+            "this factor), twice in a row"
         ),
         threshold=1.5,
         window=1,

@@ -50,9 +50,10 @@ def _judges(recipe: Recipe, findings: Findings) -> None:
     judges, direction = recipe.network.judges, recipe.network.direction
     reason, cure = "", ""
     if judges is not None and not recipe.has_discriminator:
-        reason, cure = "there is no discriminator that could judge", "remove it (--set network.judges=none)"
+        reason = "it says what D sees, but the recipe has no discriminator"
+        cure = "remove it (--set network.judges=none)"
     elif judges == "b" and direction == "both_ways":
-        reason = "G translates both ways, but nothing judges its images of the domain a"
+        reason = "G translates both ways, but D never sees its images of the domain a"
         cure = 'set it to "each" or "all"'
     elif judges == "each" and direction == "a_to_b":
         reason = "with 'a_to_b' the images of the domain a are real in either case, so a D of their own learns nothing"

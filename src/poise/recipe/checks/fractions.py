@@ -33,7 +33,7 @@ def _pools(recipe: Recipe, findings: Findings) -> None:
             findings.warnings.append(Finding(f"tricks.{i}", reason, tip, cure))
 
         if new == 0:
-            warn(f"{kind} has no effect: the pools before it replace all fake samples", "remove one of them")
+            warn(f"{kind} has no effect: the pools that act before it replace all fake samples", "remove one of them")
         elif replaced == 0:
             reason = f"{kind} has no effect: its fraction of {new} new fake samples rounds to 0"
             warn(reason, "set a larger 'fraction' or batch, or remove the trick")
