@@ -115,7 +115,7 @@ def return_to(
 ) -> int:
     """Make the newest checkpoint that is not later than step `sound` the newest of all, by deleting the later ones.
 
-    If all are later, it is the oldest one. If `sound` is 0, the run was never sound, and all are deleted.
+    If all are later, it is the oldest one. If `sound` is 0, the run was never healthy, and all are deleted.
 
     Args:
         saves: the folder of the checkpoints.

@@ -135,7 +135,7 @@ def describe_return(step: int, alarm: Alarm, sound: int) -> str:
     Args:
         step: the step.
         alarm: the alarm.
-        sound: the last step at which the run is taken to be sound.
+        sound: the last step at which the run is taken to be healthy.
     """
     if step == 0 or sound >= alarm.step:
         return f"back to step {step:,}" + (", as there is no checkpoint" if step == 0 and sound > 0 else "")

@@ -80,7 +80,7 @@ class Alarm(NamedTuple):
         message: what was detected, with the relevant values.
         advice: what to do about it, with command-line options where there are any.
         tip: the id of the related tip.
-        since: the last step at which the run is taken to be sound: before the window in which the sign was seen.
+        since: the last step at which the run is taken to be healthy: before the window in which the sign was seen.
     """
 
     step: int
@@ -98,7 +98,7 @@ class Detection(NamedTuple):
     Attributes:
         message: see `Alarm`.
         advice: advice specific to this finding; empty to use the detector's default advice.
-        since: the last step at which the run is taken to be sound; None for the beginning of the window.
+        since: the last step at which the run is taken to be healthy; None for the beginning of the window.
     """
 
     message: str
