@@ -38,8 +38,8 @@ def watch(
     loss_family: Annotated[
         Text,
         typer.Option(
-            help="The family of the losses: logistic, pairs, squares, hinge, wasserstein, energy, divergence, "
-            "reconstruction; or the name of an objective, such as non_saturating (bce) or least_squares (lsgan).",
+            help="The family of the losses: logistic, relativistic, least_squares, hinge, wasserstein, energy, "
+            "divergence, reconstruction; or the name of an objective, such as non_saturating (bce) or wasserstein (wgan).",
             metavar="FAMILY",
             show_default="the recipe's, or guessed",
         ),
