@@ -39,7 +39,7 @@ def watch(
         Text,
         typer.Option(
             help="The family of the losses: logistic, relativistic, least_squares, hinge, wasserstein, energy, "
-            "divergence, reconstruction; or the name of an objective, such as non_saturating (bce) or wasserstein (wgan).",
+            "divergence, reconstruction; or the name of an objective, such as non_saturating (bce).",
             metavar="FAMILY",
             show_default="the recipe's, or guessed",
         ),
