@@ -54,6 +54,8 @@ def test_what_can_not_be_chosen_for_is_refused(photos: Path, tmp_path: Path) -> 
         choose_recipe(tmp_path / "empty")
     with pytest.raises(RecipeError, match=r"data\.size"):
         choose_recipe(photos, steps=1, size=0)
+    with pytest.raises(RecipeError, match=r"17 x 17 pixels can't be halved often enough .*set data\.size to 16 or 18"):
+        choose_recipe(photos, steps=1, size=17)
 
 
 def test_a_name_that_is_also_a_folder_is_noted_once(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from poise.data.facts import image_facts
 from poise.data.lookup import data_config, data_table, table_config
 from poise.errors import DataError, RecipeError
+from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -120,22 +121,28 @@ def default_choice(data: str, limits: Limits, *, device: str, precision: str, op
 
     Raises:
         DataError: there is no such data.
-        RecipeError: the device is not available.
+        RecipeError: the device is not available, or the networks do not fit the size that the user has decided.
     """
     table = data_table(data, option=option)
     facts = image_facts(table_config(table))
     if facts is None:
         return None
 
-    def images_per_second(candidate: Table) -> float:
-        recipe, size = decode(candidate), int(candidate["data"]["size"])
+    def parts_of(candidate: Table) -> tuple[int, ...]:
         both = candidate["data"].get("channels")
-        parts = (both, both) if both and facts.parts else facts.parts
+        return (both, both) if both and facts.parts else facts.parts
+
+    def images_per_second(candidate: Table) -> float:
+        recipe, size, parts = decode(candidate), int(candidate["data"]["size"]), parts_of(candidate)
         shape = (size, size, sum(parts) or (1 if facts.grey else 3))
         seconds = step_seconds_at(recipe, shape, parts, device=device, precision=precision)
         return recipe.batch / seconds
 
-    return choose(facts, table, limits, images_per_second)
+    choice = choose(facts, table, limits, images_per_second)
+    parts, size = parts_of(choice.table), int(choice.table["data"]["size"])
+    shape = (sum(parts) or (1 if facts.grey else 3), size, size)
+    check_compatibility(decode(choice.table), shape, parts=parts).raise_first()
+    return choice
 
 
 def steps_within(seconds: float, step_time: StepTime) -> int:
