@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
 
 from poise.web.events import EventStream
+from web.page_runs import add_frames, append_line
 from web.sites import ALARM, INFO, PORT, TOKEN, Visitor, lines, make_run, row
 
 
@@ -21,18 +27,66 @@ def test_only_what_has_changed_is_told(visitor: Visitor, runs: Path) -> None:
     told = stream(visitor, ring["id"], "0000000000000000")
     ((kind, state),) = told.news(whole=True)
     assert kind == "run"
-    assert state == {
-        "id": ring["id"], "state": "done", "step": 100, "rows": [10, 100], "alarms": 1, "measures": 1, "grids": 2,
-        "frames": None,
-    }  # fmt: skip
+    tag = visitor.get(f"/api/runs/{ring['id']}").json["tag"]
+    about = {"id": ring["id"], "state": "done", "step": 100}
+    assert state == about | {"rows": [10, 100], "frames": None, "tag": tag}
     assert told.news(whole=True) == []
     with (runs / "ring/rows.jsonl").open("a") as file:
         file.write(lines([row(110)]))
-    with (runs / "ring/alarms.jsonl").open("a") as file:
-        file.write(lines([ALARM]))
     ((kind, state),) = told.news(whole=False)
-    assert (kind, state["rows"], state["alarms"]) == ("run", [10, 110], 2)
+    assert (kind, state["rows"]) == ("run", [10, 110])
+    assert state["tag"] == tag, "there is nothing new but a row"
     assert told.news(whole=False) == []
+
+
+def write_info(run: Path, **info: Any) -> None:
+    (run / "run.json").write_text(json.dumps(INFO | info))
+
+
+def draw_grid_anew(run: Path) -> None:
+    """As after a roll-back: another image of the same step."""
+    Image.new("L", (8, 8), 77).save(run / "new.png")
+    (run / "new.png").replace(run / "samples/step-00000100.png")
+
+
+def add_term(run: Path) -> None:
+    """Rows with a term of an interval: not every row has it."""
+    stat = {"mean": 1.0, "std": 0.0, "min": 1.0, "max": 1.0}
+    append_line(run / "rows.jsonl", row(110, stats={"d/lecam": stat}))
+    append_line(run / "rows.jsonl", row(120))
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "best": lambda run: write_info(run, best={"measure": "modes", "value": 7.0, "step": 50}),
+    "changes": lambda run: write_info(run, changes=[{"step": 5, "detector": "collapse", "set": ["batch=8"]}]),
+    "state": lambda run: write_info(run, state="failed"),
+    "recipe": lambda run: (run / "recipe.toml").write_text("seed = 5\n") and None,
+    "measures": lambda run: append_line(
+        run / "measures.jsonl", {"step": 60, "measures": {"modes": 4.0}, "floor": {}, "n": 9, "features": "points"}
+    ),
+    "alarms": lambda run: append_line(run / "alarms.jsonl", ALARM),
+    "grids": lambda run: Image.new("L", (8, 8)).save(run / "samples/step-00000200.png"),
+    "grid_tags": draw_grid_anew,
+    "series": add_term,
+    "frames": add_frames,
+}
+"""What changes a part of what is told of a run."""
+
+
+@pytest.mark.parametrize("part", CHANGES)
+def test_a_page_is_told_to_ask_again_whatever_has_changed_of_a_run(visitor: Visitor, runs: Path, part: str) -> None:
+    """All but its rows, of which the event says how far they go."""
+    visitor.pages.index.found(0)
+    run_id = next(run["id"] for run in visitor.get("/api/overview").json["runs"] if run["name"] == "ring")
+    told = stream(visitor, run_id)
+    ((_, before),) = told.news(whole=False)
+    asked = visitor.get(f"/api/runs/{run_id}").json
+    assert asked["tag"] == before["tag"]
+    CHANGES[part](runs / "ring")
+    ((_, after),) = told.news(whole=False)
+    again = visitor.get(f"/api/runs/{run_id}").json
+    assert again[part] != asked[part]
+    assert after["tag"] == again["tag"] != asked["tag"]
 
 
 def test_changes_of_the_overview(visitor: Visitor, runs: Path) -> None:

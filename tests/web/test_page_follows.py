@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from poise.runs.frames import POINTS, REALS, Region, encode_frame, encode_header
 from poise.web import events
 from poise.web.run_index import RunIndex
 from web.browser import Surfer, launched, serving
-from web.page_runs import NAMES, add_frames, append_line, curve_row, make_curves, make_study, wave
+from web.page_runs import NAMES, add_frames, append_line, curve_row, make_curves, make_ladder, make_study, wave
 from web.running import Running
 from web.sites import ALARM, INFO, lines, make_run
 from web.test_playground import Recorded
@@ -102,7 +103,7 @@ def test_curves_follow_a_run_that_goes_back(surfer: Surfer, folder: Path) -> Non
     append_line(run / "rows.jsonl", curve_row(620, {name: start + 1.5 for name, start in NAMES.items()}))
     surfer.wait(STEP, "620")
     write_rows(run, range(0))
-    surfer.wait(READING, "–")
+    surfer.page.locator("figure[aria-label='Adversarial losses']").wait_for(state="detached")
     surfer.assert_harmless()
 
 
@@ -174,7 +175,7 @@ def test_a_comparison_follows_its_runs(surfer: Surfer, folder: Path) -> None:
     for step in (900, 1000, 1100):
         Image.new("L", (8, 8), 100).save(run / f"samples/step-{step:08d}.png")
     surfer.wait("() => document.querySelector('.scrubber input').max === '1'")
-    surfer.wait("() => document.querySelector('.grid-pair img').src.endsWith('/1000')")
+    surfer.wait("() => document.querySelector('.grid-pair img').src.includes('/1000?')")
     assert page.evaluate("document.activeElement.textContent") == "finished", "the focus stays"
     recipe = run / "recipe.toml"
     recipe.write_text("seed = 123\n" + recipe.read_text())
@@ -209,7 +210,7 @@ def test_the_focus_and_selected_text_stay_while_a_run_goes_on(quick: Surfer, tmp
     write_info(run, state="stopped", step=1010, steps=2000)
     surfer.wait("() => document.querySelectorAll('.alarm-row').length === 9")
     surfer.wait("() => document.querySelector('.run-line').innerText.includes('1,010 of 2,000')")
-    surfer.wait("() => document.querySelector('.thumb[aria-current=true] img').src.endsWith('/1010')")
+    surfer.wait("() => document.querySelector('.thumb[aria-current=true] img').src.includes('/1010?')")
     assert page.evaluate(KEPT) == [True] * 7
     assert page.evaluate("getSelection().toString()") == "steady"
     surfer.visit("/")
@@ -276,6 +277,43 @@ def test_a_run_that_is_moved_or_removed_is_said_to_be_and_is_not_selected(quick:
     (folder / "renamed").rename(folder.parent / "renamed")
     page.wait_for_selector(".run-line:has-text('This run was moved or removed; the page shows what it was.')")
     assert page.locator(".run-line .state").count() == 0
+    surfer.assert_harmless()
+
+
+SHADES = """run => [...document.querySelectorAll(`main img[src*='${run}']`)].map(image => {
+    if (!image.complete || !image.naturalWidth) return 0;
+    const pen = new OffscreenCanvas(1, 1).getContext("2d");
+    pen.drawImage(image, 0, 0);
+    return pen.getImageData(0, 0, 1, 1).data[0];
+})"""
+"""How light the images of a run are."""
+
+
+def paint(run: Path, shade: int) -> None:
+    """Replace all images of a rung, as a run does that goes back to the beginning."""
+    for path in (*(run / "samples").iterdir(), run / "ladder/samples.png"):
+        Image.new("L", (64, 64), shade).save(run / "new.png")
+        (run / "new.png").replace(path)
+
+
+def test_images_are_those_of_now_though_others_had_their_steps_and_a_ladder_gets_its_rungs(
+    quick: Surfer, tmp_path: Path
+) -> None:
+    """A browser does not ask again for the address of an image that it has shown since the page was opened."""
+    surfer, page = quick, quick.page
+    ladder = make_ladder(tmp_path / "runs/steps")
+    surfer.wait("() => document.querySelectorAll('.run-row').length === 2")
+    gan, vae, rungs = surfer.id_of("steps/gan"), surfer.id_of("steps/vae"), surfer.id_of("steps", "ladders")
+    views = {"/": 1, f"/run/{gan}": 9, f"/compare/{gan},{vae}": 1, f"/ladder/{rungs}": 1}
+    for shade in (50, 100):
+        for number, (view, images) in enumerate(views.items()):
+            surfer.visit(view)
+            paint(ladder / "gan", shade + number)
+            shown = f"([run, shade, images]) => ({SHADES})(run).filter(one => one === shade).length === images"
+            surfer.wait(shown, [gan, shade + number, images], 5)
+    shutil.copytree(ladder / "gan", ladder / "autoencoder")
+    surfer.wait("() => document.querySelector('.ladder-runs').innerText.startsWith('autoencoder')", seconds=5)
+    assert page.locator(".rungs img").count() == 3
     surfer.assert_harmless()
 
 

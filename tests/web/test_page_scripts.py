@@ -245,7 +245,7 @@ show({ before, after: store.loaded, complete: store.complete, asked, timers: tim
 
 
 def test_a_run_with_more_than_is_told_or_with_damaged_files_is_not_fetched_again_and_again(tmp_path: Path) -> None:
-    """The page compares the numbers of lines, which the run and the events both have."""
+    """The page compares the tags that the run and the events both have."""
     pairs = []
     steps: dict[str, int | str] = {"many": 5, "damaged": "five", "whole": 5}
     for name, step in steps.items():
@@ -257,7 +257,8 @@ def test_a_run_with_more_than_is_told_or_with_damaged_files_is_not_fetched_again
     visitor = Visitor(tmp_path / "runs")
     for card in visitor.get("/api/overview").json["runs"]:
         entry = visitor.pages.index.run(card["id"])
-        pairs.append([visitor.get(f"/api/runs/{card['id']}").json, run_state(visitor.pages.index, entry)])
+        run = visitor.get(f"/api/runs/{card['id']}").json
+        pairs.append([run, run_state(visitor.pages.index.root, entry, run["series"])])
     script = """
 import { isBehind } from "@/data/behind.ts";
 show(PAIRS.map(([run, event]) => isBehind(run, event)));

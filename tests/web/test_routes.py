@@ -35,7 +35,7 @@ CARD = {
     "alarms",
     "reason",
 }
-CARD |= {"seconds", "images_per_second", "last_grid", "frames", "study"}
+CARD |= {"seconds", "images_per_second", "last_grid", "last_grid_tag", "frames", "study"}
 
 
 def overview(visitor: Visitor) -> dict[str, dict]:
@@ -83,6 +83,7 @@ def test_a_run(visitor: Visitor) -> None:
     assert [(alarm["detector"], alarm["since"]) for alarm in run["alarms"]] == [("collapse", None)]
     assert run["changes"] == []
     assert run["grids"] == [0, 100]
+    assert card["last_grid_tag"] == run["grid_tags"][-1] != run["grid_tags"][0]
     assert run["frames"] is None
     shown = {(tip["id"], tip["path"]) for tip in run["tips"]}
     known = {tip.id for tip in tips()}
@@ -96,6 +97,7 @@ def test_a_grid(visitor: Visitor, runs: Path) -> None:
     answer = visitor.get(f"/api/runs/{id}/grids/100")
     assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
     assert answer.body == (runs / "ring/samples/step-00000100.png").read_bytes()
+    assert visitor.get(f"/api/runs/{id}/grids/100?tag=any").body == answer.body
     assert visitor.get(f"/api/runs/{id}/grids/50").status == 404
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +95,9 @@ def test_a_ladder(visitor: Visitor, runs: Path) -> None:
         (rung / "figures.json").write_text(json.dumps({"measures": {"fid": {"value": 1.5}, "elbo": {"value": "nan"}}}))
     (runs / "ladder/gan/ladder/figures.json").write_text("{")
     card = only(visitor, "ladders")
-    assert set(card) == {"id", "name", "changed", "reason"}
+    assert set(card) == {"id", "name", "changed", "reason", "tag"}
     answer = visitor.get(f"/api/ladders/{card['id']}").json
+    assert answer["tag"] == card["tag"]
     rungs = {rung["name"]: rung for rung in answer["rungs"]}
     assert rungs["vae"]["values"] == {"fid": 1.5, "elbo": None}
     assert (rungs["vae"]["images"], rungs["gan"]["values"]) == (["samples"], {})
@@ -104,3 +107,32 @@ def test_a_ladder(visitor: Visitor, runs: Path) -> None:
     for wrong in (f"{vae}/lerp", f"{vae}/figures", "vae/samples", "0/samples", "../samples", f"{vae}/samples.png"):
         assert visitor.get(f"{address}/{wrong}").status == 404
     assert visitor.get(f"/api/runs/{rungs['vae']['run']}").status == 200
+
+
+def draw_again(ladder: Path) -> None:
+    Image.new("L", (8, 8), 9).save(ladder / "vae/ladder/new.png")
+    (ladder / "vae/ladder/new.png").replace(ladder / "vae/ladder/samples.png")
+
+
+LADDER_CHANGES: dict[str, Callable[[Path], object]] = {
+    "another rung": lambda ladder: shutil.copytree(ladder / "vae", ladder / "gan"),
+    "other measures": lambda ladder: (ladder / "vae/ladder/figures.json").write_text('{"measures": {}}'),
+    "another image": lambda ladder: shutil.copy(ladder / "vae/ladder/samples.png", ladder / "vae/ladder/lerp.png"),
+    "an image anew": draw_again,
+}
+
+
+@pytest.mark.parametrize("change", LADDER_CHANGES)
+def test_the_card_of_a_ladder_tells_whatever_has_changed_of_it(visitor: Visitor, runs: Path, change: str) -> None:
+    rung = make_run(runs / "ladder/vae") / "ladder"
+    rung.mkdir()
+    Image.new("L", (8, 8), 7).save(rung / "samples.png")
+    (rung / "figures.json").write_text(json.dumps({"measures": {"fid": {"value": 1.5}}}))
+    before = only(visitor, "ladders")
+    asked = visitor.get(f"/api/ladders/{before['id']}").json
+    assert only(visitor, "ladders") == before
+    LADDER_CHANGES[change](runs / "ladder")
+    after = only(visitor, "ladders")
+    again = visitor.get(f"/api/ladders/{after['id']}").json
+    assert again["rungs"] != asked["rungs"]
+    assert after["tag"] == again["tag"] != asked["tag"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -27,6 +28,18 @@ GRID = re.compile(r"step-(\d{1,15})\.png")
 Signature = tuple[tuple[int, int, int] | None, ...]
 
 
+class ImageFile(NamedTuple):
+    """An image of a run.
+
+    Attributes:
+        name: the name of the file.
+        tag: is another one when the file is (`stamp_tag`).
+    """
+
+    name: str
+    tag: str
+
+
 class RunEntry(NamedTuple):
     """A run in the index.
 
@@ -34,14 +47,14 @@ class RunEntry(NamedTuple):
         id: its id.
         parts: the names of the folders from the runs directory to it; none if it is that directory.
         card: what the overview shows.
-        grids: the file name of each sample grid, by step.
+        grids: the file of each sample grid, by step.
         signature: changes whenever one of its files does.
     """
 
     id: str
     parts: tuple[str, ...]
     card: Card
-    grids: dict[int, str]
+    grids: dict[int, ImageFile]
     signature: Signature
 
 
@@ -56,6 +69,19 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def tag_of(*parts: object) -> str:
+    """A short text that is another one whenever one of the parts is: 12 hexadecimal digits."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
+
+
+def stamp_tag(status: os.stat_result) -> str:
+    """The tag of a file, from its modification time and its size.
+
+    The page puts it into the addresses of images: a browser does not ask again for an address that it has shown.
+    """
+    return tag_of(status.st_mtime_ns, status.st_size)
 
 
 def make_entry(root: Path, relative: PurePosixPath, name: str, run_id: str, study: str | None) -> RunEntry:
@@ -75,7 +101,9 @@ def make_entry(root: Path, relative: PurePosixPath, name: str, run_id: str, stud
     summary = _summarise(path, name)
     reason = None if summary.reason is None else summary.reason.replace(f"{path}{os.sep}", "").replace(str(path), name)
     card = summary.as_json() | {"id": run_id, "reason": reason, "study": study} | _speed(root, parts, summary.state)
-    card |= {"last_grid": max(grids, default=None), "frames": _stamp(path / "frames.bin") is not None}
+    last = max(grids, default=None)
+    card |= {"last_grid": last, "last_grid_tag": None if last is None else grids[last].tag}
+    card["frames"] = _stamp(path / "frames.bin") is not None
     del card["path"]
     return RunEntry(run_id, parts, card, grids, signature)
 
@@ -119,17 +147,17 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and abs(value) < float("inf") else None
 
 
-def list_grids(folder: Path) -> dict[int, str]:
-    """The file name of each sample grid, by step, ascending; links are left out."""
+def list_grids(folder: Path) -> dict[int, ImageFile]:
+    """The file of each sample grid, by step, ascending; links are left out."""
     if not folder.is_dir() or is_link(folder):
         return {}
     found = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                match = GRID.fullmatch(entry.name)
-                if match and stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                    found[int(match[1])] = entry.name
+                match, status = GRID.fullmatch(entry.name), entry.stat(follow_symlinks=False)
+                if match and stat.S_ISREG(status.st_mode):
+                    found[int(match[1])] = ImageFile(entry.name, stamp_tag(status))
     except OSError:
         return {}
     return dict(sorted(found.items()))

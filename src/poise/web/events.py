@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,11 +20,11 @@ from poise.core.metrics_log import check_count
 from poise.errors import CheckpointError
 from poise.runs.overview import last_rows
 from poise.web.answers import encode
-from poise.web.cards import MAX_BYTES, RunEntry
-from poise.web.files import open_below, read_below
-from poise.web.follow import MAX_LINE
+from poise.web.cards import RunEntry
+from poise.web.files import open_below
+from poise.web.follow import MAX_LINE, SeriesStore
 from poise.web.run_index import Found, RunIndex
-from poise.web.run_page import count_lines, read_run_frames
+from poise.web.run_page import read_run_frames, run_tag
 
 RUN_SECONDS = 0.7
 """The seconds between two looks at the runs that a page shows."""
@@ -39,10 +40,11 @@ class Events:
 
     Args:
         index: the index.
+        series: the series of its runs.
     """
 
-    def __init__(self, index: RunIndex) -> None:
-        self.index = index
+    def __init__(self, index: RunIndex, series: SeriesStore) -> None:
+        self.index, self.series = index, series
         self.closed = False
         self.game: dict[str, Any] | None = None
         self.changed = asyncio.Event()
@@ -73,7 +75,7 @@ class EventStream:
 
     def __init__(self, events: Events, runs: list[str]) -> None:
         self.events, self.runs = events, runs[:MAX_RUNS]
-        self.states: dict[str, tuple[RunEntry, dict[str, Any]]] = {}
+        self.states: dict[str, tuple[RunEntry, list[str], dict[str, Any]]] = {}
         self.found: Found | None = None
         self.game: dict[str, Any] | None = None
 
@@ -134,12 +136,15 @@ class EventStream:
             entry = self.events.index.run(run_id)
         except KeyError:
             return None
-        before = self.states.get(run_id)
-        if before is not None and before[0].signature == entry.signature and before[0].card == entry.card:
-            return None
-        state = run_state(self.events.index, entry)
-        self.states[run_id] = entry, state
-        return state if before is None or before[1] != state else None
+        names = self.events.series.of(entry).names()  # of a large file some are found later, when it has been read
+        before, told = self.states.get(run_id), None
+        if before is not None:
+            known, known_names, told = before
+            if (known.signature, known.card, known_names) == (entry.signature, entry.card, names):
+                return None
+        state = run_state(self.events.index.root, entry, names)
+        self.states[run_id] = entry, names, state
+        return state if told != state else None
 
 
 async def disconnected(receive: Receive) -> None:
@@ -148,25 +153,22 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
-def run_state(index: RunIndex, entry: RunEntry) -> dict[str, Any]:
-    """What the event `run` says: how much there is of everything, so that the page asks for what is new."""
-    root, parts = index.root, entry.parts
+def run_state(root: Path, entry: RunEntry, names: list[str]) -> dict[str, Any]:
+    """What the event `run` says: how far its rows and frames go, and whether anything else is new (`run_tag`).
+
+    Args:
+        root: the runs directory.
+        entry: the run.
+        names: the names of its series.
+    """
     rows = None
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        with open_below(root, *parts, "rows.jsonl") as stream:
+        with open_below(root, *entry.parts, "rows.jsonl") as stream:
             first, last = stream.readline(MAX_LINE), last_rows(stream)
         rows = [check_count(json.loads(first)["step"]), last[-1]["step"]] if last else None
     try:
         frames = read_run_frames(root, entry).records["step"].tolist()
     except (OSError, CheckpointError):
         frames = []
-    counts = {name: _count_lines(index, entry, f"{name}.jsonl") for name in ("alarms", "measures")}
     known = {"id": entry.id, "state": entry.card["state"], "step": entry.card["step"], "rows": rows}
-    return known | counts | {"grids": len(entry.grids), "frames": max(frames, default=None)}
-
-
-def _count_lines(index: RunIndex, entry: RunEntry, name: str) -> int:
-    try:
-        return count_lines(read_below(index.root, *entry.parts, name, limit=MAX_BYTES))
-    except OSError:
-        return 0
+    return known | {"frames": max(frames, default=None), "tag": run_tag(entry, names, has_frames=bool(frames))}

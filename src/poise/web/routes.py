@@ -53,7 +53,8 @@ class Pages:
         fetch: Callable[[str], None] | None = None,
     ) -> None:
         self.index, self.assets, self.playground, self.fetch = index, assets, playground, fetch
-        self.series, self.events = SeriesStore(index.root), Events(index)
+        self.series = SeriesStore(index.root)
+        self.events = Events(index, self.series)
 
     def routes(self) -> list[Route]:
         """All routes."""
@@ -86,7 +87,7 @@ class Pages:
     def _run(self, request: Request) -> Response:
         entry = self._entry(request)
         self._fetch(entry, "frames.bin")
-        return json_answer(run_json(self.index.root, entry) | {"series": self.series.of(entry).names()})
+        return json_answer(run_json(self.index.root, entry, self.series.of(entry).names()))
 
     def _series(self, request: Request) -> Response:
         query = request.query_params
@@ -130,7 +131,7 @@ class Pages:
     def _grid(self, request: Request) -> Response:
         entry, step = self._entry(request), step_of(request.path_params["step"], 404)
         if step in entry.grids:
-            self._fetch(entry, "samples", entry.grids[step])
+            self._fetch(entry, "samples", entry.grids[step].name)
         content = read_grid(self.index.root, entry, step)
         return Response(content, media_type="image/png", headers={"cache-control": "private, no-cache"})
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from poise.runs.overview import search_folders
 from poise.web.cards import RunEntry, is_still, make_entry
 from poise.web.files import is_link
-from poise.web.studies import StudyEntry, ladder_card, make_study_entry, study_signature
+from poise.web.studies import FIGURES, StudyEntry, ladder_card, make_study_entry, study_signature
 
 FRESH_SECONDS = 1.0
 """An index that is not older is not made anew for another request."""
@@ -150,9 +150,10 @@ class RunIndex:
         rungs: dict[PurePosixPath, list[RunEntry]] = {}
         for run in runs:
             path = self.root.joinpath(*run.parts) / "ladder"
-            if run.parts and not is_link(path) and (path / "figures.json").is_file():
+            if run.parts and not is_link(path) and (path / FIGURES).is_file():
                 rungs.setdefault(PurePosixPath(*run.parts).parent, []).append(run)
-        return {id_of(folder): ladder_card(id_of(folder), self._name(folder), found) for folder, found in rungs.items()}
+        cards = [ladder_card(self.root, id_of(path), self._name(path), found) for path, found in rungs.items()]
+        return {card["id"]: card for card in cards}
 
     def _relative(self, path: Path) -> PurePosixPath:
         return PurePosixPath(path.relative_to(self.root).as_posix())

@@ -13,26 +13,34 @@ from poise.runs.folder import parse_info
 from poise.runs.frames import MAX_SIZE, Frames, parse_frames
 from poise.tips.catalogue import tips
 from poise.web.answers import check_png, number
-from poise.web.cards import MAX_BYTES, RunEntry
+from poise.web.cards import MAX_BYTES, WATCHED, RunEntry, tag_of
 from poise.web.files import read_below
 from poise.web.references import references
 
 INFO = ("device", "precision", "threads", "cpu_capability", "versions", "data", "parameters")
+PARTS = ("run.json", "recipe.toml", "measures.jsonl", "alarms.jsonl")
+"""The files that are told in full."""
+
+MOVING = ("changed", "step", "seconds", "images_per_second")
+"""What each row changes of a card; the page has it from the card."""
+
 MOST_ALARMS = 2_000
 MOST_MEASURES = 5_000
 """Of more lines in a file, so many are told: evenly spaced ones, the first and the last included."""
 
 
-def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
-    """The answer to `/api/runs/{id}`, without `series`. What is damaged or missing is left empty.
+def run_json(root: Path, entry: RunEntry, names: list[str]) -> dict[str, Any]:
+    """The answer to `/api/runs/{id}`. What is damaged or missing is left empty.
 
     Args:
         root: the runs directory.
         entry: the run.
+        names: the names of its series.
     """
     info, (recipe, toml) = _info(root, entry), _recipe(root, entry)
     measures, measure_lines = _lines(root, entry, "measures.jsonl", check_measures)
     alarms, alarm_lines = _lines(root, entry, "alarms.jsonl", check_alarm)
+    frames = _frames_span(root, entry)
     return entry.card | {
         "info": {key: info.get(key) for key in INFO},
         "changes": info.get("changes", []),
@@ -43,9 +51,25 @@ def run_json(root: Path, entry: RunEntry) -> dict[str, Any]:
         "measures": _measures(measures),
         "alarms": _alarms(alarms),
         "lines": {"measures": measure_lines, "alarms": alarm_lines},
+        "series": names,
         "grids": list(entry.grids),
-        "frames": _frames_span(root, entry),
+        "grid_tags": [grid.tag for grid in entry.grids.values()],
+        "frames": frames,
+        "tag": run_tag(entry, names, has_frames=frames is not None),
     }
+
+
+def run_tag(entry: RunEntry, names: list[str], *, has_frames: bool) -> str:
+    """Is another one whenever the answer to `/api/runs/{id}` is, except for what each row or frame changes.
+
+    Args:
+        entry: the run. What changes after it was made, though it may be in the answer, changes the next tag.
+        names: the names of its series.
+        has_frames: whether it has frames that can be read.
+    """
+    stamps = dict(zip(WATCHED, entry.signature, strict=False))  # the last one is that of the folder of sample grids
+    card = {key: value for key, value in entry.card.items() if key not in MOVING}
+    return tag_of(card, [stamps[name] for name in PARTS], entry.grids, names, has_frames)
 
 
 def _info(root: Path, entry: RunEntry) -> dict[str, Any]:
@@ -172,9 +196,9 @@ def read_grid(root: Path, entry: RunEntry, step: int) -> bytes:
     Raises:
         Refused: there is none, or the file is not a PNG file.
     """
-    name = entry.grids.get(step)
+    grid = entry.grids.get(step)
     try:
-        content = b"" if name is None else read_below(root, *entry.parts, "samples", name, limit=MAX_BYTES)
+        content = b"" if grid is None else read_below(root, *entry.parts, "samples", grid.name, limit=MAX_BYTES)
     except OSError:
         content = b""
     return check_png(content)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -15,7 +18,7 @@ from poise.study.folder import StudyFolder
 from poise.utils.locks import is_held
 from poise.utils.remote import is_mirrored
 from poise.web.answers import Refused, check_png
-from poise.web.cards import MAX_BYTES, RunEntry, finite
+from poise.web.cards import MAX_BYTES, RunEntry, finite, stamp_tag, tag_of
 from poise.web.files import is_link, read_below
 
 FILES = ("study.json", "results.jsonl", "plan.toml", "study.lock")
@@ -80,12 +83,20 @@ def check_files(path: Path) -> None:
             raise PoiseError(f"has more than {4 * MAX_BYTES:,} bytes", where=name)
 
 
-def ladder_card(ladder_id: str, name: str, rungs: list[RunEntry]) -> dict[str, Any]:
-    """What the overview shows of a ladder, and the ids of its rungs from the simplest model on."""
+def ladder_card(root: Path, ladder_id: str, name: str, rungs: list[RunEntry]) -> dict[str, Any]:
+    """What the overview shows of a ladder, and the ids of its rungs from the simplest model on.
+
+    Its `tag` is another one whenever the answer to `/api/ladders/{id}` is.
+    """
     order = {model: place for place, model in enumerate(MODEL_NAMES)}
-    ids = [run.id for run in sorted(rungs, key=lambda run: (order.get(rung_name(run), len(order)), run.card["name"]))]
-    changed = max(run.card["changed"] for run in rungs)
-    return {"id": ladder_id, "name": name, "changed": changed, "reason": None, "rungs": ids}
+    rungs = sorted(rungs, key=lambda run: (order.get(rung_name(run), len(order)), run.card["name"]))
+    files = [_rung_files(root, run) for run in rungs]
+    evaluated = [found[FIGURES].st_mtime for found in files if FIGURES in found]
+    tags = [{name: stamp_tag(status) for name, status in found.items()} for found in files]
+    tag = tag_of([(run.id, run.card["recipe"]) for run in rungs], tags)
+    changed = max([run.card["changed"] for run in rungs] + evaluated)
+    about = {"id": ladder_id, "name": name, "changed": changed, "reason": None, "tag": tag}
+    return about | {"rungs": [run.id for run in rungs]}
 
 
 def study_json(
@@ -123,6 +134,9 @@ def study_json(
     return about | {"report": results.as_json(), "bases": bases, "arms": arms, "runs": cells}
 
 
+FIGURES = "figures.json"
+"""The measures of a rung, in its folder `ladder`."""
+
 IMAGES = ("samples", "fitted", "rebuilt", "lerp", "slerp")
 """The image grids that a ladder makes of each rung."""
 
@@ -138,9 +152,21 @@ def ladder_json(root: Path, ladder: Mapping[str, Any], runs: Mapping[str, RunEnt
     rungs = []
     for run in (runs[run_id] for run_id in ladder["rungs"] if run_id in runs):
         shown = {"run": run.id, "name": rung_name(run), "recipe": run.card["recipe"], "values": _values(root, run)}
-        there = [name for name in IMAGES if (root.joinpath(*run.parts) / "ladder" / f"{name}.png").is_file()]
-        rungs.append(shown | {"images": there})
-    return {"id": ladder["id"], "name": ladder["name"], "rungs": rungs}
+        files = _rung_files(root, run)
+        tags = {name: stamp_tag(files[f"{name}.png"]) for name in IMAGES if f"{name}.png" in files}
+        rungs.append(shown | {"images": list(tags), "image_tags": list(tags.values())})
+    return {"id": ladder["id"], "name": ladder["name"], "tag": ladder["tag"], "rungs": rungs}
+
+
+def _rung_files(root: Path, run: RunEntry) -> dict[str, os.stat_result]:
+    """The status of the files of a rung that the page shows, by name, as far as they are regular files."""
+    found = {}
+    for name in (FIGURES, *(f"{image}.png" for image in IMAGES)):
+        with suppress(OSError):
+            status = (root.joinpath(*run.parts) / "ladder" / name).lstat()
+            if stat.S_ISREG(status.st_mode):
+                found[name] = status
+    return found
 
 
 def rung_name(run: RunEntry) -> str:
@@ -150,7 +176,7 @@ def rung_name(run: RunEntry) -> str:
 
 def _values(root: Path, run: RunEntry) -> dict[str, float | None]:
     try:
-        results = json.loads(read_below(root, *run.parts, "ladder", "figures.json", limit=MAX_BYTES))
+        results = json.loads(read_below(root, *run.parts, "ladder", FIGURES, limit=MAX_BYTES))
         return {name: finite(decode_number(result["value"])) for name, result in results["measures"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

@@ -71,9 +71,15 @@ export async function fetchSeries(id: string, query: SeriesQuery, signal?: Abort
 /** The address of something with an id. */
 const at = (kind: "runs" | "studies" | "ladders", id: string): string => `/api/${kind}/${encodeURIComponent(id)}`;
 
-export const gridAddress = (run: string, step: number): string => `${at("runs", run)}/grids/${step}`;
+/** The address of a sample grid. A browser does not ask again for one that it has shown, so `tag` is a part of it. */
+export const gridAddress = (run: string, step: number, tag: string): string => `${at("runs", run)}/grids/${step}?tag=${tag}`;
 
-export const rungImageAddress = (ladder: string, run: string, name: string): string => `${at("ladders", ladder)}/images/${run}/${name}`;
+/** The address of the sample grid at a place among those of a run, which has one there. */
+export const gridAt = ({ id, grids, grid_tags }: Run, index: number): string => gridAddress(id, grids[index] as number, grid_tags[index] as string);
+
+/** The address of an image of a rung, with its tag; see `gridAddress`. */
+export const rungImageAddress = (ladder: string, run: string, name: string, tag: string): string =>
+  `${at("ladders", ladder)}/images/${run}/${name}?tag=${tag}`;
 
 export const fetchOverview = (signal?: AbortSignal) => json<Overview>("/api/overview", signal);
 export const fetchRun = (id: string, signal?: AbortSignal) => json<Run>(at("runs", id), signal);

@@ -2,10 +2,7 @@
 
 import type { Run, RunEvent } from "./types";
 
-/** True if the run must be fetched anew: only its step and its rows are told by other means. */
+/** True if the run must be fetched anew: only its step, its rows and its frames are told by other means. */
 export function isBehind(run: Run, event: RunEvent): boolean {
-  const counted = event.alarms === run.lines.alarms && event.grids === run.grids.length && event.measures === run.lines.measures;
-  const sameFrames = Boolean(run.frames) === (event.frames !== null);
-  const firstRows = event.rows !== null && run.series.length === 0;
-  return !counted || !sameFrames || firstRows || event.state !== run.state;
+  return event.tag !== run.tag;
 }

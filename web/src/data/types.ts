@@ -20,6 +20,7 @@ export interface Card {
   seconds: number | null;
   images_per_second: number | null;
   last_grid: number | null;
+  last_grid_tag: string | null;
   frames: boolean;
   study: string | null;
 }
@@ -39,6 +40,8 @@ export interface LadderCard {
   name: string;
   changed: number;
   reason: string | null;
+  /** That of the ladder, as it is now. */
+  tag: string;
 }
 
 export interface Overview {
@@ -135,7 +138,7 @@ export interface FrameRange {
 }
 
 /** One run: a card whose `recipe`, `alarms` and `frames` are told in full. */
-export interface Run extends Omit<Card, "recipe" | "alarms" | "frames"> {
+export interface Run extends Omit<Card, "recipe" | "alarms" | "frames" | "last_grid" | "last_grid_tag"> {
   info: Record<string, unknown>;
   changes: Change[];
   /** Dotted paths, such as `optimizer.d.lr`, and their values. */
@@ -149,7 +152,11 @@ export interface Run extends Omit<Card, "recipe" | "alarms" | "frames"> {
   /** The lines of the files of the run: the measures and the alarms that are told may be fewer. */
   lines: { measures: number; alarms: number };
   grids: number[];
+  /** Of each sample grid: another one if its file is another one. */
+  grid_tags: string[];
   frames: FrameRange | null;
+  /** Another one whenever anything of this is, except for what each row or frame changes. */
+  tag: string;
 }
 
 export interface Buckets {
@@ -185,10 +192,9 @@ export interface RunEvent {
   state: State;
   step: number | null;
   rows: [number, number] | null;
-  alarms: number;
-  grids: number;
-  measures: number;
   frames: number | null;
+  /** That of the run, as it is now. */
+  tag: string;
 }
 
 export interface StudyRun {
@@ -218,11 +224,15 @@ export interface Rung {
   recipe: string;
   values: Record<string, Value>;
   images: string[];
+  /** Of each image: another one if its file is another one. */
+  image_tags: string[];
 }
 
 export interface Ladder {
   id: string;
   name: string;
+  /** Another one whenever anything of this is. */
+  tag: string;
   rungs: Rung[];
 }
 

@@ -1,7 +1,8 @@
 /** The sample grids of a run: the one at the step that is shown, and a strip of small ones from first to last. */
 
-import { gridAddress } from "../data/api";
+import { gridAt } from "../data/api";
 import { indexAt, type Timeline } from "../data/timeline";
+import type { Run } from "../data/types";
 import { h, refill, setText } from "../dom";
 import { count } from "../format";
 import { scrubber } from "./scrubber";
@@ -9,21 +10,23 @@ import { scrubber } from "./scrubber";
 const THUMBNAILS = 8;
 
 /** `starts` is what the samples of all grids are made of, such as "latents". */
-export function filmstrip(run: string, starts: string, timeline: Timeline, signal: AbortSignal) {
-  let grids: number[] = [];
+export function filmstrip(first: Run, starts: string, timeline: Timeline, signal: AbortSignal) {
+  let run = first;
   let shown = -1;
   let thumbnails = "";
   const image = h("img", { class: "grid-image", attrs: { alt: "", decoding: "async" } });
   const caption = h("figcaption", "muted figures");
   const strip = h("ol", { class: "strip", attrs: { "aria-label": "Sample grids from the first to the last" } });
-  const control = scrubber(timeline, () => grids, "Step of the sample grid", signal);
+  const control = scrubber(timeline, () => run.grids, "Step of the sample grid", signal);
   const element = h("div", {}, h("figure", "grid-frame", image, caption), control.element, strip);
 
   function update(): void {
-    const step = grids[indexAt(grids, timeline.step)];
+    const index = indexAt(run.grids, timeline.step);
+    const step = run.grids[index];
     if (step === undefined || step === shown) return;
     shown = step;
-    image.src = gridAddress(run, step);
+    const address = gridAt(run, index);
+    if (image.getAttribute("src") !== address) image.src = address;
     image.alt = `Samples of the same ${starts} at step ${count(step)}`;
     setText(caption, `samples at step ${count(step)}, always of the same ${starts}`);
     for (const button of strip.querySelectorAll("button")) {
@@ -33,15 +36,14 @@ export function filmstrip(run: string, starts: string, timeline: Timeline, signa
   }
 
   function nearestThumbnail(step: number): number {
-    const steps = chosen();
+    const steps = chosen().map((index) => run.grids[index] as number);
     return steps[indexAt(steps, step)] ?? -1;
   }
 
-  /** Evenly spaced grids, the last one included. */
+  /** The places of evenly spaced grids, the last one included. */
   function chosen(): number[] {
-    const number = Math.min(THUMBNAILS, grids.length);
-    const at = (index: number): number => Math.round((index * (grids.length - 1)) / Math.max(1, number - 1));
-    return Array.from({ length: number }, (_, index) => grids[at(index)] as number);
+    const number = Math.min(THUMBNAILS, run.grids.length);
+    return Array.from({ length: number }, (_, index) => Math.round((index * (run.grids.length - 1)) / Math.max(1, number - 1)));
   }
 
   function pin(event: Event): void {
@@ -49,13 +51,15 @@ export function filmstrip(run: string, starts: string, timeline: Timeline, signa
   }
 
   function drawStrip(): void {
-    const steps = chosen();
-    if (steps.join() === thumbnails) return;
-    thumbnails = steps.join();
+    const places = chosen();
+    const addresses = places.map((index) => gridAt(run, index)).join();
+    if (addresses === thumbnails) return;
+    thumbnails = addresses;
     refill(
       strip,
-      steps.map((step) => {
-        const picture = h("img", { attrs: { src: gridAddress(run, step), alt: "", loading: "lazy", decoding: "async" } });
+      places.map((index) => {
+        const step = run.grids[index] as number;
+        const picture = h("img", { attrs: { src: gridAt(run, index), alt: "", loading: "lazy", decoding: "async" } });
         const button = h(
           "button",
           { class: "thumb", attrs: { type: "button", "aria-label": `Sample grid at step ${count(step)}` }, on: { click: pin } },
@@ -71,9 +75,9 @@ export function filmstrip(run: string, starts: string, timeline: Timeline, signa
   timeline.onChange(update);
   return {
     element,
-    show(list: number[]): void {
-      grids = list;
-      timeline.setExtent("grids", list[0], list.at(-1));
+    show(now: Run): void {
+      run = now;
+      timeline.setExtent("grids", run.grids[0], run.grids.at(-1));
       drawStrip();
       control.update();
       shown = -1;

@@ -4,7 +4,7 @@ import { Chart, type Curve } from "../charts/chart";
 import { measureCurve, seriesCurve } from "../charts/curves";
 import { MAX_COMPARED, STROKES, type Stroke } from "../charts/palette";
 import { sections, type Group, type Line } from "../charts/groups";
-import { fetchRun, gridAddress } from "../data/api";
+import { fetchRun, gridAt } from "../data/api";
 import { isBehind } from "../data/behind";
 import { RunSeries } from "../data/series";
 import { indexAt, Timeline } from "../data/timeline";
@@ -241,10 +241,10 @@ function grids(compared: Compared[], timeline: Timeline, signal: AbortSignal): P
   const update = (): void => {
     const wanted = steps[indexAt(steps, timeline.step)];
     for (const { one, image, text } of figures) {
-      const step = wanted === undefined ? undefined : one.run.grids[indexAt(one.run.grids, wanted)];
-      if (step === undefined || image.dataset["step"] === String(step)) continue;
-      image.dataset["step"] = String(step);
-      image.src = gridAddress(one.run.id, step);
+      const index = indexAt(one.run.grids, wanted ?? 0);
+      const step = one.run.grids[index];
+      if (wanted === undefined || step === undefined || image.getAttribute("src") === gridAt(one.run, index)) continue;
+      image.src = gridAt(one.run, index);
       image.alt = `Samples of run ${one.letter}, ${one.run.name}, at step ${count(step)}`;
       setText(text, `step ${count(step)}`);
     }

@@ -2,7 +2,7 @@
 
 import { fetchLadder, rungImageAddress } from "../data/api";
 import type { Ladder, Rung } from "../data/types";
-import { h } from "../dom";
+import { h, refill } from "../dom";
 import { figure, heading, words } from "../format";
 import { departure, goneNote } from "../parts/notice";
 import { headings, row, scrollTable } from "../parts/table";
@@ -18,39 +18,53 @@ const KINDS: Record<string, readonly [string, string]> = {
 };
 
 export const ladderView: View = async ({ store, root, signal, title }, id) => {
-  const ladder = await fetchLadder(id, signal);
+  let ladder = await fetchLadder(id, signal);
   title(ladder.name);
-  store.events.watch([]);
   const isGone = departure(store.ladders, id);
-  const gone = h("p");
-  const say = (): void => gone.replaceChildren(...(isGone() ? [goneNote("ladder")] : []));
-  store.onChange(say, signal);
-  say();
-  const names = [...new Set(ladder.rungs.flatMap((rung) => rung.images))];
-  root.replaceChildren(
-    h(
-      "header",
-      "run-head",
-      h("p", "crumbs", h("a", { attrs: { href: "#/ladders" } }, "Ladders")),
-      h("h1", {}, ladder.name),
-      gone,
-      h("ul", "ladder-runs", ladder.rungs.map((rung) => h("li", {}, h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name)))),
-    ),
-    ...names.map((name) => imagesOf(ladder, name)),
-    figuresTable(ladder),
-  );
+  let told = "";
+  const show = (): void => {
+    const now = JSON.stringify([ladder.tag, isGone()]);
+    if (now === told) return;
+    told = now;
+    refill(root, contents(ladder, isGone()));
+  };
+  store.events.watch([]);
+  const follow = (): void => {
+    show();
+    if ((store.ladders.get(id)?.tag ?? ladder.tag) === ladder.tag) return;
+    fetchLadder(id, signal).then((newer) => {
+      ladder = newer;
+      show();
+    }, () => undefined);
+  };
+  store.onChange(follow, signal);
+  follow();
 };
+
+function contents(ladder: Ladder, isGone: boolean): HTMLElement[] {
+  const kinds = Object.keys(KINDS).filter((name) => ladder.rungs.some((rung) => rung.images.includes(name)));
+  const head = h(
+    "header",
+    "run-head",
+    h("p", "crumbs", h("a", { attrs: { href: "#/ladders" } }, "Ladders")),
+    h("h1", {}, ladder.name),
+    isGone ? goneNote("ladder") : null,
+    h("ul", "ladder-runs", ladder.rungs.map((rung) => h("li", {}, h("a", { attrs: { href: `#/run/${rung.run}` } }, rung.name)))),
+  );
+  return [head, ...kinds.map((name) => imagesOf(ladder, name)), figuresTable(ladder)];
+}
 
 /** The images of one kind, a rung beside the other. */
 function imagesOf(ladder: Ladder, name: string): HTMLElement {
-  const [text, about] = KINDS[name] ?? [heading(name), ""];
+  const [text, about] = KINDS[name] as readonly [string, string];
   const figures = ladder.rungs.map((rung) => h("figure", "grid-frame", h("figcaption", {}, rung.name), imageOf(ladder, rung, name)));
   return h("section", "study-panel", h("div", {}, h("h2", {}, text), h("p", "muted", about)), h("div", "rungs", figures));
 }
 
 function imageOf(ladder: Ladder, rung: Rung, name: string): HTMLElement {
-  if (!rung.images.includes(name)) return h("p", "muted rung-none", "none");
-  const attrs = { src: rungImageAddress(ladder.id, rung.run, name), alt: `${rung.name}: ${words(name)}`, loading: "lazy", decoding: "async" };
+  const index = rung.images.indexOf(name);
+  if (index < 0) return h("p", "muted rung-none", "none");
+  const attrs = { src: rungImageAddress(ladder.id, rung.run, name, rung.image_tags[index] as string), alt: `${rung.name}: ${words(name)}`, loading: "lazy", decoding: "async" };
   return h("img", { class: "grid-image", attrs });
 }
 

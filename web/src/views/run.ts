@@ -60,7 +60,7 @@ class RunPage {
     this.board = new Board(this.timeline, signal);
     this.lane = alarmLane(this.timeline, openAlarms, signal);
     this.board.lane = this.lane.element;
-    this.film = filmstrip(run.id, startsOf(run), this.timeline, signal);
+    this.film = filmstrip(run, startsOf(run), this.timeline, signal);
     this.game = gameView("Generated 2-D points and the score of D around them", this.timeline, signal);
     this.gameScrubber = scrubber(this.timeline, () => this.game.steps(), "Step of the frame", signal);
     context.onRepaint(() => {
@@ -96,6 +96,7 @@ class RunPage {
   private showHead(): void {
     const { run } = this;
     const card = this.context.store.runs.get(run.id);
+    const { best } = card ?? run;
     const speed = card?.images_per_second ?? run.images_per_second;
     const seconds = card?.seconds ?? run.seconds;
     const facts: Child[] = [
@@ -103,7 +104,7 @@ class RunPage {
       fact("data", [run.data, shapeText(run.shape)].filter(Boolean).join(", ") || "–"),
       fact("images per second", speed ? rate(speed) : "–"),
       fact("time", duration(seconds)),
-      run.best ? fact(`best ${words(run.best.measure)}`, `${figure(run.best.value)} at ${count(run.best.step)}`) : null,
+      best ? fact(`best ${words(best.measure)}`, `${figure(best.value)} at ${count(best.step)}`) : null,
     ];
     refill(
       this.head,
@@ -138,7 +139,7 @@ class RunPage {
       this.samples.dataset["kind"] = kind;
       fill(this.samples, parts);
     }
-    this.film.show(run.grids);
+    this.film.show(run);
   }
 
   private showAlarms(): void {

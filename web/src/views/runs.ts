@@ -139,8 +139,8 @@ function makeRow(card: Card, selection: Selection): HTMLElement {
 const isPlane = (card: Card): boolean => card.shape?.length === 1;
 
 function thumbnail(card: Card): HTMLElement | null {
-  if (card.last_grid === null) return null;
-  return h("img", { attrs: { src: gridAddress(card.id, card.last_grid), alt: "", loading: "lazy", decoding: "async" } });
+  if (card.last_grid === null || card.last_grid_tag === null) return null;
+  return h("img", { attrs: { src: gridAddress(card.id, card.last_grid, card.last_grid_tag), alt: "", loading: "lazy", decoding: "async" } });
 }
 
 function noRuns(directory: string): HTMLElement {
