@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from web.browser import TELEPHONE, WIDE, Surfer, launched, serving
-from web.page_runs import INJECTIONS, add_frames, make_curves, make_hostile, make_ladder, make_study
+from web.page_runs import INJECTIONS, add_frames, make_curves, make_hostile, make_ladder, make_study, wave
 from web.sites import ALARM
 
 HOSTILE = INJECTIONS[0].replace("/", "")
@@ -152,6 +152,39 @@ def test_the_scrubber_moves_the_grid_and_all_curves(surfer: Surfer) -> None:
     page.mouse.move(0, 0)
 
 
+def test_a_drag_zooms_and_a_double_click_shows_the_whole_run_as_it_was(surfer: Surfer) -> None:
+    """On the page of a run, where all that is shown is of the last of the steps that are zoomed to."""
+    page = surfer.page
+    surfer.visit("/")  # the page of before has a chosen step
+    surfer.visit_run("first")
+    page.locator(".toolbar").get_by_text("step 1,000").wait_for()
+    first = page.locator(".reading").first
+    newest, box = first.inner_text(), page.locator(".u-over").first.bounding_box()
+
+    def at(step: int) -> tuple[float, float]:
+        return box["x"] + box["width"] * (step - 10) / 990, box["y"] + 50
+
+    page.mouse.move(*at(100))
+    page.mouse.down()
+    page.mouse.move(*at(300), steps=3)
+    page.mouse.up()
+    page.mouse.move(0, 0)
+    surfer.wait("text => document.querySelector('.reading').textContent.startsWith(text)", f"{wave(300)['mean']:.3g} ")
+    assert page.locator(".toolbar output").inner_text() == "step 300"
+    assert page.locator(".grid-frame figcaption").inner_text().startswith("samples at step 300,")
+    assert page.locator("figure[aria-label=Coverage] .reading").inner_text() == "–", "it was measured later"
+    page.mouse.dblclick(*at(500))
+    page.mouse.move(0, 0)
+    surfer.wait("text => document.querySelector('.reading').textContent === text", newest)
+    assert page.get_by_role("button", name="Newest").is_disabled(), "no step was chosen"
+    page.mouse.click(*at(500), button="right")
+    page.mouse.move(0, 0)
+    assert page.get_by_role("button", name="Newest").is_disabled()
+    page.mouse.click(*at(500))
+    page.mouse.move(0, 0)
+    page.locator(".toolbar").get_by_text("step 500").wait_for()
+
+
 def test_a_run_names_the_changes_of_its_recipe(surfer: Surfer) -> None:
     surfer.visit_run("second")
     assert surfer.page.locator(".changes li").all_inner_texts() == [
@@ -188,6 +221,9 @@ def test_two_selected_runs_are_compared(surfer: Surfer) -> None:
     assert page.locator(".compare-legend li").count() == 2
     assert page.locator(".grid-pair img").count() == 2
     assert page.locator(".chart").count() >= 5
+    with page.expect_response("**/series*from=5*"):
+        page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Whole run").click()
 
 
 def test_a_game_in_the_plane_is_drawn_and_scrubbed(surfer: Surfer) -> None:

@@ -223,6 +223,81 @@ show({ counts, newest: asked.at(-1), first: asked[0], extent: [series.first, ser
     assert found["extent"] == [10, 500]
 
 
+TIMELINE = (
+    BROWSER
+    + """
+import { measureCurve, readingAt, seriesCurve } from "@/charts/curves.ts";
+import { Timeline } from "@/data/timeline.ts";
+const timeline = new Timeline();
+timeline.setExtent("rows", 10, 1000);
+const seen: unknown[] = [];
+const tell = (): unknown => seen.push([timeline.step, timeline.part, timeline.follows]);
+"""
+)
+
+
+def test_everything_shows_one_step_which_is_among_those_that_are_zoomed_to(tmp_path: Path) -> None:
+    """The newest one, a chosen one and that under the pointer; one that is chosen elsewhere leads to the whole run."""
+    found = run_script(
+        tmp_path,
+        TIMELINE
+        + """
+timeline.zoom([100.2, 299.7]);
+tell();
+timeline.pin(200);
+timeline.zoom([400, 600]);
+tell();
+timeline.pin(null);
+timeline.zoomBy(0.5);
+tell();
+timeline.zoomBy(2);
+tell();
+timeline.pin(50);
+tell();
+timeline.zoom([100, 300]);
+timeline.follow();
+tell();
+timeline.pin(900);
+timeline.zoom([700, 950]);
+timeline.setExtent("rows", 10, 800);
+tell();
+timeline.setExtent("rows", 10, 500);
+tell();
+show(seen);
+""",
+    )
+    assert found == [
+        [300, [100, 300], False],
+        [400, [400, 600], False],
+        [600, [500, 600], False],
+        [700, [500, 700], False],
+        [50, None, False],
+        [1000, None, True],
+        [800, [700, 950], False],
+        [500, None, False],
+    ]
+
+
+def test_no_value_is_read_at_a_step_before_it_was_measured(tmp_path: Path) -> None:
+    """Of a measure, and of a series that begins late, whose first bucket begins before its middle."""
+    found = run_script(
+        tmp_path,
+        TIMELINE
+        + """
+const line = { color: "--d", dash: [] };
+const measured = [500, 1000].map((step) => ({ step, measures: { modes: step / 500 }, floor: {}, n: 9, features: "x" }));
+const measure = measureCurve(line, "", "modes", measured);
+const stat = { mean: [3, 4], std: [0, 0], min: [3, 4], max: [3, 4] };
+const late = seriesCurve(line, "", { step: [625, 675], ...stat, bad: [], since: 0, begin: 600 });
+const none = [seriesCurve(line, ""), measureCurve(line, "", "fid", measured)];
+const read = (curve: any, ...steps: number[]) => steps.map((step) => readingAt(curve, step, true, 3));
+const found = [read(measure, 60, 499, 500, 999, 1000), read(late, 60, 599, 600, 624, 660, 700)];
+show([...found, none.map((one) => read(one, 60))]);
+""",
+    )
+    assert found == [["–", "–", "1", "1", "2"], ["–", "–", "3", "3", "3", "4"], [["–"], ["–"]]]
+
+
 def test_a_folder_with_too_many_folders_is_read_once_and_said_to_be_incomplete(tmp_path: Path) -> None:
     """`complete` of the overview never becomes true there; the page knows by itself whether it has been answered."""
     found = run_script(

@@ -131,7 +131,8 @@ class RowSeries:
             For each of the names that exist: lists of steps (the middle of each bucket), means, standard deviations,
             smallest and largest values, and the steps with values that are not finite; see `with_gaps`. A bucket may
             have rows from before `start`, and replaces what was told of it when it had fewer: `since` is the step from
-            which on nothing of an earlier answer is valid any more.
+            which on nothing of an earlier answer is valid any more. `begin` is the step of the first row of the first
+            bucket; None without buckets.
         """
         found = {}
         for name in names:
@@ -143,7 +144,8 @@ class RowSeries:
                 if table.shape[1] > points:
                     table = merged(table, -(-table.shape[1] // points))
                 bad = [step for step in metric.bad if since <= step <= end]
-                found[name] = with_gaps(as_lists(table), bad) | {"since": since}
+                begin = int(table[FIRST][0]) if table.shape[1] else None
+                found[name] = with_gaps(as_lists(table), bad) | {"since": since, "begin": begin}
         return found
 
 

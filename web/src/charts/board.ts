@@ -1,7 +1,7 @@
 /** All charts of one run: series in their groups, and the measures, over one timeline. */
 
 import { RunSeries } from "../data/series";
-import type { Range, Timeline } from "../data/timeline";
+import type { Timeline } from "../data/timeline";
 import type { Run } from "../data/types";
 import { h } from "../dom";
 import { count, figure, heading } from "../format";
@@ -50,18 +50,11 @@ export class Board {
     private readonly timeline: Timeline,
     private readonly signal: AbortSignal,
   ) {
-    const part = (): Range | null => (timeline.isZoomed ? timeline.range : null);
-    this.series = new RunSeries({ run: () => this.run, part }, POINTS, signal, () => {
-      if (!timeline.isZoomed) timeline.setExtent("rows", this.series.first, this.series.last);
+    this.series = new RunSeries({ run: () => this.run, part: () => timeline.part }, POINTS, signal, () => {
+      timeline.setExtent("rows", this.series.first, this.series.last);
       this.draw();
     });
-    let zoom = "";
-    timeline.onChange(() => {
-      const now = timeline.isZoomed ? timeline.range.join() : "";
-      if (now === zoom) return;
-      zoom = now;
-      void this.load("all").catch(() => undefined);
-    });
+    timeline.onZoom(() => void this.load("all").catch(() => undefined), signal);
   }
 
   /** Build the charts for the series and measures that the run has now, and draw them. */

@@ -2,25 +2,13 @@
 
 import uPlot from "uplot";
 
-import { indexAt, type Timeline } from "../data/timeline";
+import type { Timeline } from "../data/timeline";
 import type { Alarm, Value } from "../data/types";
 import { h, setText } from "../dom";
-import { axisTexts, digitsOf, figure, stepText } from "../format";
+import { axisTexts, digitsOf, stepText } from "../format";
+import { readingAt, type Curve } from "./curves";
 import { drawAlarms, drawBase, drawGaps, drawReferences, type ReferenceLine } from "./overlay";
 import { color, faded, type Stroke } from "./palette";
-
-export interface Curve extends Stroke {
-  label: string;
-  step: ArrayLike<number>;
-  mean: Value[];
-  /** The edges of the band of spread; null for none. */
-  low: Value[] | null;
-  high: Value[] | null;
-  /** Steps whose value is not finite. */
-  bad: number[];
-  /** Draw a mark at each value: for few values far apart. */
-  points?: boolean;
-}
 
 export interface ChartOptions {
   title: string;
@@ -217,19 +205,25 @@ export class Chart {
   }
 
   private listen(plot: uPlot): void {
-    const stepAt = (event: PointerEvent): number => {
+    const stepAt = (event: MouseEvent): number => {
       const box = plot.over.getBoundingClientRect();
       const [first, last] = this.timeline.range;
-      return Math.min(last, Math.max(first, plot.posToVal(event.clientX - box.left, "x")));
+      return Math.min(last, Math.max(first, Math.round(plot.posToVal(event.clientX - box.left, "x"))));
     };
     let down = 0;
+    let before: number | null = null;
     plot.over.addEventListener("pointermove", (event) => this.timeline.hover(stepAt(event)));
     plot.over.addEventListener("pointerleave", () => this.timeline.hover(null));
     plot.over.addEventListener("pointerdown", (event) => (down = event.clientX));
-    plot.over.addEventListener("pointerup", (event) => {
-      if (Math.abs(event.clientX - down) < 4) this.timeline.pin(stepAt(event));
+    plot.over.addEventListener("click", (event) => {
+      if (event.detail > 1 || Math.abs(event.clientX - down) >= 4) return; // of a double click the second one, or the end of a drag
+      before = this.timeline.chosen;
+      this.timeline.pin(stepAt(event));
     });
-    plot.over.addEventListener("dblclick", () => this.timeline.zoom(null));
+    plot.over.addEventListener("dblclick", () => {
+      this.timeline.zoom(null);
+      this.timeline.pin(before); // its first click has chosen a step
+    });
   }
 
   private resize(): void {
@@ -244,8 +238,7 @@ export class Chart {
     const [min, max] = this.timeline.range;
     const { min: oldMin, max: oldMax } = this.plot.scales.x ?? {};
     if (min !== oldMin || max !== oldMax) this.plot.setScale("x", { min, max });
-    const { step } = this.timeline;
-    this.plot.setCursor({ left: step < min || step > max ? -10 : this.plot.valToPos(step, "x"), top: 0 }, false);
+    this.plot.setCursor({ left: this.plot.valToPos(this.timeline.step, "x"), top: 0 }, false);
     this.read();
   }
 
@@ -260,15 +253,6 @@ export class Chart {
       if (reading) setText(reading, readingAt(curve, this.timeline.step, brief, digits));
     });
   }
-}
-
-/** The value of a curve at a step in so many digits, with its spread unless there is no room for it. */
-function readingAt(curve: Curve, step: number, brief: boolean, digits: number): string {
-  if (!curve.step.length) return "–";
-  const index = indexAt(curve.step, step);
-  const text = figure(curve.mean[index], digits);
-  const [low, high] = [curve.low?.[index], curve.high?.[index]];
-  return brief || low == null || high == null || low === high ? text : `${text}  [${figure(low, digits)}, ${figure(high, digits)}]`;
 }
 
 /** The places of values between two gaps, to which no line leads: null is a gap, undefined a step of another curve. */

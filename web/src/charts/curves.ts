@@ -1,17 +1,33 @@
-/** From what the server says of a series or a measure to the curve that a chart draws. */
+/** From what the server says of a series or a measure to the curve that a chart draws, and to its value at a step. */
 
 import { EMPTY } from "../data/series";
+import { indexAt } from "../data/timeline";
 import type { Buckets, Measured, Value } from "../data/types";
-import type { Curve } from "./chart";
+import { figure } from "../format";
 import type { Stroke } from "./palette";
+
+export interface Curve extends Stroke {
+  label: string;
+  step: ArrayLike<number>;
+  mean: Value[];
+  /** The edges of the band of spread; null for none. */
+  low: Value[] | null;
+  high: Value[] | null;
+  /** Steps whose value is not finite. */
+  bad: number[];
+  /** The step of the first value, from which on there is one to read; null without values. */
+  begin: number | null;
+  /** Draw a mark at each value: for few values far apart. */
+  points?: boolean;
+}
 
 /** What the band about a mean shows: from the least to the largest value, a standard deviation to each side, or nothing. */
 export type Spread = "range" | "std" | "none";
 
 /** The curve of a series, of which `buckets` is undefined until there is a row. */
 export function seriesCurve(stroke: Stroke, label: string, buckets: Buckets = EMPTY, spread: Spread = "range"): Curve {
-  const { step, mean, bad } = buckets;
-  return { color: stroke.color, dash: stroke.dash, label, step, mean, bad, ...edges(buckets, spread) };
+  const { step, mean, bad, begin } = buckets;
+  return { color: stroke.color, dash: stroke.dash, label, step, mean, bad, begin, ...edges(buckets, spread) };
 }
 
 function edges(buckets: Buckets, spread: Spread): { low: Value[] | null; high: Value[] | null } {
@@ -27,5 +43,15 @@ export function measureCurve(stroke: Stroke, label: string, name: string, measur
   const found = measured.filter((one) => name in one.measures);
   const mean = found.map((one) => one.measures[name] ?? null);
   const bad = found.filter((one) => one.measures[name] === null).map((one) => one.step);
-  return { color: stroke.color, dash: stroke.dash, label, step: found.map((one) => one.step), mean, low: null, high: null, bad, points: true };
+  const step = found.map((one) => one.step);
+  return { color: stroke.color, dash: stroke.dash, label, step, mean, low: null, high: null, bad, begin: step[0] ?? null, points: true };
+}
+
+/** The value of a curve at a step in so many digits, with its spread unless there is no room for it; "–" before the first one. */
+export function readingAt(curve: Curve, step: number, brief: boolean, digits: number): string {
+  if (curve.begin === null || step < curve.begin) return "–";
+  const index = indexAt(curve.step, step);
+  const text = figure(curve.mean[index], digits);
+  const [low, high] = [curve.low?.[index], curve.high?.[index]];
+  return brief || low == null || high == null || low === high ? text : `${text}  [${figure(low, digits)}, ${figure(high, digits)}]`;
 }

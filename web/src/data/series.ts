@@ -4,7 +4,7 @@ import { fetchSeries } from "./api";
 import type { Range } from "./timeline";
 import type { Buckets, Run } from "./types";
 
-export const EMPTY: Buckets = { step: [], mean: [], std: [], min: [], max: [], bad: [], since: 0 };
+export const EMPTY: Buckets = { step: [], mean: [], std: [], min: [], max: [], bad: [], since: 0, begin: null };
 
 /** The time between two looks at a run whose rows the server is still reading. */
 const READING_TIME = 1500;
@@ -21,13 +21,14 @@ export function appended(old: Buckets, more: Buckets): Buckets {
     max: [...old.max.slice(0, kept), ...more.max],
     bad: [...old.bad.filter((step) => step < more.since), ...more.bad],
     since: old.since,
+    begin: kept ? (old.begin ?? more.begin) : more.begin,
   };
 }
 
 /** What the curves are of. */
 export interface Source {
   /** The run as it is known now; null before it is known. */
-  run(): Run | null;
+  run(): Pick<Run, "id" | "series"> | null;
   /** The steps that are zoomed to, of which alone there are curves then; null for all. */
   part(): Range | null;
 }
@@ -94,9 +95,7 @@ export class RunSeries {
     } else if (answer.generation !== this.held?.generation) {
       this.again = "all";
       return;
-    } else if (part) {
-      return; // new rows come after the steps that are shown
-    } else {
+    } else if (!part) { // otherwise new rows come after the steps that are shown
       for (const [name, buckets] of Object.entries(answer.series)) this.of[name] = appended(this.of[name] ?? EMPTY, buckets);
     }
     this.first = answer.first ?? undefined;

@@ -12,14 +12,20 @@ export class Timeline {
   private readonly listeners = new Set<() => void>();
   private pending = false;
 
-  /** The step that is shown: that under the pointer, else that of the scrubber, else the newest. */
+  /** The step that is shown: that under the pointer, else that of the scrubber, else the newest; the nearest one that the charts show. */
   get step(): number {
-    return this.hovered ?? this.pinned ?? this.last;
+    const step = within(this.hovered ?? this.pinned ?? this.last, [this.first, this.last]); // a run may go back
+    return within(step, this.range);
   }
 
-  /** True unless a step was chosen: what is shown moves on with the run. */
+  /** The step that was chosen; null if the newest one is shown. */
+  get chosen(): number | null {
+    return this.pinned;
+  }
+
+  /** True if what is shown moves on with the run: no step was chosen, and the charts show the newest. */
   get follows(): boolean {
-    return this.pinned === null;
+    return this.pinned === null && this.range[1] >= this.last;
   }
 
   /** The first and the last step of the charts. */
@@ -27,12 +33,9 @@ export class Timeline {
     return this.zoomed ?? [this.first, this.last];
   }
 
-  get isZoomed(): boolean {
-    return this.zoomed !== null;
-  }
-
-  get extent(): Range {
-    return [this.first, this.last];
+  /** The steps that are zoomed to; null if all are shown. */
+  get part(): Range | null {
+    return this.zoomed;
   }
 
   /** Call `listener` after every change, until `signal` is aborted. */
@@ -41,13 +44,28 @@ export class Timeline {
     signal?.addEventListener("abort", () => this.listeners.delete(listener));
   }
 
-  /** The first and the last step of one source, such as the rows or the frames, if it has any; the timeline spans all sources. */
+  /** Call `listener` after every change of the steps that are zoomed to, until `signal` is aborted. */
+  onZoom(listener: () => void, signal?: AbortSignal): void {
+    let before = String(this.zoomed);
+    this.onChange(() => {
+      const now = String(this.zoomed);
+      if (now === before) return;
+      before = now;
+      listener();
+    }, signal);
+  }
+
+  /**
+   * The first and the last step of one source, such as the rows or the frames, if it has any; the timeline spans all sources.
+   * If a run has gone back to before the steps that are zoomed to, all are shown.
+   */
   setExtent(source: string, first: number | undefined, last: number | undefined): void {
     if (first === undefined || last === undefined) this.sources.delete(source);
     else this.sources.set(source, [first, last]);
     const spans = [...this.sources.values()];
     this.first = spans.length ? Math.min(...spans.map((span) => span[0])) : 0;
     this.last = Math.max(this.first + 1, ...spans.map((span) => span[1]));
+    if (this.zoomed && (this.zoomed[0] >= this.last || this.zoomed[1] <= this.first)) this.zoomed = null;
     this.tell();
   }
 
@@ -58,11 +76,18 @@ export class Timeline {
     this.tell();
   }
 
-  /** Choose a step, or with null the newest one from now on. */
+  /** Choose a step, or with null the newest one from now on. If it is not among the steps that are zoomed to, all are shown. */
   pin(step: number | null): void {
     this.pinned = step === null || step >= this.last ? null : Math.max(this.first, step);
     this.hovered = null;
+    if (step !== null && step !== within(step, this.range)) this.zoomed = null;
     this.tell();
+  }
+
+  /** Show the newest step from now on, and all steps if it is not among those that are zoomed to. */
+  follow(): void {
+    this.pin(null);
+    if (!this.follows) this.zoom(null);
   }
 
   hover(step: number | null): void {
@@ -71,18 +96,21 @@ export class Timeline {
     this.tell();
   }
 
+  /** Show these steps, which are rounded to whole ones; fewer than two are refused. Null for all. */
   zoom(range: Range | null): void {
-    if (range && range[1] - range[0] < 2) return;
-    const full = range && range[0] <= this.first && range[1] >= this.last;
-    this.zoomed = range && !full ? [Math.max(range[0], this.first), Math.min(range[1], this.last)] : null;
+    const all: Range = [this.first, this.last];
+    const part = range && ([within(Math.round(range[0]), all), within(Math.round(range[1]), all)] as const);
+    if (part && part[1] - part[0] < 2) return;
+    this.zoomed = part && String(part) !== String(all) ? part : null;
     this.tell();
   }
 
-  /** Zoom about the step that is shown: by 0.5 to half as many steps, by 2 to twice as many. */
+  /** Zoom about the step that is shown: by 0.5 to half of the steps that are shown, by 2 to twice as many. */
   zoomBy(factor: number): void {
     const [from, to] = this.range;
+    const [low, high] = factor < 1 ? [from, to] : [this.first, this.last];
     const half = ((to - from) * factor) / 2;
-    const centre = Math.min(Math.max(this.step, this.first + half), Math.max(this.last - half, this.first + half));
+    const centre = within(this.step, [low + half, Math.max(high - half, low + half)]);
     this.zoom([centre - half, centre + half]);
   }
 
@@ -95,6 +123,11 @@ export class Timeline {
       for (const listener of this.listeners) listener();
     });
   }
+}
+
+/** The number of a range that is nearest to a number. */
+function within(value: number, [low, high]: Range): number {
+  return Math.min(high, Math.max(low, value));
 }
 
 /** The index of the last element of an ascending list that is at most `value`; 0 if none is. */

@@ -168,6 +168,8 @@ export interface Buckets {
   bad: number[];
   /** What was known from this step on is replaced by these buckets. */
   since: number;
+  /** The step of the first row of the first bucket, which `step` has the middle of; null without buckets. */
+  begin: number | null;
 }
 
 export interface SeriesAnswer {

@@ -13,13 +13,19 @@ const WHOLE_TIME = 12_000;
 export function scrubber(timeline: Timeline, steps: () => ArrayLike<number>, label: string, signal: AbortSignal) {
   const slider = h("input", { attrs: { type: "range", min: 0, max: 0, value: 0, "aria-label": label } });
   const output = h("output", { class: "figures scrubber-step", attrs: { "aria-live": "off" } });
-  const newest = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: () => timeline.pin(null) } }, "Newest");
+  const newest = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: () => timeline.follow() } }, "Newest");
   const play = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: toggle } });
   let timer = 0;
 
+  /** The places of the first and the last step that the charts show. */
+  function ends(): [number, number] {
+    const [first, last] = timeline.range;
+    return [indexAt(steps(), first), indexAt(steps(), last)];
+  }
+
   function choose(index: number): void {
     const step = steps()[index];
-    if (step !== undefined) timeline.pin(index >= steps().length - 1 ? null : step);
+    if (step !== undefined) timeline.pin(index >= steps().length - 1 ? null : Math.max(step, timeline.range[0]));
   }
 
   function toggle(): void {
@@ -28,10 +34,10 @@ export function scrubber(timeline: Timeline, steps: () => ArrayLike<number>, lab
   }
 
   function start(): void {
-    const last = steps().length - 1;
+    const [first, last] = ends();
     let index = indexAt(steps(), timeline.step);
-    if (index >= last) index = -1;
-    const stride = Math.max(1, Math.round((last * STEP_TIME) / WHOLE_TIME));
+    if (index >= last) index = first - 1;
+    const stride = Math.max(1, Math.round(((last - first) * STEP_TIME) / WHOLE_TIME));
     timer = window.setInterval(() => {
       index = Math.min(last, index + stride);
       choose(index);
@@ -54,9 +60,11 @@ export function scrubber(timeline: Timeline, steps: () => ArrayLike<number>, lab
   function update(): void {
     const list = steps();
     const index = indexAt(list, timeline.step);
-    slider.max = String(Math.max(0, list.length - 1));
+    const [first, last] = ends();
+    slider.min = String(first);
+    slider.max = String(last);
     slider.value = String(index);
-    slider.disabled = play.disabled = list.length < 2;
+    slider.disabled = play.disabled = first === last;
     const text = list.length ? `step ${count(list[index] as number)}` : "";
     slider.setAttribute("aria-valuetext", text);
     setText(output, text);

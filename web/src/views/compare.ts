@@ -1,7 +1,7 @@
 /** Several runs: curves overlaid, differences of the recipes, sample grids at a common step. */
 
-import { Chart, type Curve } from "../charts/chart";
-import { measureCurve, seriesCurve } from "../charts/curves";
+import { Chart } from "../charts/chart";
+import { measureCurve, seriesCurve, type Curve } from "../charts/curves";
 import { MAX_COMPARED, STROKES, type Stroke } from "../charts/palette";
 import { sections, type Group, type Line } from "../charts/groups";
 import { fetchRun, gridAt } from "../data/api";
@@ -15,6 +15,7 @@ import { departure, isMissing } from "../parts/notice";
 import { scrubber } from "../parts/scrubber";
 import { stateMark } from "../parts/state";
 import { headings, row, scrollTable } from "../parts/table";
+import { chartToolbar } from "../parts/toolbar";
 import type { Context, View } from "./view";
 
 const POINTS = 512;
@@ -49,14 +50,15 @@ export const compareView: View = async (context, parameter) => {
   const { signal, title, root, store } = context;
   title("Compare");
   const ids = parameter.split(",").slice(0, MAX_COMPARED);
+  const timeline = new Timeline();
   const parts: Part[] = [];
   const show = oncePerFrame(() => parts.forEach((part) => part.show()), signal);
   const found = await Promise.allSettled(ids.map((id) => fetchRun(id, signal)));
   const failures = found.filter((one) => one.status === "rejected").map((one) => one.reason as unknown);
   if (failures.length === found.length || !failures.every(isMissing)) throw failures[0];
-  const compared = found.flatMap((one, index) => (one.status === "fulfilled" ? make(one.value, index, context, show) : []));
-  await Promise.all(compared.map(({ series }) => series.load("all")));
-  const timeline = new Timeline();
+  const compared = found.flatMap((one, index) => (one.status === "fulfilled" ? make(one.value, index, timeline, context, show) : []));
+  const loadAll = (): Promise<unknown> => Promise.all(compared.map(({ series }) => series.load("all")));
+  await loadAll();
   const [head, samples, differing, board] = [legend(compared), grids(compared, timeline, signal), differenceTable(compared), charts(compared, timeline, context)];
   parts.push(head, samples, differing, board);
   root.replaceChildren(
@@ -69,10 +71,11 @@ export const compareView: View = async (context, parameter) => {
         { class: "run-side", attrs: { "aria-label": "Samples and recipes" } },
         h("div", "run-sticky", samples.element, differing.element),
       ),
-      h("div", "run-charts", board.element),
+      h("div", "run-charts", chartToolbar(timeline), board.element),
     ),
   );
   parts.forEach((part) => part.show());
+  timeline.onZoom(() => void loadAll().catch(() => undefined), signal);
   for (const one of compared) follow(one, show, context);
   store.onChange(() => head.show(), signal);
   store.events.watch(ids);
@@ -88,8 +91,8 @@ function missing(found: PromiseSettledResult<Run>[]): Child {
 
 const letterOf = (index: number): string => String.fromCharCode(65 + index);
 
-function make(run: Run, index: number, { signal, store }: Context, show: () => void): Compared {
-  const series = new RunSeries({ run: () => one.run, part: () => null }, POINTS, signal, show);
+function make(run: Run, index: number, timeline: Timeline, { signal, store }: Context, show: () => void): Compared {
+  const series = new RunSeries({ run: () => one.run, part: () => timeline.part }, POINTS, signal, show);
   const one: Compared = { run, series, isGone: departure(store.runs, run.id), letter: letterOf(index), stroke: STROKES[index] as Stroke };
   return one;
 }

@@ -1,19 +1,23 @@
 /** The playground: choose a GAN on 2-D points, play it step by step or at speed, alone or two side by side. */
 
-import { Chart, type Curve } from "../charts/chart";
-import { seriesCurve } from "../charts/curves";
+import { Chart } from "../charts/chart";
+import { seriesCurve, type Curve } from "../charts/curves";
 import { PLAYER } from "../charts/palette";
-import { command, fetchPlayground, fetchSeries, RequestError } from "../data/api";
+import { command, fetchPlayground, RequestError } from "../data/api";
+import { RunSeries } from "../data/series";
 import { Timeline } from "../data/timeline";
-import type { Buckets, GameChoice, GameStatus, PlaygroundAnswer, RunEvent } from "../data/types";
+import type { GameChoice, GameStatus, PlaygroundAnswer, RunEvent } from "../data/types";
 import { fill, h, setText } from "../dom";
 import { count, duration, figure } from "../format";
 import { gameView, planeLegend } from "../parts/game";
 import { GameForm, numberControl } from "../parts/game_form";
 import { scrubber } from "../parts/scrubber";
+import { chartToolbar } from "../parts/toolbar";
 import type { Context, View } from "./view";
 
 const LOSSES = ["d/adversarial", "g/adversarial"] as const;
+
+const POINTS = 256;
 
 export const playgroundView: View = async (context) => {
   context.title("Playground");
@@ -27,9 +31,7 @@ interface Side {
   link: HTMLAnchorElement;
   plane: ReturnType<typeof gameView>;
   chart: Chart;
-  series: Record<string, Buckets>;
-  /** The step of the last row. */
-  last: number;
+  series: RunSeries | null;
   element: HTMLElement;
 }
 
@@ -52,7 +54,6 @@ class Playground {
   /** What the game consists of that the form shows, and its speed. */
   private chosen = "";
   private chosenSpeed = NaN;
-  private readonly busy = new Set<string>();
 
   constructor(
     private readonly context: Context,
@@ -64,7 +65,8 @@ class Playground {
     if (answer.density) this.form.pad.show(answer.density);
     this.sides = [0, 1].map((index) => this.side(index));
     this.scrub = scrubber(this.timeline, () => this.sides[0]?.plane.steps() ?? [], "Step of the frame", signal);
-    this.below = h("div", { class: "playground-below", attrs: { hidden: true } }, planeLegend(), this.scrub.element, this.kept);
+    this.below = h("div", { class: "playground-below", attrs: { hidden: true } }, planeLegend(), this.scrub.element, chartToolbar(this.timeline), this.kept);
+    this.timeline.onZoom(() => this.sides.forEach((side) => load(side, "all")), signal);
     this.speed = numberControl("speed", "Steps per second, at most", answer.options.ranges["speed"] ?? { min: 1, max: 1000, default: 100 });
     this.speed.element.addEventListener("change", () => {
       if (this.game?.state === "running") void this.send("resume", { speed: this.speed.get() });
@@ -118,7 +120,7 @@ class Playground {
     const plane = gameView(`Game ${index === 0 ? "A" : "B"}`, this.timeline, signal);
     const chart = new Chart({ title: "Adversarial losses", height: 150 }, this.timeline, signal);
     const element = h("section", "playground-side", h("div", "section-line", heading, link), plane.element, chart.element);
-    return { run: "", heading, link, plane, chart, series: {}, last: 0, element };
+    return { run: "", heading, link, plane, chart, series: null, element };
   }
 
   private async start(): Promise<void> {
@@ -182,7 +184,7 @@ class Playground {
       if (!game) fill(this.stage, introduction());
       return;
     }
-    for (const side of this.sides.slice(game.runs.length)) Object.assign(side, { run: "", series: {}, last: 0 }); // a second game of before
+    for (const side of this.sides.slice(game.runs.length)) Object.assign(side, { run: "", series: null }); // a second game of before
     game.runs.forEach((run, index) => this.assign(index, run, game));
     const shown = this.sides.slice(0, game.runs.length).map(({ element }) => element);
     if (this.stage.children.length !== shown.length || this.stage.firstElementChild !== shown[0]) fill(this.stage, shown);
@@ -196,45 +198,42 @@ class Playground {
     const side = this.sides[index];
     if (!side || side.run === run) return;
     side.run = run;
-    Object.assign(side, { series: {}, last: 0 });
+    const source = { run: () => ({ id: run, series: [...LOSSES] }), part: () => this.timeline.part };
+    const series = new RunSeries(source, POINTS, this.context.signal, () => {
+      if (side.series === series) this.drawCurves(side);
+    });
+    side.series = series;
     side.link.href = `#/run/${run}`;
     setText(side.heading, describe(game.games, index, this.answer));
     this.timeline.clear();
     side.chart.show(this.curves(side));
     if (this.context.store.runs.get(run)?.frames) side.plane.open(run);
-    if (this.context.store.runs.get(run)) void this.load(side);
+    if (this.context.store.runs.get(run)) load(side, "new");
   }
 
   private hear(event: RunEvent): void {
     const side = this.sides.find((one) => one.run === event.id);
     if (!side) return;
     if (event.frames !== null) side.plane.open(event.id);
-    if (event.rows) void this.load(side);
+    if (event.rows) load(side, "new");
   }
 
-  private async load(side: Side): Promise<void> {
-    if (this.busy.has(side.run)) return;
-    const { run } = side;
-    this.busy.add(run);
-    try {
-      const answer = await fetchSeries(run, { names: [...LOSSES], points: 256 }, this.context.signal);
-      if (side.run !== run) return;
-      Object.assign(side, { series: answer.series, last: answer.last ?? 0 });
-      this.timeline.setExtent("rows", 0, Math.max(...this.sides.map((one) => one.last)));
-      side.chart.show(this.curves(side));
-    } catch {
-      // The next event asks again.
-    } finally {
-      this.busy.delete(run);
-    }
+  private drawCurves(side: Side): void {
+    this.timeline.setExtent("rows", 0, Math.max(...this.sides.map(({ series }) => series?.last ?? 0)));
+    side.chart.show(this.curves(side));
   }
 
   private curves(side: Side): Curve[] {
     return LOSSES.map((name) => {
       const player = name[0] as "d" | "g";
-      return seriesCurve(PLAYER[player], player.toUpperCase(), side.series[name]);
+      return seriesCurve(PLAYER[player], player.toUpperCase(), side.series?.of[name]);
     });
   }
+}
+
+/** Fetch rows of a game; if that fails, the next event asks again. */
+function load({ series }: Side, what: "new" | "all"): void {
+  void series?.load(what).catch(() => undefined);
 }
 
 /** What stands beside the state of a game: how far it is. */

@@ -17,6 +17,7 @@ import { informationTables, recipeTables, tipChips, tomlText } from "../parts/re
 import { departure, goneNote } from "../parts/notice";
 import { scrubber } from "../parts/scrubber";
 import { progress, stateMark } from "../parts/state";
+import { chartToolbar } from "../parts/toolbar";
 import type { Context, View } from "./view";
 
 export const runView: View = async (context, id) => {
@@ -199,26 +200,7 @@ class RunPage {
       board.spread = choice.value as Spread;
       board.draw();
     });
-    const button = (text: string, label: string, click: () => void): HTMLButtonElement =>
-      h("button", { class: "quiet", attrs: { type: "button", "aria-label": label, title: label }, on: { click } }, text);
-    const reset = button("Whole run", "Whole run", () => timeline.zoom(null));
-    const where = h("output", { class: "figures muted", attrs: { "aria-live": "off" } });
-    timeline.onChange(() => {
-      reset.disabled = !timeline.isZoomed;
-      where.textContent = `step ${count(Math.round(timeline.step))}`;
-    });
-    reset.disabled = true;
-    return h(
-      "div",
-      { class: "toolbar", attrs: { role: "group", "aria-label": "Charts" } },
-      h("label", { attrs: { for: "spread" } }, "Band"),
-      choice,
-      h("span", "toolbar-gap"),
-      where,
-      button("−", "Zoom out", () => timeline.zoomBy(2)),
-      button("+", "Zoom in at the step that is shown", () => timeline.zoomBy(0.5)),
-      reset,
-    );
+    return chartToolbar(timeline, h("label", { attrs: { for: "spread" } }, "Band"), choice);
   }
 
   /** Something of this run is new: fetch what changed. */
