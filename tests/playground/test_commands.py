@@ -138,6 +138,7 @@ def test_a_refusal_names_the_field_and_the_reason(changes: dict[str, Any], words
         ("pause", {"now": 1}),
         ("stop", []),
         ("reset", None),
+        ("reset", {"speed": 0}),
         ("step", {}),
         ("step", {"player": "e"}),
         ("resume", {"a": 1}),

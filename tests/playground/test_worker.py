@@ -165,7 +165,8 @@ def test_a_speed_can_be_changed_and_a_pause_ended(tmp_path: Path) -> None:
     assert (replies[-1]["step"], replies[-1]["speed"]) == ([4], 500)
 
 
-def test_a_reset_begins_again_in_new_folders_and_a_paused_game_stays_paused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("speed", [None, 3])
+def test_a_reset_begins_again_in_new_folders_and_a_paused_game_stays_paused(tmp_path: Path, speed: float) -> None:
     replies = play(
         tmp_path,
         (0, ("start", START)),
@@ -173,12 +174,12 @@ def test_a_reset_begins_again_in_new_folders_and_a_paused_game_stays_paused(tmp_
         (2, ("pause", {})),
         (0, ("resume", {"speed": 400})),
         (0, ("pause", {})),
-        (0, ("reset", {})),
+        (0, ("reset", {"speed": speed} if speed else {})),
         (5, ("stop", {})),
     )
     told = "starting running starting running paused running paused starting paused ended"
     assert states(replies) == told.split()
-    assert (replies[-1]["step"], replies[-1]["speed"], replies[-1]["message"]) == ([0], 400, "stopped")
+    assert (replies[-1]["step"], replies[-1]["speed"], replies[-1]["message"]) == ([0], speed or 400, "stopped")
     told = [reply["runs"] for reply in replies if reply["runs"]]
     changes = sum(after != before for before, after in pairwise(told))
     assert changes == 2, "a game that begins again is another run"

@@ -385,5 +385,19 @@ def test_the_form_of_the_playground_shows_the_game_that_is_played(browser: Any, 
         with page.expect_request("**/api/playground/start") as started:
             page.get_by_role("button", name="Start", exact=True).click()
         assert base64.b64decode(started.value.post_data_json["density"]) == drawn, "the drawing of the game of before"
+        speed = page.get_by_label(labels[-1])
+        told.game = game | {"state": "starting", "speed": 100.0}
+        surfer.wait(f"labels => ({FORM})(labels)[3] === '100'", labels)
+        speed.press("ArrowLeft")
+        assert page.evaluate(FORM, labels)[3] == "79"
+        with page.expect_request("**/api/playground/resume") as resumed:
+            told.game = game | {"state": "running", "speed": 100.0}
+        assert resumed.value.post_data_json == {"speed": 79}, "chosen while the game was starting"
+        with page.expect_request("**/api/playground/resume") as resumed:
+            speed.press("ArrowLeft")
+        assert resumed.value.post_data_json == {"speed": 63}
+        with page.expect_request("**/api/playground/reset") as reset:
+            page.get_by_role("button", name="Reset").click()
+        assert reset.value.post_data_json == {"speed": 63}
         surfer.assert_harmless()
         surfer.context.close()

@@ -37,9 +37,11 @@ class Recorded(Playground):
         self.told: list[Game] = []
         super().__init__(root, self.told.append)
         self.sent: list[str] = []
+        self.speeds: list[Any] = []
 
     async def _send(self, name: str, arguments: Command) -> None:
         self.sent.append(name)
+        self.speeds.append(getattr(arguments, "speed", None))
 
 
 def application(root: Path, playground: Playground | None) -> Guard:
@@ -144,6 +146,22 @@ def test_commands_fit_the_state_of_the_game(tmp_path: Path) -> None:
         assert await status(client, "pause") == 409
         assert await status(client, "reset") == 202
         assert playground.sent == ["start", "pause", "resume", "reset", "step", "start"]
+
+    served(playground, use)
+
+
+def test_a_game_that_begins_again_has_the_speed_that_was_chosen_last(tmp_path: Path) -> None:
+    """While it was played, or with the reset."""
+    playground = Recorded(tmp_path)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        await post(client, playground, "start", START | {"speed": 100})
+        for name, speed in (("resume", {"speed": 10}), ("reset", {}), ("reset", {"speed": 1}), ("reset", {})):
+            playground._set_game(playground.told[-1] | {"state": "running" if name == "resume" else "ended"})
+            assert (await post(client, playground, name, speed)).status_code == 202
+        assert playground.sent == ["start", "resume", "start", "start", "start"]
+        assert playground.speeds == [100, 10, 10, 1, 1]
+        assert playground.told[-1]["speed"] == 1
 
     served(playground, use)
 

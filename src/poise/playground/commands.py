@@ -35,7 +35,7 @@ def _within(name: str) -> Any:
 
 
 class Command(BaseModel):
-    """The arguments of a command; those of `pause`, `reset` and `stop`, which have none."""
+    """The arguments of a command; those of `pause` and `stop`, which have none."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -97,10 +97,22 @@ class Start(Command):
         return drawn
 
 
-class Resume(Command):
-    """Continue, at another speed if one is given; also changes the speed of a game that is not paused."""
+class Paced(Command):
+    """A command after which a game is played at another speed, if one is given.
+
+    Attributes:
+        speed: the largest number of steps per second.
+    """
 
     speed: float | None = Field(default=None, ge=RANGES["speed"].min, le=RANGES["speed"].max)
+
+
+class Resume(Paced):
+    """Continue; also changes the speed of a game that is not paused."""
+
+
+class Reset(Paced):
+    """Begin again with the same choices and the same seed."""
 
 
 class Step(Command):
@@ -114,7 +126,7 @@ COMMANDS: dict[str, type[Command]] = {
     "pause": Command,
     "resume": Resume,
     "step": Step,
-    "reset": Command,
+    "reset": Reset,
     "stop": Command,
 }
 """The schema of each command's arguments, by its name."""

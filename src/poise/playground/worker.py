@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from poise.core.types import Side
 from poise.errors import PoiseError, Stopped
-from poise.playground.commands import Command, Resume, Start, Step
+from poise.playground.commands import Command, Paced, Resume, Start, Step
 from poise.playground.games import Games, open_games
 from poise.playground.options import MAX_SECONDS, MAX_STEPS
 from poise.playground.pace import Pace
@@ -131,6 +131,8 @@ class Play:
             if self.pace.seconds_paused > MAX_PAUSE:
                 return f"ended after a pause of {MAX_PAUSE / 60:.0f} minutes"
             received = self.worker.get_command(POLL if self.pace.paused else self.pace.wait)
+            if received is not None and isinstance(received.arguments, Paced):
+                self.pace.speed = received.arguments.speed or self.pace.speed
             if received is not None and received.name in ("stop", "reset"):
                 return "" if received.name == "reset" else "stopped"
             if received is not None:
@@ -146,7 +148,6 @@ class Play:
         if received.name == "pause":
             self.pace.pause()
         elif isinstance(arguments, Resume):
-            self.pace.speed = self.pace.speed if arguments.speed is None else arguments.speed
             self.games.exclude(self.pace.seconds_paused)
             self.pace.resume()
         elif isinstance(arguments, Step):  # of a pause, which ends and begins again with it

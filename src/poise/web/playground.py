@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from poise.errors import RecipeError
-from poise.playground.commands import COMMANDS, Command, Start, parse_arguments
+from poise.playground.commands import COMMANDS, Command, Paced, Start, parse_arguments
 from poise.playground.options import MAX_SECONDS, MAX_STEPS, options_json
 from poise.runs.folder import is_run_folder
 from poise.web.answers import Refused, json_answer
@@ -126,7 +126,9 @@ class Playground:
             self._start = arguments
         elif self._start is None or not (playing or name == "reset"):
             raise Refused(409, "no game is being played; start one first")
-        elif not playing:
+        elif isinstance(arguments, Paced) and arguments.speed is not None:
+            self._start = self._start.model_copy(update={"speed": arguments.speed})
+        if self._start is not None and not playing:
             name, arguments = "start", self._start
         if isinstance(arguments, Start):
             self._set_game(starting(arguments))

@@ -35,7 +35,7 @@ function field(label: string, control: HTMLElement, ...more: Child[]): HTMLEleme
   return h("div", "field", h("label", { attrs: { for: control.id } }, label), h("div", "field-control", control, ...more));
 }
 
-/** A slider with its value; logarithmic with three digits, or over integers. */
+/** A slider with its value; logarithmic with two digits, or over integers. */
 export function numberControl(name: string, label: string, range: Range): Control<number> {
   const logarithmic = LOGARITHMIC.has(name);
   const [low, high] = logarithmic ? [Math.log10(range.min), Math.log10(range.max)] : [range.min, range.max];
@@ -51,12 +51,16 @@ export function numberControl(name: string, label: string, range: Range): Contro
     slider.setAttribute("aria-valuetext", figure(get(), 3));
   };
   slider.addEventListener("input", tell);
+  const signOf = ({ key }: KeyboardEvent): number | undefined => ({ ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 })[key];
   slider.addEventListener("keydown", (event) => {
-    const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+    const sign = signOf(event);
     if (!logarithmic || sign === undefined) return;
     event.preventDefault();
     slider.value = String(Number(slider.value) + sign * 0.1);
     slider.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  slider.addEventListener("keyup", (event) => {
+    if (logarithmic && signOf(event) !== undefined) slider.dispatchEvent(new Event("change", { bubbles: true })); // as a browser does
   });
   const set = (value: number): void => {
     slider.value = String(logarithmic ? Math.log10(value) : value);

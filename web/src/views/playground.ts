@@ -54,6 +54,8 @@ class Playground {
   /** What the game consists of that the form shows, and its speed. */
   private chosen = "";
   private chosenSpeed = NaN;
+  /** Whether another speed was chosen while a game was starting, which can't be told yet. */
+  private speedWaits = false;
 
   constructor(
     private readonly context: Context,
@@ -70,6 +72,7 @@ class Playground {
     this.speed = numberControl("speed", "Steps per second, at most", answer.options.ranges["speed"] ?? { min: 1, max: 1000, default: 100 });
     this.speed.element.addEventListener("change", () => {
       if (this.game?.state === "running") void this.send("resume", { speed: this.speed.get() });
+      this.speedWaits = this.game?.state === "starting";
     });
     const button = (name: string, text: string, click: () => void, kind = "plain"): [string, HTMLButtonElement] => [
       name,
@@ -82,7 +85,7 @@ class Playground {
       button("d", "Step D", () => void this.send("step", { player: "d" })),
       button("g", "Step G", () => void this.send("step", { player: "g" })),
       button("both", "Step both", () => void this.send("step", { player: "both" })),
-      button("reset", "Reset", () => void this.send("reset", {})),
+      button("reset", "Reset", () => void this.send("reset", { speed: this.speed.get() })),
       button("stop", "Stop", () => void this.send("stop", {})),
     ]);
   }
@@ -167,6 +170,10 @@ class Playground {
     this.game = game;
     if (game) this.choose(game);
     const state = game?.state ?? "none";
+    if (this.speedWaits && state === "running") {
+      this.speedWaits = false;
+      void this.send("resume", { speed: this.speed.get() });
+    }
     const enabled: Record<string, boolean> = {
       start: state !== "starting",
       pause: state === "running",
