@@ -23,7 +23,7 @@ from poise.web.guard import Guard
 from poise.web.playground import MAX_BODY, MAX_COMMANDS, Game, Playground
 from poise.web.routes import Pages
 from poise.web.run_index import RunIndex
-from web.sites import PORT, TOKEN
+from web.sites import PORT, TOKEN, make_run
 
 HOST = f"http://127.0.0.1:{PORT}"
 SMALL = DEFAULT_GAME | {"data": "spiral", "width": 4, "batch": 8}
@@ -183,6 +183,21 @@ def test_the_folder_of_the_runs_may_not_be_anything_else(tmp_path: Path, name: s
     (tmp_path / name).write_text("{}")
     with pytest.raises(RecipeError, match=f"found {found}; rename it"):
         Recorded(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_the_folder_of_the_runs_may_not_be_a_link_which_no_page_follows(tmp_path: Path, target: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/playground").symlink_to(tmp_path / target)
+    with pytest.raises(RecipeError, match="found a link; rename it, or show another folder"):
+        Recorded(tmp_path / "runs")
+
+
+def test_a_run_has_no_playground_inside(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="found a run; show the folder above it"):
+        Recorded(make_run(tmp_path / "ring"))
 
 
 def test_without_a_playground_there_are_no_commands(tmp_path: Path) -> None:

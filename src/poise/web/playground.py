@@ -55,15 +55,12 @@ class Playground:
         notify: is given the game whenever it changes.
 
     Raises:
-        RecipeError: something else has the name of the folder for its runs.
+        RecipeError: the runs of games would not be shown, or something else has the name of their folder.
     """
 
     def __init__(self, root: Path, notify: Callable[[Game], None] = lambda game: None) -> None:
         self.folder, self.notify = root / FOLDER, notify
-        if self.folder.exists() and (not self.folder.is_dir() or is_run_folder(self.folder)):
-            what = "the runs of the playground go to a folder of this name"
-            found = "a run" if self.folder.is_dir() else "a file"
-            raise RecipeError(what, where=str(self.folder), found=found, cure="rename it, or show another folder")
+        check_folder(root)
         self.token = secrets.token_urlsafe(32)
         self.game: Game | None = None
         self._start: Start | None = None
@@ -184,6 +181,23 @@ class Playground:
         if len(self._recent) >= MAX_COMMANDS:
             raise Refused(429, "too many commands; wait a moment")
         self._recent.append(now)
+
+
+def check_folder(root: Path) -> None:
+    """Check that games can be played and shown in `root`: nothing is looked for inside a run or behind a link.
+
+    Raises:
+        RecipeError: they can't.
+    """
+    folder = root / FOLDER
+    if is_run_folder(root):
+        what = "the playground needs a folder of runs, as nothing is looked for inside a run"
+        raise RecipeError(what, where=str(root), found="a run", cure="show the folder above it")
+    is_folder = folder.is_dir() and not is_run_folder(folder)
+    if folder.is_symlink() or (folder.exists() and not is_folder):
+        found = "a link" if folder.is_symlink() else "a run" if folder.is_dir() else "a file"
+        what, cure = "the runs of the playground go to a folder of this name", "rename it, or show another folder"
+        raise RecipeError(what, where=str(folder), found=found, cure=cure)
 
 
 def starting(start: Start) -> Game:
