@@ -206,6 +206,8 @@ def test_the_focus_and_selected_text_stay_while_a_run_goes_on(quick: Surfer, tmp
     page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
     append_line(run / "rows.jsonl", curve_row(1010, NAMES))
     append_line(run / "alarms.jsonl", ALARM | {"step": 1010})
+    measured = {"measures": {"coverage": 0.1}, "floor": {"coverage": 0.2}, "n": 64, "features": "other"}
+    append_line(run / "measures.jsonl", {"step": 1010} | measured)
     Image.new("L", (8, 8), 100).save(run / "samples/step-00001010.png")
     write_info(run, state="stopped", step=1010, steps=2000)
     surfer.wait("() => document.querySelectorAll('.alarm-row').length === 9")
@@ -213,6 +215,8 @@ def test_the_focus_and_selected_text_stay_while_a_run_goes_on(quick: Surfer, tmp
     surfer.wait("() => document.querySelector('.thumb[aria-current=true] img').src.includes('/1010?')")
     assert page.evaluate(KEPT) == [True] * 7
     assert page.evaluate("getSelection().toString()") == "steady"
+    about = page.locator("figure[aria-label=Coverage] h3").get_attribute("title")
+    assert about == "Of 64 samples; the line is what as many real samples reach", "those of the last measurement"
     surfer.visit("/")
     row = f".run-row:has(a[href='#/run/{surfer.id_of('steady')}'])"
     surfer.wait("row => document.querySelector(row)", row)

@@ -278,6 +278,10 @@ show(seen);
     ]
 
 
+GAP = [[500, 1000, 1000.5, 1001], [1, 2, None, 2], []]
+"""Between values of different numbers of samples, after the last step that has one before it."""
+
+
 def test_no_value_is_read_at_a_step_before_it_was_measured(tmp_path: Path) -> None:
     """Of a measure, and of a series that begins late, whose first bucket begins before its middle."""
     found = run_script(
@@ -289,13 +293,15 @@ const measured = [500, 1000].map((step) => ({ step, measures: { modes: step / 50
 const measure = measureCurve(line, "", "modes", measured);
 const stat = { mean: [3, 4], std: [0, 0], min: [3, 4], max: [3, 4] };
 const late = seriesCurve(line, "", { step: [625, 675], ...stat, bad: [], since: 0, begin: 600 });
+const other = [...measured, { ...measured[1], step: 1001, n: 99 }];
+const changed = measureCurve(line, "", "modes", other);
 const none = [seriesCurve(line, ""), measureCurve(line, "", "fid", measured)];
 const read = (curve: any, ...steps: number[]) => steps.map((step) => readingAt(curve, step, true, 3));
 const found = [read(measure, 60, 499, 500, 999, 1000), read(late, 60, 599, 600, 624, 660, 700)];
-show([...found, none.map((one) => read(one, 60))]);
+show([...found, none.map((one) => read(one, 60)), [changed.step, changed.mean, changed.bad]]);
 """,
     )
-    assert found == [["–", "–", "1", "1", "2"], ["–", "–", "3", "3", "3", "4"], [["–"], ["–"]]]
+    assert found == [["–", "–", "1", "1", "2"], ["–", "–", "3", "3", "3", "4"], [["–"], ["–"]], GAP]
 
 
 def test_a_folder_with_too_many_folders_is_read_once_and_said_to_be_incomplete(tmp_path: Path) -> None:

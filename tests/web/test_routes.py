@@ -7,13 +7,19 @@ import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from poise.core.config import find_components
+from poise.core.types import Targets
 from poise.objectives.base import Objective
+from poise.objectives.least_squares import LeastSquares
+from poise.objectives.pointwise import Minimax, NonSaturating
 from poise.runs.frames import parse_frames
 from poise.tips.catalogue import tips
+from poise.tricks.soft_labels import SoftLabelsConfig
 from poise.web import static
 from poise.web.references import EQUILIBRIUM, references
 from poise.web.static import Asset
@@ -146,10 +152,55 @@ def test_references_are_those_of_the_objectives() -> None:
     for kind, values in stated.items():
         found = references({"objective": {"kind": kind}})
         assert {side: found[f"{side}/adversarial"]["value"] for side in values} == pytest.approx(values), kind
-    assert set(EQUILIBRIUM) | {"least_squares"} == set(stated)
+    assert set(EQUILIBRIUM) | {"least_squares", "non_saturating", "minimax"} == set(stated)
     assert references({"objective": {"kind": "elbo"}}) == {}
     assert "d/adversarial" not in references({"objective": {"kind": "wasserstein"}})
+    huge = {"kind": "least_squares", "b": 1e200}
+    assert set(references({"objective": huge, "tricks": 7})) == {"d/accuracy", "d/real_accuracy", "d/fake_accuracy"}
     assert set(references({"objective": 7})) == {"d/accuracy", "d/real_accuracy", "d/fake_accuracy"}
+
+
+TARGETS: dict[str, dict[str, Any]] = {
+    "hard": {"real": [1.0, 1.0], "fake": [0.0, 0.0]},
+    "of the paper": {"real": [0.9, 0.9], "fake": [0, 0]},
+    "default": {},
+    "on both sides": {"real": [0.9, 0.9], "fake": [0.1, 0.1]},
+}
+
+
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("objective", [NonSaturating(), Minimax(), LeastSquares(), LeastSquares(a=-1.0, b=1.0, c=0.0)])
+def test_references_with_soft_labels_are_those_of_the_constant_that_is_best_for_d(
+    objective: Objective, targets: str
+) -> None:
+    soft = SoftLabelsConfig(**TARGETS[targets])
+    scores, spread = torch.linspace(-2, 2, 2001).unsqueeze(1), (torch.arange(100) + 0.5) / 100
+    real, fake = (low + (high - low) * spread for low, high in (soft.real, soft.fake))
+    parts = objective.d_losses(scores, scores, Targets(real, fake))
+    loss = sum(part.mean(1) for part in parts) / 2
+    best = loss.argmin()
+    (g_loss,) = objective.g_losses(scores[best], None)
+    recipe = {"objective": objective.model_dump(), "tricks": [{"kind": "soft_labels"} | TARGETS[targets]]}
+    found = references(recipe)
+    assert found["d/adversarial"]["value"] == pytest.approx(loss[best].item(), abs=1e-4)
+    assert found["g/adversarial"]["value"] == pytest.approx(g_loss.item(), abs=2e-3)
+    is_even = targets in ("hard", "on both sides")
+    assert ("d/real_accuracy" in found) == is_even, "otherwise D takes all samples for real, or all for fake"
+
+
+@pytest.mark.parametrize(
+    "soft",
+    [
+        {"real": [0.9, {"kind": "linear", "start": 1.0, "end": 0.9}]},
+        {"real": [2.0, 2.0], "fake": [0.5, 0.5]},
+        {"real": 7},
+        {"real": ["a", "b"]},
+    ],
+    ids=str,
+)
+def test_targets_that_change_or_have_no_best_constant_have_no_reference_of_a_loss(soft: dict[str, Any]) -> None:
+    found = references({"objective": {"kind": "minimax"}, "tricks": [{"kind": "soft_labels"} | soft]})
+    assert set(found) == {"d/accuracy"}
 
 
 def test_an_empty_and_a_missing_directory(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import { h } from "../dom";
 import { count, figure, heading } from "../format";
 import { Chart, type ChartOptions } from "./chart";
 import { measureCurve, seriesCurve, type Spread } from "./curves";
-import { sections, type Group, type Line } from "./groups";
+import { sections, type Group } from "./groups";
 import type { ReferenceLine } from "./overlay";
 import { PLAYER } from "./palette";
 
@@ -33,12 +33,23 @@ function aboutOf(group: Group, run: Run): string {
   return [group.about, meanings[0] ? `equilibrium: ${meanings[0]}` : ""].filter(Boolean).join("; ");
 }
 
+/** What the chart of a measure shows, and the line of real samples: as many as of the last measurement. */
+function describeMeasure(name: string, run: Run): { about: string; references: ReferenceLine[] } {
+  const last = run.measures.findLast((one) => name in one.measures);
+  const floor = last?.floor[name];
+  const references = floor == null ? [] : [{ value: floor, label: `real data ${figure(floor, 3)}` }];
+  const [told, all] = [run.measures.length, run.lines.measures];
+  const part = all > told ? `there are more measurements than the ${count(told)} that are shown` : "";
+  const about = [last?.n ? `Of ${last.n} samples; the line is what as many real samples reach` : "", part].filter(Boolean).join("; ");
+  return { about, references };
+}
+
 export class Board {
   readonly element = h("div", "board");
   /** What stands below the axis of the first chart. */
   lane: HTMLElement | null = null;
   spread: Spread = "range";
-  private charts: { chart: Chart; lines: Line[] }[] = [];
+  private charts: { chart: Chart; group: Group }[] = [];
   private measureCharts = new Map<string, Chart>();
   private run: Run | null = null;
   private built = "";
@@ -76,12 +87,17 @@ export class Board {
   }
 
   draw(): void {
-    const alarms = this.run?.alarms ?? [];
-    for (const { chart, lines } of this.charts) {
-      chart.show(lines.map((line) => seriesCurve(line, line.label, this.series.of[line.name], this.spread)), alarms);
+    const { run } = this;
+    if (!run) return;
+    const { alarms } = run;
+    for (const { chart, group } of this.charts) {
+      chart.describe(aboutOf(group, run), referencesOf(group, run));
+      chart.show(group.lines.map((line) => seriesCurve(line, line.label, this.series.of[line.name], this.spread)), alarms);
     }
     for (const [name, chart] of this.measureCharts) {
-      chart.show([measureCurve(PLAYER.d, "", name, this.run?.measures ?? [])], alarms);
+      const { about, references } = describeMeasure(name, run);
+      chart.describe(about, references);
+      chart.show([measureCurve(PLAYER.d, "", name, run.measures)], alarms);
     }
   }
 
@@ -96,31 +112,24 @@ export class Board {
     this.charts = [];
     this.measureCharts = new Map();
     const parts = sections(run.series).map(({ title, groups }, index) =>
-      section(title, groups.map((group, place) => this.addChart(group, run, index === 0 && place === 0))),
+      section(title, groups.map((group, place) => this.addChart(group, index === 0 && place === 0))),
     );
-    if (measures.length) parts.splice(1, 0, section("Measures", measures.map((name) => this.addMeasure(name, run))));
+    if (measures.length) parts.splice(1, 0, section("Measures", measures.map((name) => this.addMeasure(name))));
     const none = h("p", "muted", "Curves appear with the first row, which is written after the first logging interval.");
     this.element.replaceChildren(...(parts.length ? parts : [none]));
   }
 
-  private addChart(group: Group, run: Run, isFirst: boolean): HTMLElement {
-    const options = { ...group, about: aboutOf(group, run), height: isFirst ? 280 : 180, references: referencesOf(group, run) };
-    const chart = this.chart(options);
-    this.charts.push({ chart, lines: group.lines });
+  private addChart(group: Group, isFirst: boolean): HTMLElement {
+    const chart = this.chart({ title: group.title, span: group.span, height: isFirst ? 280 : 180 });
+    this.charts.push({ chart, group });
     if (!isFirst) return chart.element;
     chart.element.classList.add("chart-wide");
     if (this.lane) chart.element.append(this.lane);
     return chart.element;
   }
 
-  private addMeasure(name: string, run: Run): HTMLElement {
-    const floor = run.measures.at(-1)?.floor[name];
-    const references = floor == null ? [] : [{ value: floor, label: `real data ${figure(floor, 3)}` }];
-    const n = run.measures.at(-1)?.n;
-    const [told, all] = [run.measures.length, run.lines.measures];
-    const part = all > told ? `there are more measurements than the ${count(told)} that are shown` : "";
-    const about = [n ? `Of ${n} samples; the line is what as many real samples reach` : "", part].filter(Boolean).join("; ");
-    const chart = this.chart({ title: heading(name), about, height: 180, references });
+  private addMeasure(name: string): HTMLElement {
+    const chart = this.chart({ title: heading(name), height: 180 });
     this.measureCharts.set(name, chart);
     return chart.element;
   }

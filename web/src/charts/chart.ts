@@ -12,10 +12,8 @@ import { color, faded, type Stroke } from "./palette";
 
 export interface ChartOptions {
   title: string;
-  about?: string;
   height?: number;
   span?: readonly [number, number] | undefined;
-  references?: ReferenceLine[];
 }
 
 /** The distance of the plot from the left and the right edge of the chart, in pixels: the last step may be 1,234,560. */
@@ -66,6 +64,8 @@ export class Chart {
   private plot: uPlot | null = null;
   private curves: Curve[] = [];
   private alarms: Alarm[] = [];
+  private references: ReferenceLine[] = [];
+  private readonly heading = h("h3");
   /** What is to be added to each label of the y axis; empty for nothing. */
   private base = "";
   private readonly sizes: ResizeObserver;
@@ -75,8 +75,9 @@ export class Chart {
     private readonly timeline: Timeline,
     signal: AbortSignal,
   ) {
-    const { title, about } = options;
-    const caption = h("figcaption", "chart-head", h("h3", { attrs: { title: about || null } }, title), this.legend);
+    const { title } = options;
+    this.heading.textContent = title;
+    const caption = h("figcaption", "chart-head", this.heading, this.legend);
     this.stage.style.height = `${options.height ?? 200}px`;
     this.element = h("figure", { class: "chart", attrs: { "aria-label": title } }, caption, this.stage);
     this.sizes = new ResizeObserver(() => this.resize());
@@ -86,6 +87,12 @@ export class Chart {
       this.plot?.destroy();
     });
     timeline.onChange(() => this.follow(), signal);
+  }
+
+  /** Say what the chart shows, and draw these reference lines from the next call of `show` on. */
+  describe(about: string, references: ReferenceLine[]): void {
+    this.heading.title = about;
+    this.references = references;
   }
 
   /** Show these curves; the same number as before keeps the chart and its size. */
@@ -169,7 +176,7 @@ export class Chart {
         setSelect: [(plot) => this.select(plot)],
         draw: [
           (plot) => {
-            drawReferences(plot, this.options.references ?? []);
+            drawReferences(plot, this.references);
             drawAlarms(plot, this.alarms);
             drawGaps(plot, this.curves);
             drawBase(plot, this.base);
@@ -188,7 +195,7 @@ export class Chart {
 
   /** The range of the y axis, which includes the reference lines and is never empty. */
   private yRange(low: number | null, high: number | null): [number, number] {
-    const values = (this.options.references ?? []).map((one) => one.value);
+    const values = this.references.map((one) => one.value);
     const bottom = Math.min(low ?? Infinity, ...values);
     const top = Math.max(high ?? -Infinity, ...values);
     if (!Number.isFinite(bottom) || !Number.isFinite(top)) return [0, 1];

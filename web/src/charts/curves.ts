@@ -38,12 +38,24 @@ function edges(buckets: Buckets, spread: Spread): { low: Value[] | null; high: V
   return { low: moved(-1), high: moved(1) };
 }
 
-/** The curve of a measure: a mark at each step at which it was measured. */
+/**
+ * The curve of a measure: a mark at each step at which it was measured. Values of other features or of another number of samples
+ * can't be compared, so a gap is before them.
+ */
 export function measureCurve(stroke: Stroke, label: string, name: string, measured: Measured[]): Curve {
   const found = measured.filter((one) => name in one.measures);
-  const mean = found.map((one) => one.measures[name] ?? null);
   const bad = found.filter((one) => one.measures[name] === null).map((one) => one.step);
-  const step = found.map((one) => one.step);
+  const step: number[] = [];
+  const mean: Value[] = [];
+  found.forEach((one, index) => {
+    const before = found[index - 1] ?? one;
+    if ((before.n !== one.n || before.features !== one.features) && before.step < one.step) {
+      step.push(one.step - 0.5);
+      mean.push(null);
+    }
+    step.push(one.step);
+    mean.push(one.measures[name] ?? null);
+  });
   return { color: stroke.color, dash: stroke.dash, label, step, mean, low: null, high: null, bad, begin: step[0] ?? null, points: true };
 }
 
