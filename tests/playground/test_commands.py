@@ -32,6 +32,12 @@ def number(name: str) -> st.SearchStrategy[float]:
     return st.integers(int(low), int(high)) if whole else st.floats(low, high)
 
 
+def within_penalty(game: dict[str, Any]) -> dict[str, Any]:
+    """The game with a weight that its penalty may have."""
+    weight = PENALTIES[game["penalty"]].weight if game["penalty"] else None
+    return game if weight is None else game | {"penalty_weight": min(game["penalty_weight"], weight.range.max)}
+
+
 games = st.fixed_dictionaries(
     {
         "data": st.sampled_from(sorted(DATA)),
@@ -40,7 +46,7 @@ games = st.fixed_dictionaries(
         "tricks": st.lists(st.sampled_from(sorted(TRICKS)), unique=True),
         **{name: number(name) for name in RANGES if name in GameSpec.model_fields},
     }
-)
+).map(within_penalty)
 starts = st.fixed_dictionaries(
     {
         "games": st.lists(games, min_size=1, max_size=2),
@@ -121,6 +127,10 @@ def test_each_number_is_refused_beyond_its_bounds(name: str) -> None:
         ({"games": [DEFAULT_GAME | {"path": "/etc/passwd"}]}, "games.0.path: is not known here"),
         ({"games": [DEFAULT_GAME | {"data": "folder"}]}, "games.0.data: is not one of the options"),
         ({"games": [DEFAULT_GAME | {"tricks": ["packing", "packing"]}]}, "games.0: has a trick twice"),
+        (
+            {"games": [DEFAULT_GAME | {"penalty": "weight_clipping", "penalty_weight": 2.0}]},
+            "games.0: has a penalty_weight that is not within 0.001 to 1, the bounds of its penalty",
+        ),
         ({"games": [DEFAULT_GAME | {"data": "density"}]}, "start: has data that is to be drawn, and no drawing"),
         ({"density": "AAAA"}, "start: has a drawing that is not base64 of 64 x 64 bytes"),
         ({"density": "*" * 5464}, "start: has a drawing that is not base64 of 64 x 64 bytes"),

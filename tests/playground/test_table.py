@@ -38,7 +38,7 @@ def recipe(**choices: Any) -> Recipe:
     [
         *({"data": kind} for kind in DATA if kind != "density"),
         *({"objective": kind} for kind in OBJECTIVES),
-        *({"penalty": kind, "penalty_weight": penalty.weight} for kind, penalty in PENALTIES.items()),
+        *({"penalty": kind, "penalty_weight": penalty.weight.range.default} for kind, penalty in PENALTIES.items()),
         *({"tricks": [kind]} for kind in TRICKS),
         {name: RANGES[name].min for name in RANGES if name in GameSpec.model_fields},
         {name: RANGES[name].max for name in RANGES if name in GameSpec.model_fields},
@@ -77,7 +77,9 @@ def test_the_weight_of_each_penalty_is_a_field_of_it() -> None:
     assert WEIGHT_FIELDS.keys() == PENALTIES.keys()
     for kind, field in WEIGHT_FIELDS.items():
         assert field in configs[kind].model_fields
-        assert RANGES["penalty_weight"].min <= (PENALTIES[kind].weight or 0) <= RANGES["penalty_weight"].max
+        weight, widest = PENALTIES[kind].weight, RANGES["penalty_weight"]
+        assert weight is not None
+        assert widest.min <= weight.range.min <= weight.range.default <= weight.range.max <= widest.max
 
 
 def test_each_option_is_a_component_with_a_tip_that_exists() -> None:

@@ -262,6 +262,9 @@ def test_a_change_between_two_streams_of_events_is_not_lost(surfer: Surfer, fold
 
 def test_a_run_that_is_moved_or_removed_is_said_to_be_and_is_not_selected(quick: Surfer, tmp_path: Path) -> None:
     surfer, page, folder = quick, quick.page, tmp_path / "runs"
+    surfer.visit("/playground")
+    assert "started without its playground" in page.locator("main").inner_text()
+    surfer.visit("/")
     for name in ("leaving", "renamed", "finished"):
         make_run(folder / name)
     surfer.wait("() => document.querySelectorAll('.run-row').length === 3")
@@ -384,6 +387,11 @@ def test_the_form_of_the_playground_shows_the_game_that_is_played(browser: Any, 
         assert page.locator("output:not([aria-live=off])").count() == 0
         told.game = game | {"games": [first | {"lr_g": 0.001, "penalty_weight": 1.0}], "speed": 20.0}
         surfer.wait(f"labels => ({FORM})(labels).join() === 'r1,1,0.001,20'", labels)
+        page.get_by_label("Penalty on D's gradient").select_option("weight_clipping")
+        limit = page.get_by_label("Largest weight of D", exact=True)
+        limit.press("End")
+        assert page.evaluate(FORM, ["Largest weight of D"]) == ["1"], "a larger one bounds D less"
+        page.get_by_label("Penalty on D's gradient").select_option("r1")
         page.get_by_label("Data", exact=True).select_option("density")
         playground.game = game | {"state": "ended"}
         with page.expect_request("**/api/playground/start") as started:

@@ -61,6 +61,14 @@ class GameSpec(Command):
             raise _invalid("has a trick twice")
         return self
 
+    @model_validator(mode="after")
+    def _weight_fits_the_penalty(self) -> Self:
+        weight = None if self.penalty is None else PENALTIES[self.penalty].weight
+        if weight is not None and not weight.range.min <= self.penalty_weight <= weight.range.max:
+            bounds = f"{weight.range.min:g} to {weight.range.max:g}"
+            raise _invalid(f"has a penalty_weight that is not within {bounds}, the bounds of its penalty")
+        return self
+
 
 class Start(Command):
     """Start one game, or two side by side, from one seed.

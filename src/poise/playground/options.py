@@ -15,22 +15,6 @@ MAX_SECONDS = 900
 """The seconds of training, pauses excluded, after which a game ends."""
 
 
-class Choice(NamedTuple):
-    """An entry of a menu.
-
-    Attributes:
-        label: its name on the page.
-        table: its table in a recipe, without the kind if this is the key of the menu.
-        tip: the id of its tip; empty if the catalogue has none for it.
-        weight: the default weight, of a penalty.
-    """
-
-    label: str
-    table: Table
-    tip: str = ""
-    weight: float | None = None
-
-
 class Range(NamedTuple):
     """The bounds of a number, and its default."""
 
@@ -39,12 +23,40 @@ class Range(NamedTuple):
     default: float
 
 
+class Weight(NamedTuple):
+    """The number that goes with a penalty.
+
+    Attributes:
+        label: its name on the page.
+        range: its bounds, and the value to begin with.
+    """
+
+    label: str
+    range: Range
+
+
+class Choice(NamedTuple):
+    """An entry of a menu.
+
+    Attributes:
+        label: its name on the page.
+        table: its table in a recipe, without the kind if this is the key of the menu.
+        tip: the id of its tip; empty if the catalogue has none for it.
+        weight: its weight, of a penalty.
+    """
+
+    label: str
+    table: Table
+    tip: str = ""
+    weight: Weight | None = None
+
+
 def _tip_of(at: str, kind: str) -> str:
     """The id of the tip that a component belongs to."""
     return next((tip.id for tip in tips() for part in tip.parts if (part.at, part.kind) == (at, kind)), "")
 
 
-def _trick(kind: str, label: str, weight: float | None = None, **fields: Any) -> tuple[str, Choice]:
+def _trick(kind: str, label: str, weight: Weight | None = None, **fields: Any) -> tuple[str, Choice]:
     return kind, Choice(label, fields, _tip_of("tricks", kind), weight)
 
 
@@ -70,13 +82,18 @@ OBJECTIVES = {
     }.items()
 }
 
+
+def _weight(default: float) -> Weight:
+    return Weight("Weight of the penalty", Range(0.001, 100, default))
+
+
 PENALTIES = dict(
     (
-        _trick("r1", "R1: gradient at real points", 0.1),
-        _trick("r2", "R2: gradient at generated points", 0.1),
-        _trick("wgan_gp", "WGAN-GP: gradient norm between them", 0.1),
-        _trick("dragan", "DRAGAN: gradient norm around real points", 1.0),
-        _trick("weight_clipping", "Weight clipping", 0.1),
+        _trick("r1", "R1: gradient at real points", _weight(0.1)),
+        _trick("r2", "R2: gradient at generated points", _weight(0.1)),
+        _trick("wgan_gp", "WGAN-GP: gradient norm between them", _weight(0.1)),
+        _trick("dragan", "DRAGAN: gradient norm around real points", _weight(1.0)),
+        _trick("weight_clipping", "Weight clipping", Weight("Largest weight of D", Range(0.001, 1, 0.1))),
     )
 )
 """What bounds D's gradient. Its strength is a field of another name in each: see `WEIGHT_FIELDS`."""
@@ -112,7 +129,7 @@ RANGES = {
     "seed": Range(0, 999_999, 0),
     "speed": Range(1, 1000, 100),
 }
-"""The bounds of the numbers; `speed` is the largest number of steps per second."""
+"""The bounds of the numbers; `speed` is the largest number of steps per second. A penalty may narrow its weight's."""
 
 DEFAULT_GAME: Table = {
     "data": "ring",
@@ -128,7 +145,9 @@ def options_json() -> Table:
     menus = {"data": DATA, "objectives": OBJECTIVES, "penalties": PENALTIES, "tricks": TRICKS}
 
     def entry(kind: str, choice: Choice) -> Table:
-        weight = {} if choice.weight is None else {"weight": choice.weight}
+        weight = (
+            {} if choice.weight is None else {"weight": {"label": choice.weight.label} | choice.weight.range._asdict()}
+        )
         return {"kind": kind, "label": choice.label, "tip": choice.tip or None} | weight
 
     listed = {name: [entry(kind, choice) for kind, choice in menu.items()] for name, menu in menus.items()}

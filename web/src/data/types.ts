@@ -242,8 +242,8 @@ export interface Choice {
   kind: string;
   label: string;
   tip: string | null;
-  /** Of a penalty: the weight to begin with. */
-  weight?: number;
+  /** Of a penalty: the name and the bounds of its weight, and that to begin with. */
+  weight?: Range & { label: string };
 }
 
 export interface Range {

@@ -27,6 +27,11 @@ interface Control<T> {
   set(value: T): void;
 }
 
+interface NumberControl extends Control<number> {
+  /** Have another label and other bounds, within which the value stays. */
+  describe(label: string, range: Range): void;
+}
+
 let ids = 0;
 
 function field(label: string, control: HTMLElement, ...more: Child[]): HTMLElement {
@@ -36,10 +41,11 @@ function field(label: string, control: HTMLElement, ...more: Child[]): HTMLEleme
 }
 
 /** A slider with its value; logarithmic with two digits, or over integers. */
-export function numberControl(name: string, label: string, range: Range): Control<number> {
+export function numberControl(name: string, label: string, first: Range): NumberControl {
   const logarithmic = LOGARITHMIC.has(name);
-  const [low, high] = logarithmic ? [Math.log10(range.min), Math.log10(range.max)] : [range.min, range.max];
-  const slider = h("input", { attrs: { type: "range", min: low, max: high, step: logarithmic ? "any" : 1 } });
+  let range = first;
+  const slider = h("input", { attrs: { type: "range", step: logarithmic ? "any" : 1 } });
+  const element = field(label, slider);
   const output = h("output", { class: "figures", attrs: { "aria-live": "off" } });
   const get = (): number => {
     const raw = Number(slider.value);
@@ -66,8 +72,17 @@ export function numberControl(name: string, label: string, range: Range): Contro
     slider.value = String(logarithmic ? Math.log10(value) : value);
     tell();
   };
+  const describe = (text: string, bounds: Range): void => {
+    const value = get();
+    range = bounds;
+    [slider.min, slider.max] = [range.min, range.max].map((end) => String(logarithmic ? Math.log10(end) : end)) as [string, string];
+    setText(element.firstElementChild as Element, text);
+    set(value);
+  };
+  slider.after(output);
+  describe(label, range);
   set(range.default);
-  return { element: field(label, slider, output), get, set };
+  return { element, get, set, describe };
 }
 
 function whyButton(tip: () => string | null): HTMLElement {
@@ -123,6 +138,16 @@ function differenceOf(game: GameChoice, other: GameChoice): Difference {
   return keys.find((key) => game[key] !== other[key]) ?? "objective";
 }
 
+/** The name and the bounds of what goes with a penalty. */
+function weightAbout({ penalties }: PlaygroundOptions, penalty: string | null): Choice["weight"] {
+  return penalties.find(({ kind }) => kind === penalty)?.weight;
+}
+
+/** The name of a control within a sentence. */
+export function lowered(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
 export class GameForm {
   readonly element = h("div", "game-form");
   readonly pad = new Pad();
@@ -130,7 +155,8 @@ export class GameForm {
   private readonly objective: Control<string | null>;
   private readonly penalty: Control<string | null>;
   private readonly tricks: Control<string[]>;
-  private readonly numbers: Record<NumberKey, Control<number>>;
+  private readonly numbers: Record<NumberKey, NumberControl>;
+  private readonly otherWeight: NumberControl;
   private readonly seed: Control<number>;
   private readonly second = h("input", { attrs: { type: "checkbox", id: "second-game" } });
   private readonly differs = h("select", { attrs: { "aria-label": "The second game differs in" } });
@@ -147,7 +173,8 @@ export class GameForm {
     const numbers = Object.keys(NAMES) as NumberKey[];
     this.numbers = Object.fromEntries(
       numbers.map((key) => [key, numberControl(key, NAMES[key], ranges[key] as Range)]),
-    ) as Record<NumberKey, Control<number>>;
+    ) as Record<NumberKey, NumberControl>;
+    this.otherWeight = this.numberOfSecond("penalty_weight");
     this.seed = numberControl("seed", "Seed", ranges["seed"] ?? { min: 0, max: 999_999, default: 0 });
     const clear = h("button", { class: "quiet", attrs: { type: "button" }, on: { click: () => this.pad.clear() } }, "Clear");
     this.drawing = h("div", "drawing", this.pad.canvas, h("div", "drawing-line", h("span", "muted", "Draw where real points are"), clear));
@@ -174,7 +201,7 @@ export class GameForm {
   }
 
   private addOthers(): void {
-    const { objectives, penalties, tricks, ranges } = this.options;
+    const { objectives, penalties, tricks } = this.options;
     const add = (key: Difference, text: string, control: Control<never>): void => {
       this.other[key] = control;
       this.differs.append(h("option", { attrs: { value: key } }, text));
@@ -183,9 +210,13 @@ export class GameForm {
     add("penalty", "the penalty", menu("Penalty of the second", penalties, "none") as Control<never>);
     add("trick", "a trick", menu("Trick that is switched", tricks, null) as Control<never>);
     for (const key of Object.keys(NAMES) as NumberKey[]) {
-      const name = NAMES[key].charAt(0).toLowerCase() + NAMES[key].slice(1);
-      add(key, `the ${name}`, numberControl(key, `${NAMES[key]}, second`, ranges[key] as Range) as Control<never>);
+      const control: Control<number> = key === "penalty_weight" ? this.otherWeight : this.numberOfSecond(key);
+      add(key, `the ${lowered(NAMES[key])}`, control as Control<never>);
     }
+  }
+
+  private numberOfSecond(key: NumberKey): NumberControl {
+    return numberControl(key, `${NAMES[key]}, second`, this.options.ranges[key] as Range);
   }
 
   private set(game: GameChoice): void {
@@ -193,6 +224,7 @@ export class GameForm {
     this.objective.set(game.objective);
     this.penalty.set(game.penalty);
     this.tricks.set(game.tricks);
+    this.describeWeight(game.penalty);
     for (const key of Object.keys(NAMES) as NumberKey[]) this.numbers[key].set(game[key]);
     this.lastPenalty = game.penalty; // its weight is that of the game, not the one to begin with
     this.update();
@@ -215,7 +247,16 @@ export class GameForm {
   }
 
   private weightOf(penalty: string | null): number {
-    return this.options.penalties.find(({ kind }) => kind === penalty)?.weight ?? this.numbers.penalty_weight.get();
+    return weightAbout(this.options, penalty)?.default ?? this.numbers.penalty_weight.get();
+  }
+
+  /** Name what goes with a penalty, in both games, and bound it. */
+  private describeWeight(penalty: string | null): void {
+    const about = weightAbout(this.options, penalty);
+    if (!about) return;
+    this.numbers.penalty_weight.describe(about.label, about);
+    this.otherWeight.describe(`${about.label}, second`, about);
+    setText(this.differs.querySelector("option[value=penalty_weight]") as Element, `the ${lowered(about.label)}`);
   }
 
   private lastPenalty: string | null = null;
@@ -224,7 +265,10 @@ export class GameForm {
     this.drawing.hidden = this.data.get() !== "density";
     if (!this.drawing.hidden) this.pad.draw();
     const penalty = this.penalty.get();
-    if (penalty !== this.lastPenalty && penalty) this.numbers.penalty_weight.set(this.weightOf(penalty));
+    if (penalty !== this.lastPenalty && penalty) {
+      this.describeWeight(penalty);
+      this.numbers.penalty_weight.set(this.weightOf(penalty));
+    }
     this.lastPenalty = penalty;
     this.numbers.penalty_weight.element.hidden = penalty === null;
     this.differs.hidden = this.otherPlace.hidden = !this.second.checked;

@@ -42,6 +42,16 @@ export function commandLine(text: string): HTMLElement {
   return h("pre", { class: "command", attrs: { tabindex: 0, "aria-label": "command" } }, text);
 }
 
+/** Why a view can't be shown, in words for its user. */
+export class Unavailable extends Error {
+  constructor(
+    readonly title: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** Whether there is nothing of the id that was asked for. */
 export function isMissing(error: unknown): boolean {
   return error instanceof RequestError && error.status === 404;
@@ -50,8 +60,9 @@ export function isMissing(error: unknown): boolean {
 /** What to show instead of a view whose data could not be fetched. */
 export function failureState(error: unknown): HTMLElement {
   const missing = "There is nothing here of this id: the folder may have been moved or removed.";
-  const message = error instanceof RequestError ? error.message : "The server cannot be reached. This page tries again by itself.";
-  const title = isMissing(error) ? "Not found" : "This could not be shown";
+  const isTold = error instanceof RequestError || error instanceof Unavailable;
+  const message = isTold ? error.message : "The server cannot be reached. This page tries again by itself.";
+  const title = error instanceof Unavailable ? error.title : isMissing(error) ? "Not found" : "This could not be shown";
   return h("div", "empty", h("h1", {}, title), h("p", {}, isMissing(error) ? missing : message), home());
 }
 

@@ -10,7 +10,8 @@ import type { GameChoice, GameStatus, PlaygroundAnswer, RunEvent } from "../data
 import { fill, h, setText } from "../dom";
 import { count, duration, figure } from "../format";
 import { gameView, planeLegend } from "../parts/game";
-import { GameForm, numberControl } from "../parts/game_form";
+import { GameForm, lowered, numberControl } from "../parts/game_form";
+import { isMissing, Unavailable } from "../parts/notice";
 import { scrubber } from "../parts/scrubber";
 import { chartToolbar } from "../parts/toolbar";
 import type { Context, View } from "./view";
@@ -19,9 +20,15 @@ const LOSSES = ["d/adversarial", "g/adversarial"] as const;
 
 const POINTS = 256;
 
+/** What is said if an old address leads to a playground that the server doesn't have. */
+const NO_PLAYGROUND = "This server was started without its playground. End it with Ctrl-C, and start it with: poise web DIR --playground";
+
 export const playgroundView: View = async (context) => {
   context.title("Playground");
-  new Playground(context, await fetchPlayground(context.signal)).open();
+  const answer = await fetchPlayground(context.signal).catch((error: unknown) => {
+    throw isMissing(error) ? new Unavailable("No playground here", NO_PLAYGROUND) : error;
+  });
+  new Playground(context, answer).open();
 };
 
 /** One of the games that are shown: its plane, its curves, and the run that they belong to. */
@@ -256,13 +263,14 @@ function describe(games: GameChoice[], index: number, { options }: PlaygroundAns
   const first = games[0];
   if (!game || !first) return "";
   const label = (list: { kind: string; label: string }[], kind: string | null): string => list.find((one) => one.kind === kind)?.label ?? "none";
+  const weight = lowered(options.penalties.find(({ kind }) => kind === game.penalty)?.weight?.label ?? "weight");
   const told: Partial<Record<keyof GameChoice, string>> = {
     objective: label(options.objectives, game.objective),
     penalty: `penalty: ${label(options.penalties, game.penalty)}`,
     tricks: game.tricks.length ? game.tricks.map((kind) => label(options.tricks, kind)).join(", ") : "no tricks",
     lr_g: `learning rate of G ${figure(game.lr_g)}`,
     lr_d: `learning rate of D ${figure(game.lr_d)}`,
-    penalty_weight: `weight ${figure(game.penalty_weight)}`,
+    penalty_weight: `${weight} ${figure(game.penalty_weight)}`,
     d_moves: `${game.d_moves} moves of D`,
     width: `width ${game.width}`,
     latent_dim: `latents of ${game.latent_dim}`,
