@@ -244,6 +244,29 @@ def test_numbers_that_are_not_finite(visitor: Visitor, runs: Path, seconds: obje
     assert visitor.get(f"/api/runs/{ring['id']}").status == 200
 
 
+@pytest.mark.parametrize("step", ["Infinity", "1e400", "NaN", "null", '"x"', "[]"])
+def test_a_best_step_that_is_no_number_hides_no_run(visitor: Visitor, runs: Path, step: str) -> None:
+    path = runs / "ring/run.json"
+    best = '{"measure": "fid", "value": 1.0, "step": STEP}'.replace("STEP", step)
+    path.write_text(path.read_text()[:-1] + f', "best": {best}}}')
+    assert [run["best"] for run in overview(visitor).values()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("measures.jsonl", '{"step": 5, "measures": [], "floor": {}, "n": 9, "features": "x"}\n'),
+        ("measures.jsonl", '{"step": 5, "measures": {}, "floor": [], "n": 9, "features": "x"}\n'),
+        ("recipe.toml", '[objective]\nkind = "least_squares"\nb = 1e200\n'),
+    ],
+)
+def test_a_part_that_is_not_as_training_writes_it_hides_no_run(
+    visitor: Visitor, runs: Path, name: str, text: str
+) -> None:
+    (runs / "ring" / name).write_text(text)
+    assert visitor.get(f"/api/runs/{overview(visitor)['ring']['id']}").status == 200
+
+
 def test_a_run_that_vanishes_and_one_that_appears(visitor: Visitor, runs: Path) -> None:
     id = overview(visitor)["ring"]["id"]
     shutil.rmtree(runs / "ring")

@@ -94,10 +94,10 @@ def check_row(line: Mapping[str, Any]) -> None:
 
 
 def check_measures(line: Mapping[str, Any]) -> None:
-    """Raises ValueError, KeyError or TypeError unless it is a line of `measures.jsonl`."""
+    """Raises ValueError, KeyError, TypeError or AttributeError unless it is a line of `measures.jsonl`."""
     check_count(line["step"])
     for name in ("measures", "floor"):
-        for value in dict(line[name]).values():
+        for value in line[name].values():
             decode_number(value)
 
 

@@ -187,7 +187,7 @@ def _selected_best(info: dict[str, Any]) -> BestMeasure | None:
         best = BestMeasure(
             str(info["best"]["measure"]), decode_number(info["best"]["value"]), int(info["best"]["step"])
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # JSON has no infinite step, but Python reads one
         return None
     return best if math.isfinite(best.value) else None
 

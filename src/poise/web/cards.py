@@ -118,7 +118,7 @@ def _summarise(path: Path, name: str) -> RunSummary:
             return RunSummary(name, str(path), "damaged", path.lstat().st_mtime, reason=f"{one} {wrong}")
     try:
         return summarise_run(path, name)
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError) as error:
         return RunSummary(name, str(path), "damaged", 0.0, reason=f"can't be read: {type(error).__name__}")
 
 
