@@ -398,6 +398,15 @@ def test_the_form_of_the_playground_shows_the_game_that_is_played(browser: Any, 
             page.get_by_role("button", name="Start", exact=True).click()
         assert base64.b64decode(started.value.post_data_json["density"]) == drawn, "the drawing of the game of before"
         speed = page.get_by_label(labels[-1])
+        told.game = game | {"state": "ended", "speed": 20.0}
+        speed.press("ArrowLeft")
+        with page.expect_request("**/api/playground/start") as started:
+            page.get_by_role("button", name="Start", exact=True).click()
+        assert started.value.post_data_json["speed"] == 16
+        speed.press("ArrowLeft")
+        with page.expect_request("**/api/playground/resume") as resumed:
+            told.game = game | {"state": "running", "speed": 20.0}
+        assert resumed.value.post_data_json == {"speed": 13}, "chosen before the page knew that the game was starting"
         told.game = game | {"state": "starting", "speed": 100.0}
         surfer.wait(f"labels => ({FORM})(labels)[3] === '100'", labels)
         speed.press("ArrowLeft")

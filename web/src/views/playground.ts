@@ -61,7 +61,8 @@ class Playground {
   /** What the game consists of that the form shows, and its speed. */
   private chosen = "";
   private chosenSpeed = NaN;
-  /** Whether another speed was chosen while a game was starting, which can't be told yet. */
+  /** Whether a game begins that has its speed from the slider, and whether the slider has been moved since. */
+  private begins = false;
   private speedWaits = false;
 
   constructor(
@@ -79,7 +80,7 @@ class Playground {
     this.speed = numberControl("speed", "Steps per second, at most", answer.options.ranges["speed"] ?? { min: 1, max: 1000, default: 100 });
     this.speed.element.addEventListener("change", () => {
       if (this.game?.state === "running") void this.send("resume", { speed: this.speed.get() });
-      this.speedWaits = this.game?.state === "starting";
+      else this.speedWaits = this.begins;
     });
     const button = (name: string, text: string, click: () => void, kind = "plain"): [string, HTMLButtonElement] => [
       name,
@@ -92,7 +93,7 @@ class Playground {
       button("d", "Step D", () => void this.send("step", { player: "d" })),
       button("g", "Step G", () => void this.send("step", { player: "g" })),
       button("both", "Step both", () => void this.send("step", { player: "both" })),
-      button("reset", "Reset", () => void this.send("reset", { speed: this.speed.get() })),
+      button("reset", "Reset", () => void this.begin("reset", { speed: this.speed.get() })),
       button("stop", "Stop", () => void this.send("stop", {})),
     ]);
   }
@@ -137,10 +138,15 @@ class Playground {
     try {
       const body = { ...this.form.body(), speed: this.speed.get() };
       this.timeline.pin(null);
-      await this.send("start", body);
+      await this.begin("start", body);
     } catch (error) {
       this.complain(error);
     }
+  }
+
+  private begin(name: "start" | "reset", body: object): Promise<void> {
+    [this.begins, this.speedWaits] = [true, false];
+    return this.send(name, body);
   }
 
   private async send(name: string, body: object): Promise<void> {
@@ -177,10 +183,9 @@ class Playground {
     this.game = game;
     if (game) this.choose(game);
     const state = game?.state ?? "none";
-    if (this.speedWaits && state === "running") {
-      this.speedWaits = false;
-      void this.send("resume", { speed: this.speed.get() });
-    }
+    if (this.speedWaits && state === "running") void this.send("resume", { speed: this.speed.get() });
+    this.begins = state === "starting";
+    this.speedWaits &&= this.begins;
     const enabled: Record<string, boolean> = {
       start: state !== "starting",
       pause: state === "running",
