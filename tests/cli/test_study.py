@@ -124,6 +124,11 @@ def test_dry_run_says_what_is_new(poise: Any, trained: tuple[Path, Path, str], t
     assert lines[3] == "4 runs, 2 new; 1 comparison"
     done = poise("study", out / "plan.toml", "--out", out, "--dry-run").out.splitlines()
     assert done[-1] == "2 runs, 0 new; 1 comparison"
+    other = write_plan(tmp_path / "other.toml", seeds=1, images=1500)
+    lines = poise("study", other, "--out", out, "--dry-run").out.splitlines()
+    unused = "2 results in this folder belong to no run of this plan; they are kept and not used"
+    assert lines[3:5] == [f"{unused}, and --resume is refused", "2 runs, 2 new; 1 comparison"]
+    poise("study", other, "--out", out, "--resume").assert_error(2, f"--out {out}: no result in this folder belongs")
     assert sorted(out.rglob("*")) == before
 
 

@@ -183,7 +183,7 @@ def test_a_study_that_another_process_trains(study: Study) -> None:
     study.run()
     with (
         file_lock(study.out / "study.lock", "test"),
-        pytest.raises(RecipeError, match="another run is writing to this folder, found process"),
+        pytest.raises(RecipeError, match=r"another process is training this study, found process .* on .*; wait until"),
     ):
         study.run(resume=True)
 

@@ -148,7 +148,7 @@ def test_a_second_conductor_is_refused(tmp_path: Path) -> None:
     second = StudyProcess(plan, out)
     code, errors = second.end()
     assert code == 2
-    assert f"another run is writing to this folder, found process {first.process.pid}" in errors[-1]
+    assert f"another process is training this study, found process {first.process.pid}" in errors[-1]
     first.process.terminate()
     assert first.end()[0] == 75
     first.assert_gone()

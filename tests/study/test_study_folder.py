@@ -83,8 +83,8 @@ def test_damaged_files(tmp_path: Path) -> None:
 
 def test_a_study_of_a_newer_version_is_neither_read_nor_replaced(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    folder.study.write_text('{"format": 2, "name": "small", "kinds": {}}')
-    newer = "study.json: was written by a newer version of poise, found format 2; update poise"
+    folder.study.write_text('{"format": 3, "name": "small", "kinds": {}}')
+    newer = "study.json: was written by a newer version of poise, found format 3; update poise"
     with pytest.raises(CheckpointError, match=newer):
         folder.read_study()
     with pytest.raises(CheckpointError, match=newer):

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from poise.cli.run_progress import format_duration
-from poise.study.folder import StudyFolder
+from poise.study.folder import StudyFolder, unused_results
 from poise.study.records import Arm, RunResult
 from poise.utils.console import TerminalConsole, styled_text
 from poise.utils.printing import count_noun, print_line
@@ -199,10 +199,11 @@ def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: 
     from poise.study.prepare import prepare, time_recipe, timing_file
 
     plan = read_plan(plan_file)
-    expansion = prepare(plan, plan_file, timing_file(plan, folder.timing, options), options)
+    times = timing_file(plan, folder.timing, options)
+    expansion = prepare(plan, plan_file, times, options, folder.last_started(plan.name))
     folder.check_outside(expansion.recipes.values())
-    results = folder.read_results() if folder.results.is_file() else []
-    done = {result.run for result in results if result.state != "crashed"}
+    results, unused = folder.results_of(expansion.recipes)
+    done = set(results)
     recipe = {(arm.base, arm.name): expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}
     loads: list[Load] = []
     names, numbers = [Column(name, overflow="fold") for name in ("base", "arm", "changes")], ("steps", "seeds", "new")
@@ -216,6 +217,8 @@ def print_estimate(plan_file: Path, folder: StudyFolder, workers: int, options: 
     TerminalConsole().print(table)
     for note in expansion.notes:
         print_line(note)
+    if unused:
+        print_line(unused_results(unused) + ("" if results else ", and --resume is refused"))
     runs, comparisons = len(expansion.recipes), len(expansion.study.comparisons)
     new_runs = sum(load.runs for load in loads)
     print_line(f"{count_noun(runs, 'run')}, {new_runs:,} new; {count_noun(comparisons, 'comparison')}")

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from poise.errors import CheckpointError, DiskError, PoiseError, RecipeError, Stopped
+from poise.errors import DiskError, PoiseError, RecipeError, Stopped
 from poise.recipe.model import Recipe
 from poise.study.executor import Executor, WorkerDied
 from poise.study.expand import Expansion
-from poise.study.folder import StudyFolder
+from poise.study.folder import StudyFolder, unused_results
 from poise.study.job import Job, crashed, run_job
 from poise.study.origin import add_sources, check_origins
 from poise.study.plan import Plan, read_plan
@@ -22,6 +22,7 @@ from poise.study.prepare import Options, prepare, timing_file
 from poise.study.records import RunResult, Study
 from poise.training.signals import Signals
 from poise.utils.files import make_folder, write_text
+from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
 
 TICK = 0.5
@@ -38,7 +39,7 @@ class StudyListener(Protocol):
         """The runs without a result are about to be trained."""
 
     def on_update(self, running: list[str]) -> None:
-        """Called every half second with the hashes of the runs that are being trained."""
+        """Called every half second with the runs that are being trained."""
 
     def on_result(self, result: RunResult) -> None:
         """A run has ended."""
@@ -76,27 +77,30 @@ def run_study(
     """
     options = options or Options()
     plan, folder = read_plan(plan_file), StudyFolder(out)
-    folder.check(resume=resume)
-    folder.check_same_study(plan.name)
+    before = _check_folder(folder, plan, resume=resume)
     again = _resume_command(plan_file, out, options)
     unsaved = f"; continue with: {again}" if resume else " before the first run; there is nothing to save yet"
     with Signals(unsaved) as signals:
         times = timing_file(plan, folder.timing, options)
-        expansion = prepare(plan, plan_file, times, options)
+        expansion = prepare(plan, plan_file, times, options, before)
         folder.check_outside(expansion.recipes.values())
+        if resume:
+            _results_so_far(folder, expansion)  # before anything is written
         with folder.claim() as note:
-            times.save()
-            ended = [one for one in folder.read_results() if one.state != "crashed"]
-            results = {one.run: one for one in ended if one.run in expansion.recipes}
+            if _check_folder(folder, plan, resume=resume) != before:
+                what = "another process has started this study with another plan meanwhile"
+                raise RecipeError(what, where=f"--out {out}", cure="repeat the command")
+            results, unused = _results_so_far(folder, expansion)
             check_origins(expansion.origins, expansion.study.arms, results)
-            study, changed = add_sources(expansion.study, _earlier(folder) if results else None)
+            study, changed = add_sources(expansion.study, before if results else None)
+            times.save()
+            folder.write_study(study)  # first, as a study can be continued from then on
             write_text(folder.plan, plan_file.read_text("utf-8"))
             _copy_recipes(plan, plan_file.parent, folder)
-            folder.write_study(study)
             recipes = {key: recipe for key, recipe in expansion.recipes.items() if key not in results}
             origins = _origins_of_runs(expansion)
-            jobs = {key: _job(recipe, folder, plan, options, origins[key]) for key, recipe in recipes.items()}
-            for message in [*([note] if note else []), *changed]:
+            jobs = {key: _job(key, recipe, folder, plan, options, origins[key]) for key, recipe in recipes.items()}
+            for message in [one for one in (note, unused_results(unused), *changed) if one]:
                 listener.on_message(message)
             signals.deferred = True
             listener.on_start(expansion, results, folder)
@@ -110,11 +114,36 @@ def run_study(
             return [results[key] for key in expansion.recipes]
 
 
-def _earlier(folder: StudyFolder) -> Study | None:
-    """The study as it was last started; None if `study.json` can't be read, because a new one is written."""
-    with suppress(CheckpointError, RecipeError):
-        return folder.read_study()
-    return None
+def _check_folder(folder: StudyFolder, plan: Plan, *, resume: bool) -> Study | None:
+    """Check that the study of a plan can be started or continued in a folder.
+
+    Returns:
+        The study as it was last started; None if it is new.
+
+    Raises:
+        RecipeError, CheckpointError: see `StudyFolder.check` and `StudyFolder.check_same_study`.
+    """
+    folder.check(resume=resume)
+    folder.check_same_study(plan.name)
+    return folder.last_started(plan.name)
+
+
+def _results_so_far(folder: StudyFolder, expansion: Expansion) -> tuple[dict[str, RunResult], int]:
+    """See `StudyFolder.results_of`.
+
+    Raises:
+        RecipeError: the folder has results, and all of them are of other runs than those of the plan.
+        CheckpointError: a result is damaged.
+    """
+    results, unused = folder.results_of(expansion.recipes)
+    if unused and not results:
+        raise RecipeError(
+            "no result in this folder belongs to a run of this plan, as the plan or the recipes of poise have changed",
+            where=f"--out {folder.path}",
+            found=count_noun(unused, "result"),
+            cure="start a new study with another --out, or continue this one with the plan and the poise that began it",
+        )
+    return results, unused
 
 
 def _copy_recipes(plan: Plan, source: Path, folder: StudyFolder) -> None:
@@ -143,10 +172,10 @@ def _origins_of_runs(expansion: Expansion) -> dict[str, dict[str, str]]:
     return {run: expansion.origins.get((arm.base, arm.name), {}) for arm in arms for run in arm.runs.values()}
 
 
-def _job(recipe: Recipe, folder: StudyFolder, plan: Plan, options: Options, origin: Mapping[str, str]) -> Job:
+def _job(key: str, recipe: Recipe, folder: StudyFolder, plan: Plan, options: Options, origin: Mapping[str, str]) -> Job:
     return Job(
         recipe.canonical(),
-        folder.runs.resolve() / recipe.hash,
+        folder.runs.resolve() / key,
         options.data_root,
         options.device,
         plan.precision,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Container, Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from poise.study.records import FORMAT, RunResult, Study
 from poise.utils.files import append_line, sync_file, write_json
 from poise.utils.locks import claimed_folder
 from poise.utils.paths import folder_around
+from poise.utils.printing import agree, count_noun
 from poise.utils.system import disk_errors
 from poise.utils.temporary import is_temporary
 
@@ -78,7 +79,8 @@ class StudyFolder:
 
     def claim(self) -> AbstractContextManager[str]:
         """Create the folder and lock it against other writers; see `claimed_folder`."""
-        return claimed_folder(self.runs, self.lock, f"--out {self.path}")
+        what, cure = "another process is training this study", "wait until it has ended, or stop it first"
+        return claimed_folder(self.runs, self.lock, f"--out {self.path}", what, cure)
 
     def write_study(self, study: Study) -> None:
         """Write `study.json`.
@@ -108,6 +110,12 @@ class StudyFolder:
             key = explain(error).where if isinstance(error, ValidationError) else ""
             cure = "poise study PLAN --resume writes a new one"
             raise CheckpointError(f"is damaged{key and f': {key}'}", where=str(self.study), cure=cure) from None
+
+    def last_started(self, name: str) -> Study | None:
+        """The study of this name as it was last started; None if there is none, or it can't be read."""
+        with suppress(CheckpointError, RecipeError):
+            return study if (study := self.read_study()).name == name else None
+        return None
 
     def _check_format(self, table: Any) -> None:
         """Refuse a file that a later version of poise has written.
@@ -154,6 +162,16 @@ class StudyFolder:
         results = {line["run"]: RunResult.model_validate(line) for line in lines}
         return list(results.values())
 
+    def results_of(self, runs: Container[str]) -> tuple[dict[str, RunResult], int]:
+        """The newest results of some runs, and the number of results of other ones; none of runs that crashed.
+
+        Raises:
+            CheckpointError: see `read_results`.
+        """
+        ended = [one for one in self.read_results() if one.state != "crashed"]
+        results = {one.run: one for one in ended if one.run in runs}
+        return results, len(ended) - len(results)
+
     def append_result(self, result: RunResult) -> None:
         """Append a result, which is on the disk when this returns.
 
@@ -163,3 +181,10 @@ class StudyFolder:
         append_line(self.results, result.model_dump(mode="json"))
         with disk_errors(self.results):
             sync_file(self.results)
+
+
+def unused_results(number: int) -> str:
+    """A sentence on the results of a folder that are of other runs than those of the plan; empty if there are none."""
+    belong, are = agree(number, "belongs", "belong"), agree(number, "it is", "they are")
+    what = f"{count_noun(number, 'result')} in this folder {belong} to no run of this plan; {are} kept and not used"
+    return what if number else ""

@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
     Attributes:
         table: the recipe in canonical form.
-        folder: the run folder, whose name is the hash of the recipe.
+        folder: the run folder, whose name is that of the run, see `Arm.runs`.
         data_root: see `train`.
         device: see `train`.
         precision: see `train`.
@@ -214,7 +214,7 @@ def summarise(recipe: Recipe, folder: RunFolder, state: State, reason: str = "",
     changes = in_force(changes_from_json(info.get("changes", [])))
     device = {"device": str(info["device"])} if "device" in info else {}
     return RunResult(
-        run=recipe.hash,
+        run=folder.path.name,
         state=state,
         reason=reason,
         step=step,

@@ -16,6 +16,7 @@ from poise.study.expand import Expansion, expand
 from poise.study.measurable import check_measures
 from poise.study.origin import origin_of
 from poise.study.plan import Plan
+from poise.study.records import Study
 from poise.study.timing import Timing, TimingFile, measure_timing
 from poise.training.train import train
 from poise.user_code.loading import allow_user_code
@@ -63,7 +64,7 @@ def timing_file(plan: Plan, path: Path, options: Options) -> TimingFile:
     return TimingFile(path, lambda recipe: time_recipe(recipe, plan, options).step)
 
 
-def prepare(plan: Plan, file: Path, times: TimingFile, options: Options) -> Expansion:
+def prepare(plan: Plan, file: Path, times: TimingFile, options: Options, before: Study | None = None) -> Expansion:
     """Expand a plan and check every recipe with its data.
 
     Args:
@@ -71,26 +72,40 @@ def prepare(plan: Plan, file: Path, times: TimingFile, options: Options) -> Expa
         file: its file, which errors name, and in whose folder recipe files are looked for.
         times: the times per step, which a budget in seconds needs.
         options: see `Options`.
+        before: the study as it was last started, if it is continued; see `expand`.
 
     Raises:
         RecipeError, DataError: an arm can't be trained or measured; names it. Or nothing is left of the comparisons.
         TooManyRuns: the plan has more runs than its limit; says how long they would take.
     """
     with errors_in(str(file)):
-        return _prepare(plan, file.parent, times, options)
+        _check_recipe_files(plan)
+        return _prepare(plan, file.parent, times, options, before)
 
 
-def _prepare(plan: Plan, folder: Path, times: TimingFile, options: Options) -> Expansion:
+def _check_recipe_files(plan: Plan) -> None:
+    """Refuse a recipe file whose copy would replace that of the plan in the folder of the study."""
+    for name, base in plan.base.items():
+        if Path(base.recipe) == Path("plan.toml"):
+            what = "a recipe file can't have the name that the plan has in the folder of the study"
+            raise RecipeError(what, where=f"{name}: recipe", found=f"'{base.recipe}'", cure="rename the file")
+
+
+def _prepare(plan: Plan, folder: Path, times: TimingFile, options: Options, before: Study | None) -> Expansion:
     seconds = plan.budget.seconds if plan.budget is not None else None
     try:
-        expansion = expand(plan, folder) if seconds is None else expand(plan, folder, lambda recipe: MANY_STEPS)
+        expansion = expand(plan, folder, None if seconds is None else lambda recipe, key: MANY_STEPS, before)
     except TooManyRuns as error:
         raise _with_estimate(error, plan, options) from None
     if plan.compares and not expansion.study.comparisons:
         raise RecipeError("there is nothing to compare", where="tip", cure="; ".join(expansion.notes))
     origins = check(expansion, plan, options)
     if seconds is not None:
-        expansion = expand(plan, folder, lambda recipe: max(1, round(seconds / times.step_seconds(recipe))))
+
+        def steps_for(recipe: Recipe, key: str) -> int:
+            return max(1, round(seconds / times.step_seconds(recipe, key)))
+
+        expansion = expand(plan, folder, steps_for, before)
     return expansion._replace(origins=origins)
 
 

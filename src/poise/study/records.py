@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
@@ -13,8 +13,8 @@ Expected = Literal["", "helps", "harms", "no effect seen"]
 State = Literal["done", "diverged", "out of memory", "crashed"]
 Names = Annotated[tuple[str, ...], Strict(False)]
 
-FORMAT = 1
-"""The version of the format of `study.json`."""
+FORMAT = 2
+"""The version of the format of `study.json`. The first one has neither the recipes of the bases nor `evaluations`."""
 
 LARGEST = 1e100
 """The largest magnitude of a value: sums of squares of larger ones overflow. A run that had one has no such value."""
@@ -43,11 +43,15 @@ class StudyBase(Config):
         name: its name: that of the base in the plan, followed by "-" and that of the data set if the plan has any.
         measures: the measures that decide, each for itself; the first is the most important one.
         summary: the data, the networks and the budget in a sentence.
+        recipe: its recipe in canonical form when the study began; empty in studies of earlier versions of poise.
+        definition: what the plan says of it, as a hash; see `continuity.py`.
     """
 
     name: str
     measures: Annotated[tuple[StudyMeasure, ...], Strict(False)]
     summary: str = ""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    definition: str = ""
 
 
 class Arm(Config):
@@ -59,7 +63,7 @@ class Arm(Config):
         changes: the changes to the base, as with `poise train --set`.
         steps: the steps of each run.
         images: the real images that D sees in each run.
-        runs: the hash of the recipe for each seed, which names the run folder.
+        runs: the run of each seed, which names the run folder: the hash that its recipe had when it was planned.
         components: for each component that the changes add, remove or alter, such as "tricks.packing", the source file
             that implements it, relative to the package.
     """
@@ -103,14 +107,16 @@ class Study(Config):
         arms: the arms of all bases.
         comparisons: what is compared.
         sources: the SHA-256 of each source file of `Arm.components` when the first run was trained.
+        evaluations: how often each run is measured; None in studies of earlier versions of poise.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = FORMAT
     name: str
     bases: Annotated[tuple[StudyBase, ...], Strict(False)]
     arms: Annotated[tuple[Arm, ...], Strict(False)]
     comparisons: Annotated[tuple[Comparison, ...], Strict(False)]
     sources: dict[str, str] = Field(default_factory=dict)
+    evaluations: int | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -135,7 +141,7 @@ class RunResult(Config):
     """The result of one run; a line of `results.jsonl`.
 
     Attributes:
-        run: the hash of its recipe.
+        run: the run, see `Arm.runs`.
         state: whether it was trained to the end, or how it failed.
         reason: the reason of a failure, one line.
         step: the steps done.

@@ -122,13 +122,22 @@ class TimingFile:
         self._known = _read(path)
         self._new = False
 
-    def step_seconds(self, recipe: Recipe) -> float:
-        """The seconds per step of a recipe; its name, steps, seed and measures do not matter."""
+    def step_seconds(self, recipe: Recipe, key: str) -> float:
+        """The seconds per step of a recipe; its name, steps, seed and measures do not matter.
+
+        They are kept under the key of the arm, which stays the same when poise changes and with it the hash of the
+        recipe, and under that hash, so that arms with the same recipe have the same time.
+
+        Args:
+            recipe: the recipe.
+            key: what its arm is called, see `timing_key`.
+        """
         timed = recipe.model_copy(update={"steps": 1, "seed": 0, "measure": None, "name": "timed"})
-        if timed.hash not in self._known:
-            self._known[timed.hash] = self._measure(timed)
-            self._new = True
-        return self._known[timed.hash]
+        seconds = self._known.get(key) or self._known.get(timed.hash) or self._measure(timed)
+        for name in (key, timed.hash):
+            self._new |= name not in self._known
+            self._known.setdefault(name, seconds)
+        return seconds
 
     def save(self) -> None:
         """Write new times to the file, whose folder must exist.

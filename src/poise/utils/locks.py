@@ -16,18 +16,22 @@ from poise.utils.system import UNSUPPORTED, disk_errors, retry_interrupted, syst
 
 UNKNOWN_HOLDER = "another process"
 
+WRITING = "another run is writing to this folder"
+
 POLL = 0.2
 """How often a process that waits for a lock asks for it, in seconds."""
 
 
 @contextmanager
-def claimed_folder(folder: Path, lock: Path, where: str) -> Iterator[str]:
+def claimed_folder(folder: Path, lock: Path, where: str, what: str = WRITING, cure: str = "") -> Iterator[str]:
     """Create a folder and hold the lock that keeps other writers away; yields a note on the lock, which may be empty.
 
     Args:
         folder: the folder, which may exist.
         lock: the lock file.
         where: what an error names.
+        what: what the process that has the lock is doing, for the error.
+        cure: what to do about it.
 
     Raises:
         DiskError: the folder can't be created.
@@ -35,12 +39,12 @@ def claimed_folder(folder: Path, lock: Path, where: str) -> Iterator[str]:
     """
     with disk_errors(folder):
         make_folder(folder)
-    with file_lock(lock, where) as note:
+    with file_lock(lock, where, what, cure) as note:
         yield note
 
 
 @contextmanager
-def file_lock(path: Path, where: str) -> Iterator[str]:
+def file_lock(path: Path, where: str, what: str = WRITING, cure: str = "") -> Iterator[str]:
     """Hold the lock on the file at `path`, which is created if necessary and records the process that holds it.
 
     If the file system does not support locks, the block is entered anyway, with a note.
@@ -48,6 +52,8 @@ def file_lock(path: Path, where: str) -> Iterator[str]:
     Args:
         path: the lock file.
         where: what an error names.
+        what: what the process that holds it is doing, for the error.
+        cure: what to do about it.
 
     Yields:
         A note for the user, empty if the lock is held.
@@ -59,7 +65,9 @@ def file_lock(path: Path, where: str) -> Iterator[str]:
     with disk_errors(path):
         handle = retry_interrupted(lambda: system.open(path, os.O_RDWR | os.O_CREAT))
     try:
-        note = _acquire(handle, path, where)
+        note = _acquire(handle, path)
+        if note is None:
+            raise RecipeError(what, where=where, found=_holder(handle), cure=cure)
         with suppress(OSError):  # the name of the holder is only informative
             system.truncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
@@ -122,7 +130,8 @@ def is_held(path: Path) -> bool:
         os.close(handle)
 
 
-def _acquire(handle: int, path: Path, where: str) -> str:
+def _acquire(handle: int, path: Path) -> str | None:
+    """Take the lock: a note for the user, empty if it is held, or None if another process holds it."""
     try:
         acquired = retry_interrupted(lambda: system.lock(handle))
     except OSError as error:
@@ -130,10 +139,12 @@ def _acquire(handle: int, path: Path, where: str) -> str:
         if error.errno not in UNSUPPORTED:
             raise DiskError(f"can't be locked: {reason}", where=str(path)) from None
         return f"this file system does not support locks ({reason}), so a second run could write to {path.parent}"
-    if acquired:
-        return ""
+    return "" if acquired else None
+
+
+def _holder(handle: int) -> str:
+    """The process that holds a lock."""
     try:
-        holder = os.read(handle, 200).decode(errors="replace").strip()
+        return os.read(handle, 200).decode(errors="replace").strip() or UNKNOWN_HOLDER
     except OSError:  # Windows does not allow reading a locked file
-        holder = ""
-    raise RecipeError("another run is writing to this folder", where=where, found=holder or UNKNOWN_HOLDER)
+        return UNKNOWN_HOLDER
