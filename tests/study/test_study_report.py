@@ -14,7 +14,7 @@ from PIL import Image
 from simulated import results_of, study_of
 
 from contracts import synthetic_study
-from poise.errors import DiskError
+from poise.errors import DiskError, RecipeError
 from poise.study.effects import Effect
 from poise.study.plots import curve_plot, forest_plot
 from poise.study.records import Arm, Better, Comparison, RunResult, Study, StudyBase, StudyMeasure
@@ -339,6 +339,58 @@ def test_a_folder_that_cannot_be_written(whole: StudyResults, tmp_path: Path, mo
     with pytest.raises(DiskError, match="Permission denied"):
         write_report(small, tmp_path / "out", tmp_path / "runs")
     assert not list(tmp_path.iterdir())
+
+
+def small_results() -> StudyResults:
+    """A study of one run, whose report has one image."""
+    base = StudyBase(name="b", measures=(StudyMeasure(name="fid", better="less"),))
+    study = Study(
+        name="s", bases=(base,), arms=(Arm(base="b", name="base", steps=9, images=9, runs={"0": "a"}),), comparisons=()
+    )
+    curves = {"fid": [(1, 2.5), (9, 1.5)]}
+    return StudyResults(study, [RunResult(run="a", state="done", step=9, images=9, values={"fid": 1.5}, curves=curves)])
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+@pytest.mark.parametrize("writes", range(3))
+@pytest.mark.parametrize("again", [False, True])
+def test_a_report_that_was_interrupted_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, again: bool
+) -> None:
+    out, results, left = tmp_path / "out", small_results(), [writes]
+
+    def kill_after(source: Path, target: Path) -> None:
+        source.rename(target)
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+
+    if again:
+        write_report(results, out, tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(system, "replace", kill_after)
+        patch.setattr(system, "rename", kill_after)
+        with pytest.raises(Killed):
+            write_report(results, out, tmp_path / "runs")
+    write_report(results, out, tmp_path / "runs")
+    assert sorted(path.name for path in out.iterdir()) == ["report", "report.html", "report.md"]
+
+
+def test_images_without_a_report_are_of_a_report_if_they_have_its_names(tmp_path: Path) -> None:
+    """An earlier version of poise wrote them first, and may have been interrupted then."""
+    write_report(small_results(), tmp_path, tmp_path / "runs")
+    for path in tmp_path.glob("report.*"):
+        path.unlink()
+    write_report(small_results(), tmp_path, tmp_path / "runs")
+    for suffix in (".md", ".html"):
+        (tmp_path / f"report{suffix}").unlink()
+    (tmp_path / "report" / "mine.svg").write_text("mine")
+    with pytest.raises(RecipeError, match=r"--out: 'report' has something in it .*mine.svg; choose another folder, or"):
+        write_report(small_results(), tmp_path, tmp_path / "runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 # ---------------------------------------------------------------- summaries

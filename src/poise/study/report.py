@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from poise.errors import RecipeError
 from poise.report.document import ReportSection
-from poise.report.render import write_document
+from poise.report.render import html, markdown
 from poise.study import report_tables as tables
 from poise.study.records import StudyBase
 from poise.study.report_images import ImageFiles, curve_sections, forest_section, sample_section
 from poise.study.summary import StudyResults
-from poise.utils.files import make_folder, write_folder
+from poise.utils.files import make_folder, write_folder, write_text
 from poise.utils.printing import agree, count_noun
 from poise.utils.system import disk_errors
 
@@ -49,23 +49,31 @@ def write_report(results: StudyResults, out: Path, runs: Path, plan: str = "") -
         RecipeError: `report/` has files that no report has written.
         DiskError: a file can't be written.
     """
-    _refuse_other_files(out / IMAGES)
     images = ImageFiles(out / IMAGES)
     sections = [section for section in report_sections(results, images, runs, plan) if not _is_empty(section)]
+    _refuse_other_files(out / IMAGES, images.files)
+    page = out / "report.html"
     with disk_errors(out):
         make_folder(out)
+        write_text(out / "report.md", markdown(sections, out))  # first: it marks the folder as that of a report
         write_folder(out / IMAGES, images.files)
-    return write_document(sections, out)
+        write_text(page, html(sections))  # last: it contains the images, and takes the longest
+    return page
 
 
-def _refuse_other_files(folder: Path) -> None:
-    """Refuse a folder that is not one of images of a report, because it is replaced as a whole."""
+def _refuse_other_files(folder: Path, images: Container[str]) -> None:
+    """Refuse a folder that is not one of images of a report, because it is replaced as a whole.
+
+    It is one if it lies beside a report, or if all of its files have names of this report's images, as a report has
+    left them that was interrupted before it wrote anything else.
+    """
     entries = list(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-    is_of_report = folder.with_name("report.md").is_file()
+    has_report = folder.with_name("report.md").is_file()
     for entry in entries:
-        if not is_of_report or not entry.is_file() or entry.suffix not in SUFFIXES:
+        is_image = entry.suffix in SUFFIXES if has_report else entry.name in images
+        if not entry.is_file() or not is_image:
             what = f"'{IMAGES}' has something in it that is not of a report, and would be replaced"
-            raise RecipeError(what, where="--out", found=str(entry), cure="choose another folder")
+            raise RecipeError(what, where="--out", found=str(entry), cure="choose another folder, or move it away")
 
 
 def report_sections(results: StudyResults, images: ImageFiles, runs: Path, plan: str) -> Iterator[ReportSection]:
