@@ -126,6 +126,15 @@ def test_source_files_are_recorded_as_they_were_when_the_study_began(tmp_path: P
     assert notes == ["changed since this study began, which makes its verdicts stale: packing.py"]
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_the_file_of_an_arm_that_was_not_recorded_then_is_not_recorded_as_it_is_now(tmp_path: Path, new: bool) -> None:
+    (tmp_path / "packing.py").write_text("now")
+    study = with_component("packing.py")
+    before = study.model_copy(update={"arms": ()} if new else {})
+    resumed, notes = add_sources(study, before, tmp_path)
+    assert (list(resumed.sources), notes) == (["packing.py"] if new else [], [])
+
+
 def test_a_damaged_study_file_is_written_anew() -> None:
     (OUT / "study.json").write_text("{")
     study(write_plan(2))

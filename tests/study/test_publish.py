@@ -11,11 +11,13 @@ import pytest
 
 from poise.errors import CheckpointError, RecipeError
 from poise.study import publish as command
+from poise.study import statistics
+from poise.study.effects import Effect
 from poise.study.folder import StudyFolder
 from poise.study.publish import publish
 from poise.study.records import Arm, Comparison, RunResult, Study, StudyBase, StudyMeasure
-from poise.study.verdicts import analyse
-from poise.tips.verdicts import PACKAGE, Verdict, changed_files, file_hash, read_verdicts, verdicts_text
+from poise.study.verdicts import analyse, judge, verdict_of
+from poise.tips.verdicts import PACKAGE, Verdict, changed_files, file_hash, published, read_verdicts, verdicts_text
 
 PACKING, LABELS = "tricks/packing.py", "tricks/soft_labels.py"
 FID = StudyMeasure(name="fid", better="less", failure=100.0)
@@ -59,6 +61,7 @@ STUDY = Study(
         comparison("T07a", "one-sided", "soft"),
         Comparison(base="digits", name="not a tip", treatment=("soft",), control=("packing",)),
     ),
+    sources={PACKING: file_hash(PACKAGE / PACKING), LABELS: file_hash(PACKAGE / LABELS)},
 )
 
 
@@ -69,6 +72,8 @@ def result(name: str, seed: int) -> RunResult:
 
 
 RESULTS = [result(name, seed) for name in FIDS for seed in SEEDS]
+
+COMMITTED = [Path(__file__).parents[2] / "benchmarks" / "studies" / name for name in ("tips", "packing")]
 
 Write = Callable[..., Path]
 
@@ -145,14 +150,13 @@ def test_the_components_of_both_arms_are_recorded_with_their_hashes(write: Write
 
 
 def test_the_hash_is_that_of_the_file_when_the_study_began(write: Write, tmp_path: Path) -> None:
-    folder = StudyFolder(write())
-    folder.write_study(folder.read_study().model_copy(update={"sources": {PACKING: "0" * 64}}))
-    packing = publish([folder.path], tmp_path)[-1]
+    folder = write(STUDY.model_copy(update={"sources": {PACKING: "0" * 64, LABELS: "1" * 64}}))
+    packing = publish([folder], tmp_path)[-1]
     assert packing.components["tricks.packing"].sha256 == "0" * 64
     assert packing.stale_files == (PACKING,)
 
 
-def test_a_published_verdict_becomes_stale_when_its_file_changes(write: Write, tmp_path: Path) -> None:
+def test_publishing_again_makes_no_stale_verdict_current(write: Write, tmp_path: Path) -> None:
     package = tmp_path / "package"
     for file in (PACKING, LABELS):
         (package / file).parent.mkdir(parents=True, exist_ok=True)
@@ -161,17 +165,50 @@ def test_a_published_verdict_becomes_stale_when_its_file_changes(write: Write, t
     def stale(verdicts: list[Verdict]) -> set[str]:
         return {one.name for one in verdicts if changed_files(one.components.values(), package)}
 
-    folder = write()
-    verdicts = publish([folder], tmp_path, package)
+    recorded = {file: file_hash(package / file) for file in (PACKING, LABELS)}
+    whole = write(STUDY.model_copy(update={"sources": recorded}))
+    verdicts = publish([whole], tmp_path)
     assert stale(verdicts) == set()
     (package / PACKING).write_text("after\n")
-    assert stale(verdicts) == {"packing", "one-sided"}
-    assert stale(publish([folder], tmp_path, package)) == set()
-    (package / LABELS).unlink()
+    partial = write(STUDY.model_copy(update={"sources": {LABELS: recorded[LABELS]}}), folder="studies/earlier")
+    for folder in (whole, partial):
+        again = publish([folder], tmp_path, verdicts)
+        assert stale(again) == {"packing", "one-sided"}
+        assert [one.components for one in again] == [one.components for one in verdicts]
     with pytest.raises(
-        RecipeError, match=r"the source file of tricks.soft_labels is gone, found tricks/soft_labels.py"
+        RecipeError,
+        match=r"has the hash of the source file of tricks.packing, found tricks/packing.py; repeat the study",
     ):
-        publish([folder], tmp_path, package)
+        publish([partial], tmp_path, [])
+
+
+def test_publishing_the_committed_effects_again_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their dates, recipes and source files, and the verdicts from their numbers; the slow test computes these too."""
+    committed = [one for group in published().values() for one in group]
+
+    def recorded(study: Study, results: object) -> list[Effect]:
+        effects = [effect_of(one) for one in committed if one.study.name == study.name]
+        judged = zip(judge(effects), effects, strict=True)  # with failures adjusted, and p as it was
+        return [one._replace(verdict=verdict_of(one._replace(p_adjusted=other.p))) for one, other in judged]
+
+    monkeypatch.setattr(command, "analyse", recorded)
+    left_out = {"p_adjusted", "relative", "relative_low", "relative_high", "text"}
+    assert [one.model_dump(exclude=left_out) for one in publish(COMMITTED)] == [
+        one.model_dump(exclude=left_out) for one in committed
+    ]
+
+
+def effect_of(one: Verdict) -> Effect:
+    """The effect of a verdict, as far as it is recorded."""
+    known = {field: getattr(one, field) for field in Effect._fields if hasattr(one, field)}
+    p_failures = statistics.more_failures_p(one.failures, one.control_failures, one.seeds)
+    fields = dict.fromkeys(Effect._fields) | known | {"base": one.data, "p": one.p_adjusted, "p_failures": p_failures}
+    return Effect(**fields | {"relative": None})
+
+
+@pytest.mark.slow
+def test_publishing_the_committed_studies_writes_the_committed_file() -> None:
+    assert verdicts_text(publish(COMMITTED)) == (PACKAGE / "tips/verdicts.json").read_text("utf-8")
 
 
 def test_the_mean_over_arms_names_the_recipes_of_all(write: Write, tmp_path: Path) -> None:

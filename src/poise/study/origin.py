@@ -93,7 +93,8 @@ def has_origin(found: Mapping[str, str], expected: Mapping[str, str]) -> bool:
 def add_sources(study: Study, before: Study | None, package: Path = PACKAGE) -> tuple[Study, list[str]]:
     """A study with the hashes of its source files, and a message if some have changed since it began.
 
-    A file that has changed keeps the earlier hash, so that a verdict from both versions counts as stale.
+    A file that has changed keeps the earlier hash, so that a verdict from both versions counts as stale. A file that
+    was not recorded for an arm which the study had already gets no hash, as it may have changed since.
 
     Args:
         study: the study.
@@ -101,8 +102,10 @@ def add_sources(study: Study, before: Study | None, package: Path = PACKAGE) -> 
         package: the folder that the files are relative to.
     """
     files = sorted({file for arm in study.arms for file in arm.components.values()})
-    now, old = {file: file_hash(package / file) for file in files}, before.sources if before is not None else {}
-    changed = [file for file in files if old.get(file, now[file]) != now[file]]
+    old, arms = (before.sources, {(arm.base, arm.name) for arm in before.arms}) if before is not None else ({}, set())
+    had = {file for arm in study.arms if (arm.base, arm.name) in arms for file in arm.components.values()}
+    now = {file: file_hash(package / file) for file in files if file in old or file not in had}
+    changed = [file for file in now if old.get(file, now[file]) != now[file]]
     notes = [f"changed since this study began, which makes its verdicts stale: {', '.join(changed)}"] if changed else []
     return study.model_copy(update={"sources": now | {file: old[file] for file in files if file in old}}), notes
 

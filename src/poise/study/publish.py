@@ -7,7 +7,7 @@ verdicts to `src/poise/tips/verdicts.json`; `python -m poise.tips.record` then u
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from poise.tips.verdicts import (
     PairRecipes,
     StudyReference,
     Verdict,
-    file_hash,
+    published,
     verdicts_text,
 )
 from poise.utils.files import write_text
@@ -41,13 +41,16 @@ ROUNDED = ("effect", "low", "high", "p_adjusted", "detectable")
 """The fields of an effect that a verdict has too, as they are or rounded."""
 
 
-def publish(folders: Iterable[Path], repository: Path = REPOSITORY, package: Path = PACKAGE) -> list[Verdict]:
+def publish(
+    folders: Iterable[Path], repository: Path = REPOSITORY, earlier: Iterable[Verdict] | None = None
+) -> list[Verdict]:
     """The verdicts of all comparisons of some studies that are about a tip.
 
     Args:
         folders: the folders of the studies. Their order matters: a tip has the verdicts of earlier studies first.
         repository: the folder that the paths of the plans are relative to.
-        package: the folder that the source files of components are relative to.
+        earlier: the verdicts that are published already, by default those that ship with poise. They have the hashes
+            of source files that a study of an earlier version of poise has not recorded.
 
     Returns:
         The verdicts in the order of the catalogue, and for each tip in that of the studies and their comparisons.
@@ -55,9 +58,16 @@ def publish(folders: Iterable[Path], repository: Path = REPOSITORY, package: Pat
 
     Raises:
         RecipeError: a folder is not a study or not in the repository, two studies have the same name, a tip is not in
-            the catalogue, or a source file of a component is gone.
+            the catalogue, or it is not known with which version of its source file a component was trained.
         CheckpointError: a file of a study is damaged.
     """
+    if earlier is None:
+        earlier = [verdict for group in published().values() for verdict in group]
+    hashes: dict[tuple[str, ...], str] = {
+        (one.study.name, one.data, one.tip, one.name, part.file): part.sha256
+        for one in earlier
+        for part in one.components.values()
+    }
     order = {tip.id: number for number, tip in enumerate(tips())}
     found: dict[str, list[Verdict]] = {}
     for folder in folders:
@@ -66,7 +76,7 @@ def publish(folders: Iterable[Path], repository: Path = REPOSITORY, package: Pat
         if study.name in found:
             raise RecipeError("another study has the same name", where=str(folder), found=f"'{study.name}'")
         reference = StudyReference(name=study.name, plan=_path_of_plan(files.plan, repository))
-        measured = _Measured(study, {result.run: result for result in results}, reference, package)
+        measured = _Measured(study, {result.run: result for result in results}, reference, hashes)
         found[study.name] = list(_verdicts(measured))
     verdicts = [verdict for group in found.values() for verdict in group]
     for verdict in verdicts:
@@ -85,12 +95,20 @@ def _path_of_plan(plan: Path, repository: Path) -> str:
 
 
 class _Measured(NamedTuple):
-    """A study that is published."""
+    """A study that is published.
+
+    Attributes:
+        study: what it consists of.
+        runs: the results of its runs.
+        reference: its name and its plan.
+        published: the hashes of source files in verdicts that are published already, by the name of the study, the
+            base, the tip, the name of the comparison and the file.
+    """
 
     study: Study
     runs: dict[str, RunResult]
     reference: StudyReference
-    package: Path
+    published: Mapping[tuple[str, ...], str]
 
 
 def _verdicts(measured: _Measured) -> Iterable[Verdict]:
@@ -122,7 +140,7 @@ def _verdict(effect: Effect, comparison: Comparison, measured: _Measured) -> Ver
         ),
         date=max(versions.get("date", "") for versions in done),
         versions={name: ", ".join(sorted({v[name] for v in done if name in v})) for name in ("poise", "torch")},
-        components=_components(both, measured),
+        components=_components(both, comparison, measured),
     )
 
 
@@ -131,14 +149,19 @@ def _first_seed(arms: Sequence[Arm], runs: dict[str, RunResult]) -> str:
     return min((seed for seed in arms[0].runs if all(arm.runs.get(seed) in runs for arm in arms)), key=int)
 
 
-def _components(arms: Sequence[Arm], measured: _Measured) -> dict[str, ComponentFile]:
-    """The components in which any of the arms differs from the base, with the hashes of their files in the study."""
+def _components(arms: Sequence[Arm], comparison: Comparison, measured: _Measured) -> dict[str, ComponentFile]:
+    """The components in which any of the arms differs from the base, with the hashes of their files in the study.
+
+    A file that the study has not recorded is never taken as it is now, as it may have changed since.
+    """
     components: dict[str, ComponentFile] = {}
     for name, file in sorted(item for arm in arms for item in arm.components.items()):
-        sha256 = measured.study.sources.get(file) or file_hash(measured.package / file)
+        key = (measured.study.name, comparison.base, comparison.tip, comparison.name, file)
+        sha256 = measured.study.sources.get(file) or measured.published.get(key)
         if not sha256:
-            plan, cure = measured.reference.plan, "run the study again with this version of poise"
-            raise RecipeError(f"the source file of {name} is gone", where=plan, found=file, cure=cure)
+            what = f"neither the study nor a published verdict has the hash of the source file of {name}"
+            cure = "repeat the study with this version of poise, with another --out"
+            raise RecipeError(what, where=measured.reference.plan, found=file, cure=cure)
         components[name] = ComponentFile(file=file, sha256=sha256)
     return components
 
