@@ -123,13 +123,16 @@ def control(folder: StudyFolder, name: str, repetitions: int, size: int) -> None
 def draws(pool: Pairs, size: int, repetitions: int, swapped: bool) -> Iterator[Pairs]:
     """`size` pairs, drawn again and again, with their sides swapped at random or not."""
     rng = np.random.default_rng(0)
+    both = (
+        (pool.treatment, pool.control),
+        (pool.failed, pool.control_failed),
+        (pool.measured, pool.control_measured),
+    )
     for _ in range(repetitions):
         chosen = rng.choice(len(pool.seeds), size, replace=len(pool.seeds) <= size)
         swap = rng.random(size) < 0.5 if swapped else np.zeros(size, dtype=bool)
         sides = [
-            (pool.control[i], pool.treatment[i], pool.control_failed[i], pool.failed[i])
-            if flip
-            else (pool.treatment[i], pool.control[i], pool.failed[i], pool.control_failed[i])
+            tuple(side[i] for first, second in both for side in ((second, first) if flip else (first, second)))
             for i, flip in zip(chosen, swap, strict=True)
         ]
         yield Pairs(tuple(pool.seeds[i] for i in chosen), *zip(*sides, strict=True))

@@ -202,8 +202,9 @@ def effect_of(one: Verdict) -> Effect:
     """The effect of a verdict, as far as it is recorded."""
     known = {field: getattr(one, field) for field in Effect._fields if hasattr(one, field)}
     p_failures = statistics.more_failures_p(one.failures, one.control_failures, one.seeds)
-    fields = dict.fromkeys(Effect._fields) | known | {"base": one.data, "p": one.p_adjusted, "p_failures": p_failures}
-    return Effect(**fields | {"relative": None})
+    p_fewer = statistics.more_failures_p(one.control_failures, one.failures, one.seeds)
+    fields = dict.fromkeys(Effect._fields) | known | {"base": one.data, "p": one.p_adjusted, "relative": None}
+    return Effect(**fields | {"p_failures": p_failures, "p_fewer_failures": p_fewer})
 
 
 @pytest.mark.slow

@@ -319,6 +319,25 @@ def test_a_measure_that_no_run_has_is_told(tmp_path: Path) -> None:
     assert (without[4], without[5]) == ("0", "")
 
 
+@pytest.mark.parametrize("failed", [("base", "tip"), ("base",)])
+def test_a_report_of_runs_that_failed(tmp_path: Path, failed: tuple[str, ...]) -> None:
+    """It asks for no seeds, and shows no mean that rests on imputed values."""
+    study = study_of({"base": 12, "tip": 12})
+    values = {name: [float("nan")] * 12 if name in failed else [20.0] * 11 + [float("nan")] for name in ("base", "tip")}
+    write_report(made(study, results_of(study, values)), tmp_path, tmp_path / "runs")
+    twin = (tmp_path / "report.md").read_text("utf-8")
+    assert "0 of 1 effect." in section(twin, "Where seeds were too few")
+    assert ("No run was trained to the end." in twin) == (len(failed) == 2)
+    verdict = (
+        "no effect seen (all runs fail)"
+        if len(failed) == 2
+        else "helps (12 of 12 runs fail without it, 1 of 12 with it)"
+    )
+    row = markdown_tables(section(twin, "All numbers"))[0][1]
+    with_it = "" if len(failed) == 2 else "20 (1 of 12 imputed)"
+    assert row[3:7] == [verdict, "", with_it, ""]
+
+
 def test_a_study_without_results(tmp_path: Path) -> None:
     study = synthetic_study.study()
     write_report(made(study, []), tmp_path, tmp_path / "runs")

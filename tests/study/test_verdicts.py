@@ -120,7 +120,7 @@ def test_a_value_that_could_not_be_computed_is_the_worst_but_the_run_has_not_fai
     results = [done(run, fid=20.0 + number, modes=20.0 - number) for number, run in enumerate(runs)]
     results[3] = done(runs[3], modes=20.0)
     outcomes = verdicts.outcomes_of(study, study.bases[0], {result.run: result for result in results})
-    assert outcomes[runs[3]] == ({"fid": 31.0, "modes": 20.0}, False)
+    assert outcomes[runs[3]] == ({"fid": 31.0, "modes": 20.0}, False, {"fid"})
 
 
 def test_a_run_beyond_the_limit_of_any_measure_has_failed_for_all() -> None:
@@ -157,6 +157,68 @@ def test_more_failures_are_unstable_unless_the_measure_shows_the_harm() -> None:
     # a better FID does not make up for runs that collapse
     assert analyse(study, results(15.0))[0].verdict == "unstable"
     assert analyse(study, results(25.0))[0].verdict == "harms"
+
+
+def failing(control: int, tip: int, seeds: int = 12, gain: float = 0.0) -> Effect:
+    """The effect of a tip if so many runs without and with it diverge, and the others find 25 modes, or fewer."""
+    values = {"base": np.full(seeds, 25.0), "tip": 25.0 - gain * np.arange(1, seeds + 1)}
+    values["base"][:control] = values["tip"][:tip] = np.nan
+    study = study_of({"base": seeds, "tip": seeds}, measures=(MODES,))
+    return one(study, results_of(study, values, "modes"))
+
+
+@pytest.mark.parametrize(
+    ("control", "tip", "text"),
+    [
+        (9, 0, "helps, 9 of 12 runs fail without it, 0 of 12 with it, 12 seeds, digits"),
+        (0, 9, "unstable, 9 runs fail with it and 0 without it, 12 seeds, digits"),
+        (12, 0, "helps, 12 of 12 runs fail without it, 0 of 12 with it, 12 seeds, digits"),
+        (0, 12, "unstable, 12 runs fail with it and 0 without it, 12 seeds, digits"),
+        (12, 12, "no effect seen (all runs fail), 12 seeds, digits"),
+        (9, 7, "no effect seen (5 of 12 runs have a value with it, 3 without it), 12 seeds, digits"),
+        (6, 0, "helps, 6 of 12 runs fail without it, 0 of 12 with it, 12 seeds, digits"),
+        (2, 1, "no effect seen, difference 0 %, 12 seeds, digits"),
+    ],
+)
+def test_fewer_failures_help_as_more_failures_are_unstable(control: int, tip: int, text: str) -> None:
+    effect = failing(control, tip)
+    assert effect.text == text
+    assert (effect.seeds, effect.control_failures, effect.failures) == (12, control, tip)
+    assert (effect.control_values, effect.values) == (12 - control, 12 - tip)
+    other = failing(tip, control)
+    assert (other.p_failures, other.p_failures_adjusted) == (effect.p_fewer_failures, effect.p_fewer_failures_adjusted)
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 12])
+@pytest.mark.parametrize(("control", "tip"), [(1.0, 0.0), (0.0, 1.0), (0.75, 0.0), (0.0, 0.75), (0.75, 0.75)])
+def test_no_size_is_given_that_rests_on_imputed_values(control: float, tip: float, seeds: int) -> None:
+    effect = failing(round(control * seeds), round(tip * seeds), seeds, gain=0.5)
+    assert (
+        effect.effect is effect.low is effect.relative is effect.median_effect is effect.p is effect.detectable is None
+    )
+    for failed, mean, middle in (
+        (control, effect.control_iqm, effect.control_median),
+        (tip, effect.treatment_iqm, effect.treatment_median),
+    ):
+        assert (mean is None, middle is None) == (failed > 0.5, failed > 0.5)
+    assert (effect.verdict == "too few seeds") == (seeds < 6)
+
+
+def test_a_better_measure_says_how_much_better_it_is_even_if_fewer_runs_fail() -> None:
+    control = 20 + OTHER
+    control[:4] = np.nan
+    effect = two_arms(15 + SPREAD, control)
+    assert effect.verdict == "helps"
+    assert effect.text.startswith("helps -2")
+    assert not effect.decided_by_failures
+
+
+def test_a_measure_that_no_run_has_has_no_pairs_unless_all_runs_failed() -> None:
+    study = study_of({"base": 6, "tip": 6}, measures=(FID, MODES))
+    runs = [run for arm in study.arms for run in arm.runs.values()]
+    assert [effect.seeds for effect in analyse(study, [done(run, fid=1.0) for run in runs])] == [6, 0]
+    assert [effect.seeds for effect in analyse(study, [diverged(run) for run in runs])] == [6, 6]
+    assert analyse(study, [diverged(run) for run in runs[:3]])[0].seeds == 0
 
 
 def test_failures_are_adjusted_for_the_other_tips() -> None:
@@ -254,6 +316,7 @@ def test_false_verdicts_in_a_family_of_35_tips_are_rare(real: int, failing: floa
                 high=1.0,
                 p=statistics.permutation_p(pair.treatment, pair.control),
                 p_failures=statistics.more_failures_p(sum(pair.failed), sum(pair.control_failed), 10),
+                p_fewer_failures=statistics.more_failures_p(sum(pair.control_failed), sum(pair.failed), 10),
             )
             for pair in pairs
         ]

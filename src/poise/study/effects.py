@@ -11,6 +11,10 @@ Verdict = Literal["helps", "harms", "unstable", "no effect seen", "too few seeds
 Agreement = Literal["agrees", "disagrees", "open"]
 
 
+ALPHA = 0.05
+"""The level of all tests."""
+
+
 class Estimate(NamedTuple):
     """A value and its interval at 95 %."""
 
@@ -26,7 +30,9 @@ class Estimate(NamedTuple):
 class Effect(NamedTuple):
     """The effect of a tip on one measure of one base. Differences are always treatment minus control.
 
-    What cannot be computed is None: intervals with fewer than 2 pairs, p-values with fewer than 6.
+    What cannot be computed is None: intervals with fewer than 2 pairs, p-values with fewer than 6. So is what would
+    mostly rest on the values that stand for missing ones: the mean and the median of a side of which fewer than half of
+    the seeds have a value, and then the effect with all that follows from it.
 
     Attributes:
         base: the name of the base.
@@ -48,10 +54,14 @@ class Effect(NamedTuple):
         p_adjusted: the same, adjusted for the other tips on this base and measure.
         failures: the number of seeds whose run with the tip failed.
         control_failures: the number of seeds whose run without it failed.
+        values: the number of seeds with a value with the tip; for the others the worst value of the base stands.
+        control_values: the number of seeds with a value without it.
         failure_rate: their share, with its interval.
         control_failure_rate: the same without the tip.
         p_failures: the one-sided p-value that more runs fail with the tip.
         p_failures_adjusted: the same, adjusted for the other tips on this base.
+        p_fewer_failures: the one-sided p-value that fewer runs fail with the tip.
+        p_fewer_failures_adjusted: the same, adjusted for the other tips on this base.
         detectable: the smallest effect that would have been seen in four of five such studies, positive.
         verdict: helps, harms, unstable, no effect seen or too few seeds.
         expected: what the literature says; may be empty.
@@ -77,10 +87,14 @@ class Effect(NamedTuple):
     p_adjusted: float | None
     failures: int
     control_failures: int
+    values: int
+    control_values: int
     failure_rate: Estimate | None
     control_failure_rate: Estimate | None
     p_failures: float | None
     p_failures_adjusted: float | None
+    p_fewer_failures: float | None
+    p_fewer_failures_adjusted: float | None
     detectable: float | None
     verdict: Verdict
     expected: Expected
@@ -115,9 +129,11 @@ class Effect(NamedTuple):
     def _verdict_text(self) -> str:
         if self.verdict == "unstable":
             return f"unstable, {self.failures} runs fail with it and {self.control_failures} without it"
+        if self.decided_by_failures:
+            return f"{self.verdict}, {self._failures_text()}"
         change = self.relative.scaled(100.0) if self.relative else self._absolute()
         if change is None:
-            return self.verdict
+            return self.short_verdict
         unit = "%" if self.relative else self.measure
         value, low, high = _formatted(change)
         if self.verdict == "no effect seen":
@@ -126,14 +142,36 @@ class Effect(NamedTuple):
             return f"{self.verdict}{self._reservation()}, changes beyond [{low}, {high}] {unit} excluded"
         return f"{self.verdict} {value} {unit} [{low}, {high}]"
 
+    @property
+    def decided_by_failures(self) -> bool:
+        """Whether a tip helps because fewer runs fail with it, and not because the measure is better."""
+        if self.verdict != "helps":
+            return False
+        better = (
+            self.low is not None
+            and self.high is not None
+            and (self.low > 0 if self.better == "more" else self.high < 0)
+        )
+        return not better or self.p_adjusted is None or self.p_adjusted > ALPHA
+
+    def _failures_text(self) -> str:
+        without, with_it = (f"{failed} of {self.seeds}" for failed in (self.control_failures, self.failures))
+        return f"{without} runs fail without it, {with_it} with it"
+
     def _reservation(self) -> str:
-        """Why no effect was seen although the interval does not contain zero; empty otherwise."""
+        """Why no effect was seen although the interval does not contain zero, or there is none; empty otherwise."""
+        if self.verdict == "no effect seen" and self.effect is None:
+            if self.failures == self.control_failures == self.seeds:
+                return " (all runs fail)"
+            return f" ({self.values} of {self.seeds} runs have a value with it, {self.control_values} without it)"
         outside = self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
         return f" (adjusted p {self.p_adjusted:.2g})" if outside and self.p_adjusted is not None else ""
 
     @property
     def short_verdict(self) -> str:
-        """The verdict; with the p-value where no effect was seen although the interval does not contain zero."""
+        """The verdict, with what is particular about it: why no effect was seen, or that failures decide."""
+        if self.decided_by_failures:
+            return f"{self.verdict} ({self._failures_text()})"
         return f"{self.verdict}{self._reservation() if self.verdict == 'no effect seen' else ''}"
 
     def _absolute(self) -> Estimate | None:

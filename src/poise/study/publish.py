@@ -115,7 +115,7 @@ def _verdicts(measured: _Measured) -> Iterable[Verdict]:
     """The verdicts of a study, in the order of its comparisons."""
     comparisons = {(one.base, one.name): one for one in measured.study.comparisons}
     for effect in analyse(measured.study, measured.runs.values()):
-        if effect.tip and effect.effect is not None:
+        if effect.tip and effect.seeds > 1:
             yield _verdict(effect, comparisons[effect.base, effect.name], measured)
 
 

@@ -28,8 +28,10 @@ EFFECTS = (
     "An effect is the difference of the interquartile means over paired seeds, in per cent of the mean without the tip "
     "where that makes sense, and its interval of 95 % is a BCa bootstrap over the pairs. It is the change of the "
     "measure, so its sign alone does not say whether it is an improvement. The p-values of the tips on the same base "
-    "and measure are adjusted by the method of Benjamini and Hochberg. The cost ratio is CPU time per image with the "
-    "tip divided by that without it, the median over the seeds."
+    "and measure are adjusted by the method of Benjamini and Hochberg. A run without a value counts with the worst one "
+    "that any run of its base had. Where fewer than half of the seeds have a value, with the tip or without it, no "
+    "effect is given, and failures alone decide. The cost ratio is CPU time per image "
+    "with the tip divided by that without it, the median over the seeds."
 )
 
 
@@ -148,7 +150,13 @@ def _base_sentences(results: StudyResults, base: StudyBase) -> str:
     failure = f" A run that ends with {' or '.join(limits)} counts as failed." if limits else ""
     effects = [effect for effect in results.effects if effect.base == base.name and effect.seeds]
     if effects and all(min(effect.failures, effect.control_failures) == effect.seeds for effect in effects):
-        failure += " All runs did: the limit may be wrong."
+        ended = any(
+            run.state == "done"
+            for arm in results.study.arms
+            if arm.base == base.name
+            for run in results.of(arm).values()
+        )
+        failure += " All runs did: the limit may be wrong." if ended else " No run was trained to the end."
     summary = f"{base.summary.rstrip('.')}. " if base.summary else ""
     measures = ", ".join(f"{measure.name} ({measure.better} is better)" for measure in base.measures)
     return f"{base.name}: {summary}Each run sees {budget} real images. Measures: {measures}.{failure}"

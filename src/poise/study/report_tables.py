@@ -63,7 +63,7 @@ def detail_table(effects: Sequence[Effect]) -> Iterator[Row]:
     yield [
         *("tip", "data", "measure", "verdict", "mean without", "mean with", "difference of means"),
         *("difference of medians", "p", "adjusted p", "detectable", "failure rate with", "failure rate without"),
-        *("p of failures", "adjusted p of failures"),
+        *("p of more failures", "adjusted p of more failures", "p of fewer failures", "adjusted p of fewer failures"),
     ]
     for effect in effects:
         difference = None
@@ -72,12 +72,22 @@ def detail_table(effects: Sequence[Effect]) -> Iterator[Row]:
         yield [
             *(_title(effect.tip, effect.name), effect.base, effect.measure),
             Cell(effect.short_verdict, TONES[effect.verdict]),
-            *(_number(effect.control_iqm), _number(effect.treatment_iqm), _estimate(difference)),
+            _mean(effect.control_iqm, effect.control_values, effect.seeds),
+            _mean(effect.treatment_iqm, effect.values, effect.seeds),
+            _estimate(difference),
             _estimate(effect.median_effect),
             *(_number(effect.p, 3), _number(effect.p_adjusted, 3), _number(effect.detectable, 3)),
             *(_estimate(effect.failure_rate, 2), _estimate(effect.control_failure_rate, 2)),
             *(_number(effect.p_failures, 3), _number(effect.p_failures_adjusted, 3)),
+            *(_number(effect.p_fewer_failures, 3), _number(effect.p_fewer_failures_adjusted, 3)),
         ]
+
+
+def _mean(value: float | None, measured: int, seeds: int) -> str:
+    """A mean, with the number of the seeds whose values are the worst ones of the base, as they have none."""
+    return _number(value) + (
+        f" ({seeds - measured} of {seeds} imputed)" if value is not None and measured < seeds else ""
+    )
 
 
 def value_table(results: StudyResults) -> Iterator[Row]:

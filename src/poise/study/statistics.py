@@ -16,13 +16,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.optimize import brentq
 
-from poise.study.effects import Estimate
+from poise.study.effects import ALPHA, Estimate
 
 LEVEL = 0.95
 """The level of all intervals."""
-
-ALPHA = 0.05
-"""The level of all tests."""
 
 POWER = 0.8
 """The power at which an effect counts as detectable."""
@@ -111,6 +108,8 @@ def failure_rate(failed: int, runs: int) -> Estimate:
 @cache
 def more_failures_p(failed: int, control_failed: int, runs: int) -> float:
     """The one-sided p-value of Boschloo's exact test that runs fail more often with the tip than without it.
+
+    With the sides exchanged, it is that of runs that fail less often with the tip.
 
     Args:
         failed: the number of failed runs with the tip, of `runs`.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
 
 from poise.study import statistics
-from poise.study.effects import Agreement, Effect, Estimate, Verdict, as_json
+from poise.study.effects import ALPHA, Agreement, Effect, Estimate, Verdict, as_json
 from poise.study.records import Arm, Comparison, Expected, RunResult, Study, StudyBase, StudyMeasure
 
 __all__ = ["Effect", "Estimate", "Pairs", "analyse", "as_json", "estimate", "judge", "pairs_of"]
@@ -20,20 +21,33 @@ MINIMUM = 6
 
 
 class Pairs(NamedTuple):
-    """The paired final values of one measure with and without a tip, and which seeds failed; one entry per seed."""
+    """The paired final values of one measure with and without a tip, one entry per seed.
+
+    Attributes:
+        seeds: the seeds.
+        treatment: the values with the tip; where it is missing, the worst one of the base, or NaN if no run has any.
+        control: the same without it.
+        failed: whether a run with the tip failed.
+        control_failed: the same without it.
+        measured: whether the value with the tip is that of its runs.
+        control_measured: the same without it.
+    """
 
     seeds: tuple[str, ...]
     treatment: tuple[float, ...]
     control: tuple[float, ...]
     failed: tuple[bool, ...]
     control_failed: tuple[bool, ...]
+    measured: tuple[bool, ...]
+    control_measured: tuple[bool, ...]
 
 
 class Outcome(NamedTuple):
-    """The final measures of a run, complete, and whether it failed."""
+    """The final measures of a run, complete, whether it failed, and the measures of which it has no value."""
 
     values: dict[str, float]
     failed: bool
+    missing: frozenset[str] = frozenset()
 
 
 def analyse(study: Study, results: Iterable[RunResult]) -> list[Effect]:
@@ -59,7 +73,8 @@ def outcomes_of(study: Study, base: StudyBase, results: Mapping[str, RunResult])
     """What each finished run of a base ended with, by the hash of its recipe.
 
     A value that is missing is the worst one that any run of the base had. A run fails if it was not trained to the end,
-    or if a value is beyond the limit of its measure. A measure that no run has is absent.
+    or if a value is beyond the limit of its measure. A measure that no run has is NaN if none was trained to the end,
+    and absent if any was.
     """
     runs = [results[run] for run in _runs_of(study, base.name) if run in results]
     worst: dict[str, float] = {}
@@ -67,6 +82,8 @@ def outcomes_of(study: Study, base: StudyBase, results: Mapping[str, RunResult])
         values = [run.values[measure.name] for run in runs if _has(run, measure.name)]
         if values:
             worst[measure.name] = max(values) if measure.better == "less" else min(values)
+        elif all(run.state != "done" for run in runs):
+            worst[measure.name] = nan
     return {run.run: _outcome(run, base.measures, worst) for run in runs}
 
 
@@ -92,7 +109,15 @@ def pairs_of(study: Study, comparison: Comparison, measure: str, outcomes: Mappi
     def failed(arms: Sequence[Arm]) -> tuple[bool, ...]:
         return tuple(any(outcomes[arm.runs[seed]].failed for arm in arms) for seed in seeds)
 
-    return Pairs(seeds, values(treatment), values(control), failed(treatment), failed(control))
+    def measured(arms: Sequence[Arm]) -> tuple[bool, ...]:
+        return tuple(all(measure not in outcomes[arm.runs[seed]].missing for arm in arms) for seed in seeds)
+
+    return Pairs(
+        seeds,
+        *(values(treatment), values(control)),
+        *(failed(treatment), failed(control)),
+        *(measured(treatment), measured(control)),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -103,7 +128,10 @@ def estimate(comparison: Comparison, measure: StudyMeasure, pairs: Pairs) -> Eff
     """
     n, failures, control_failures = len(pairs.seeds), sum(pairs.failed), sum(pairs.control_failed)
     treatment, control = pairs.treatment, pairs.control
-    effect = statistics.iqm_difference(treatment, control) if n > 1 else None
+    values, control_values = sum(pairs.measured), sum(pairs.control_measured)
+    shown, control_shown = (n > 0 and 2 * number >= n for number in (values, control_values))
+    comparable = n > 1 and shown and control_shown
+    effect = statistics.iqm_difference(treatment, control) if comparable else None
     enough = n >= MINIMUM
     return Effect(
         base=comparison.base,
@@ -112,24 +140,28 @@ def estimate(comparison: Comparison, measure: StudyMeasure, pairs: Pairs) -> Eff
         measure=measure.name,
         better=measure.better,
         seeds=n,
-        treatment_iqm=float(statistics.interquartile_mean(treatment)) if n else None,
-        control_iqm=float(statistics.interquartile_mean(control)) if n else None,
-        treatment_median=float(np.median(treatment)) if n else None,
-        control_median=float(np.median(control)) if n else None,
+        treatment_iqm=float(statistics.interquartile_mean(treatment)) if shown else None,
+        control_iqm=float(statistics.interquartile_mean(control)) if control_shown else None,
+        treatment_median=float(np.median(treatment)) if shown else None,
+        control_median=float(np.median(control)) if control_shown else None,
         effect=effect.value if effect else None,
         low=effect.low if effect else None,
         high=effect.high if effect else None,
         relative=_relative(effect, pairs) if effect else None,
-        median_effect=statistics.median_difference(treatment, control) if n > 1 else None,
-        p=statistics.permutation_p(treatment, control) if enough else None,
+        median_effect=statistics.median_difference(treatment, control) if comparable else None,
+        p=statistics.permutation_p(treatment, control) if comparable and enough else None,
         p_adjusted=None,
         failures=failures,
         control_failures=control_failures,
+        values=values,
+        control_values=control_values,
         failure_rate=statistics.failure_rate(failures, n) if n else None,
         control_failure_rate=statistics.failure_rate(control_failures, n) if n else None,
         p_failures=statistics.more_failures_p(failures, control_failures, n) if enough else None,
         p_failures_adjusted=None,
-        detectable=statistics.detectable_effect(treatment, control) if enough else None,
+        p_fewer_failures=statistics.more_failures_p(control_failures, failures, n) if enough else None,
+        p_fewer_failures_adjusted=None,
+        detectable=statistics.detectable_effect(treatment, control) if comparable and enough else None,
         verdict="too few seeds",
         expected=comparison.expected,
         agreement="open",
@@ -139,7 +171,8 @@ def estimate(comparison: Comparison, measure: StudyMeasure, pairs: Pairs) -> Eff
 def judge(effects: Sequence[Effect]) -> list[Effect]:
     """The same effects with adjusted p-values and verdicts.
 
-    A family is all effects on one measure of one base that have at least 6 pairs.
+    A family is all effects on one measure of one base that have at least 6 pairs, or for the p-values of the measure
+    itself, of them those whose runs have enough values of it.
     """
     families: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, effect in enumerate(effects):
@@ -147,27 +180,43 @@ def judge(effects: Sequence[Effect]) -> list[Effect]:
             families[effect.base, effect.measure].append(index)
     judged = list(effects)
     for family in families.values():
-        p = statistics.adjusted([value for index in family if (value := effects[index].p) is not None])
-        failing = statistics.adjusted([value for index in family if (value := effects[index].p_failures) is not None])
-        for index, p_adjusted, p_failures in zip(family, p, failing, strict=True):
-            effect = effects[index]._replace(p_adjusted=p_adjusted, p_failures_adjusted=p_failures)
+        p, more, fewer = (
+            _adjusted({index: getattr(effects[index], name) for index in family})
+            for name in ("p", "p_failures", "p_fewer_failures")
+        )
+        for index in family:
+            effect = effects[index]._replace(
+                p_adjusted=p.get(index),
+                p_failures_adjusted=more.get(index),
+                p_fewer_failures_adjusted=fewer.get(index),
+            )
             verdict = verdict_of(effect)
             judged[index] = effect._replace(verdict=verdict, agreement=agreement_of(verdict, effect.expected))
     return judged
 
 
+def _adjusted(p_values: Mapping[int, float | None]) -> dict[int, float]:
+    """The p-values of a family, adjusted, without those that are None."""
+    known = {index: p for index, p in p_values.items() if p is not None}
+    return dict(zip(known, statistics.adjusted(list(known.values())), strict=True))
+
+
 def verdict_of(effect: Effect) -> Verdict:
     """The verdict by the table of `docs/studies.md`, from the adjusted p-values and the interval."""
-    if effect.seeds < MINIMUM or effect.p_adjusted is None or effect.low is None or effect.high is None:
+    if effect.seeds < MINIMUM:
         return "too few seeds"
-    more, less = effect.low > 0, effect.high < 0
-    seen = effect.p_adjusted <= statistics.ALPHA and (more or less)
+    more, less = effect.low is not None and effect.low > 0, effect.high is not None and effect.high < 0
+    seen = _is_significant(effect.p_adjusted) and (more or less)
     better = more if effect.better == "more" else less
     if seen and not better:
         return "harms"
-    if effect.p_failures_adjusted is not None and effect.p_failures_adjusted <= statistics.ALPHA:
+    if _is_significant(effect.p_failures_adjusted):
         return "unstable"
-    return "helps" if seen else "no effect seen"
+    return "helps" if seen or _is_significant(effect.p_fewer_failures_adjusted) else "no effect seen"
+
+
+def _is_significant(p: float | None) -> bool:
+    return p is not None and p <= ALPHA
 
 
 def agreement_of(verdict: Verdict, expected: Expected) -> Agreement:
@@ -193,7 +242,8 @@ def _has(run: RunResult, measure: str) -> bool:
 
 def _outcome(run: RunResult, measures: Sequence[StudyMeasure], worst: Mapping[str, float]) -> Outcome:
     values = {name: run.values[name] if _has(run, name) else value for name, value in worst.items()}
-    return Outcome(values, run.state != "done" or any(is_beyond(measure, values) for measure in measures))
+    failed = run.state != "done" or any(is_beyond(measure, values) for measure in measures)
+    return Outcome(values, failed, frozenset(name for name in worst if not _has(run, name)))
 
 
 def is_beyond(measure: StudyMeasure, values: Mapping[str, float]) -> bool:

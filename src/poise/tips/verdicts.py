@@ -87,7 +87,7 @@ class Verdict(Config):
         measure: the measure that decided.
         better: whether less or more of it is better.
         effect: the difference of the interquartile means, with the tip minus without it;
-            None, as is all that follows from it, if there were too few pairs.
+            None, as is all that follows from it, if too few runs had a value.
         low: the lower end of its interval of 95 %.
         high: the upper end.
         relative: the effect as a fraction of the interquartile mean without the tip; None if that makes no sense.
