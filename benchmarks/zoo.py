@@ -82,12 +82,21 @@ def start_from(study: Path, out: Path) -> None:
         print(f"{out}: continues the results in {study}; to train everything anew, give another --out", file=sys.stderr)
 
 
+def forget_recipes(folder: StudyFolder) -> None:
+    """Let a study go on with the recipes as they are now: the zoo trains those anew that have changed since."""
+    study = folder.read_study()
+    bases = tuple(base.model_copy(update={"recipe": {}, "definition": ""}) for base in study.bases)
+    folder.write_study(study.model_copy(update={"bases": bases}))
+
+
 def train(plan: str, out: Path, workers: int) -> None:
     """Train the runs of a plan that have no result yet."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.toml"
         path.write_text(plan, "utf-8")
         resume = StudyFolder(out).study.exists()
+        if resume:
+            forget_recipes(StudyFolder(out))
         with chdir(ROOT):  # the paths in the plans are relative to it
             run_study(path, out, executor_of("local", workers), resume=resume, listener=choose_study_view())
 
@@ -117,7 +126,7 @@ def table_rows(out: Path) -> Iterator[list[str]]:
     plan = read_plan(folder.plan)
     titles = {label_of(base, data): base for base in plan.base for data in plan.data or ("",)}
     with chdir(ROOT):
-        expansion = expand(plan, out)
+        expansion = expand(plan, out, before=study)
     recipes = {arm.base: expansion.recipes[next(iter(arm.runs.values()))] for arm in expansion.study.arms}
     measures = list(dict.fromkeys(measure.name for base in study.bases for measure in base.measures))
     yield ["recipe", "parameters G / D / encoder", "moves D : G", "images", "CPU minutes", "seeds", *measures]

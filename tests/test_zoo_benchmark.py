@@ -10,6 +10,7 @@ import pytest
 
 from poise.recipe.shipped import recipe_names
 from poise.study.expand import expand
+from poise.study.folder import StudyFolder
 from poise.study.plan import read_plan
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -53,6 +54,17 @@ def test_a_new_study_continues_the_committed_one(zoo: Any, tmp_path: Path, capsy
     (out / "results.jsonl").write_text("")
     zoo.start_from(committed, out)
     assert (out / "results.jsonl").read_text() == "", "a study that has begun is left as it is"
+
+
+def test_recipes_that_have_changed_are_trained_anew(zoo: Any, tmp_path: Path) -> None:
+    """Other than in a study that is resumed by `poise study`, which keeps its recipes."""
+    zoo.start_from(BENCHMARKS / "studies" / "zoo-dragan", tmp_path / "zoo")
+    folder = StudyFolder(tmp_path / "zoo")
+    plan, kept = read_plan(folder.plan), folder.read_study()
+    zoo.forget_recipes(folder)
+    runs = [expand(plan, folder.path, before=study).recipes.keys() for study in (kept, folder.read_study())]
+    assert runs[0] == {result.run for result in folder.read_results()}
+    assert runs[0].isdisjoint(runs[1])
 
 
 @pytest.mark.parametrize("name", ["zoo", "zoo-colour"])

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from poise.errors import RecipeError
+from poise.recipe.toml import to_toml
 from poise.report.document import ReportSection
 from poise.report.render import html, markdown
 from poise.study import report_tables as tables
@@ -248,13 +249,18 @@ def _changes(results: StudyResults) -> ReportSection:
 
 def _reproduction(results: StudyResults, plan: str) -> Iterator[ReportSection]:
     folder = shlex.quote(f"runs/{results.study.name}")
+    bases = [base for base in results.study.bases if base.recipe]
+    known = "; those of this study are below:" if bases else ", which may differ from those of this study:"
     yield ReportSection(
         "Reproduction",
         [
             "The plan is the file plan.toml in the folder of the study. There, these commands repeat the study, with "
-            "the same data and the options --data-root, --device and --trust-code that it was started with, if any:"
+            "the same data and the options --data-root, --device and --trust-code that it was started with, if any. "
+            "They train the recipes that the version of poise has that runs them" + known
         ],
         code=f"poise study plan.toml --out {folder}\npoise report {folder}",
     )
+    for base in bases:
+        yield ReportSection(f"{base.name}: the recipe", code=to_toml(base.recipe).rstrip("\n"), level=3, folded=True)
     yield ReportSection("plan.toml", code=plan.rstrip("\n"), level=3, folded=True)
     yield ReportSection("Arms", table=list(tables.arm_table(results)), level=3, folded=True)
