@@ -23,7 +23,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table, recipe_names
 from poise.runs.frames import GRID, POINTS, RECORD, Frames, Records, read_frames, restore_points
-from poise.study.expand import OVERRIDDEN
+from poise.study.overridden import OVERRIDDEN
 from poise.training import frames
 from poise.training.frames import FrameClock, FrameDrawer, has_frames
 from poise.training.listener import NullListener

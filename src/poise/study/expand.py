@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from math import prod
 from pathlib import Path
@@ -29,25 +28,13 @@ from poise.study.continuity import (
     timing_key,
 )
 from poise.study.drafts import Draft, Versus, draft_arms
+from poise.study.overridden import refuse_overridden
 from poise.study.plan import BASE, BasePlan, Plan, label_of
 from poise.study.records import Arm, Comparison, Study, StudyBase
 from poise.utils.printing import count_noun
 
 StepsFor = Callable[[Recipe, str], int]
 """The number of steps of a recipe within the budget of the plan; the second argument is `timing_key` of its arm."""
-
-
-OVERRIDDEN = {
-    "name": "",
-    "about": "",
-    "seed": "seeds",
-    "measure.measures": "measures",
-    "measure.every": "evaluations",
-    "log.samples": "",
-    "log.saves": "",
-    "log.frames": "",
-}
-"""The fields that a plan sets in all recipes, and the key of the plan that does so, if there is one."""
 
 
 class Expansion(NamedTuple):
@@ -249,7 +236,7 @@ def base_tables(plan: Plan, name: str, folder: Path) -> dict[str, Table]:
     with errors_in(name):
         table = load_base(base, folder)
         for change in base.set:
-            _refuse_overridden(change, plan)
+            refuse_overridden(change, plan)
             set_value(table, change)
     return {data: deepcopy(table) | {"data": entry} for data, entry in plan.data.items()} or {"": table}
 
@@ -274,7 +261,7 @@ def _planned(plan: Plan, base: BasePlan, where: str, table: Table, draft: Draft)
     table = deepcopy(table)
     with errors_in(where):
         for change in draft.changes:
-            _refuse_overridden(change, plan, of_arm=True)
+            refuse_overridden(change, plan, of_arm=True)
             set_value(table, change)
     measure = _table(table, "measure", where) | {"measures": measured(base), "every": 1}
     return table | {"name": plan.name, "about": "", "seed": draft.seeds[0], "measure": measure}
@@ -309,52 +296,6 @@ def _table(table: Table, key: str, where: str) -> Table:
     if not isinstance(value, dict):
         raise RecipeError("must be a table", where=f"{where}: {key}", found=repr(value)[:40])
     return value
-
-
-def _refuse_overridden(change: str, plan: Plan, *, of_arm: bool = False) -> None:
-    """Refuse a change of a base or an arm to a field that the plan sets for all arms, because it would have no effect.
-
-    An arm can't change how it is measured at all, as its results would not be comparable with those of the base.
-    """
-    where = f"set: {change}"
-    for field in _assigned_fields(change):
-        if field == "steps" and plan.budget is not None:
-            cure = "use 'budget_factor' for this arm" if of_arm else "remove the change, or the plan's budget"
-            raise RecipeError("the budget sets the steps", where=where, cure=cure)
-        if field in OVERRIDDEN:
-            cure = f"set it by '{OVERRIDDEN[field]}' of the plan" if OVERRIDDEN[field] else "remove the change"
-            raise RecipeError(
-                "the plan sets this field for all arms", where=where, found=_unless_in(field, change), cure=cure
-            )
-        if of_arm and field.split(".")[0] == "measure":
-            cure = "change it in the base, for all its arms"
-            raise RecipeError(
-                "the arms of a base are measured alike", where=where, found=_unless_in(field, change), cure=cure
-            )
-        if not of_arm and plan.data and field.split(".")[0] == "data":
-            cure = "change it in [data.NAME], or in an arm"
-            raise RecipeError("the plan's data sets replace the data of all bases", where=where, cure=cure)
-
-
-def _unless_in(field: str, change: str) -> str:
-    """The field, for the message; empty if the change begins with it, and does not assign a whole table."""
-    return "" if change.strip().startswith(field) else f"'{field}'"
-
-
-def _assigned_fields(change: str) -> list[str]:
-    """The dotted names of the fields that a change assigns; of those in a table, if it assigns a whole table."""
-    alone: Table = {}
-    with suppress(RecipeError):  # it changes an item of a list, which none of the fields of interest is
-        set_value(alone, change)
-    return list(_names(alone, "")) or [change.partition("=")[0].strip().removesuffix("+").strip()]
-
-
-def _names(table: Table, prefix: str) -> Iterator[str]:
-    for key, value in table.items():
-        if isinstance(value, dict) and value:
-            yield from _names(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def measured(base: BasePlan) -> list[str]:
