@@ -210,13 +210,14 @@ def verdict_of(effect: Effect) -> Verdict:
     better = more if effect.better == "more" else less
     if seen and not better:
         return "harms"
-    if _is_significant(effect.p_failures_adjusted):
+    if _is_significant(effect.p_failures_adjusted, ALPHA / 2):
         return "unstable"
-    return "helps" if seen or _is_significant(effect.p_fewer_failures_adjusted) else "no effect seen"
+    return "helps" if seen or _is_significant(effect.p_fewer_failures_adjusted, ALPHA / 2) else "no effect seen"
 
 
-def _is_significant(p: float | None) -> bool:
-    return p is not None and p <= ALPHA
+def _is_significant(p: float | None, level: float = ALPHA) -> bool:
+    """Whether an adjusted p-value is at most the level; failures have half of it in each of both directions."""
+    return p is not None and p <= level
 
 
 def agreement_of(verdict: Verdict, expected: Expected) -> Agreement:
