@@ -355,6 +355,43 @@ def test_the_test_folders_of_cyclegan_are_held_out(tmp_path: Path, draw: Draw) -
     assert said(splits, "^held out: testA, testB$")
 
 
+CLASSES = {"cat": 0, "dog": 1, "horse": 2, "newt": 9}
+HELD_OUT_CLASSES = {
+    "the same": ("cat dog horse", "cat dog horse", "^held out: testA"),
+    "without the first": ("dog horse", "dog horse", "^held out: testA"),
+    "with a new one": ("cat dog newt", "cat dog", "^a: held out: 2 images of classes that training lacks, .*: newt$"),
+    "only new ones": ("newt pig", "", "^a: held out: its classes are not used, as no training image has one of them$"),
+    "a flat folder": ("", "", "^a: held out: its images have no classes, unlike those of training$"),
+}
+
+
+@pytest.mark.parametrize(("folders", "labelled", "note"), HELD_OUT_CLASSES.values(), ids=HELD_OUT_CLASSES)
+def test_held_out_images_have_the_labels_that_their_classes_have_in_training(
+    tmp_path: Path, draw: Draw, folders: str, labelled: str, note: str
+) -> None:
+    for split, names in (("trainA", "cat dog horse"), ("testA", folders)):
+        for name in names.split() or [""]:
+            draw(f"{split}/{name}/1.png", 10 * CLASSES.get(name, 5))
+            draw(f"{split}/{name}/2.png", 10 * CLASSES.get(name, 5) + 1)
+    for name in ("trainB", "testB"):
+        draw(f"{name}/1.png", 3)
+        draw(f"{name}/2.png", 4)
+    splits = domains(tmp_path)
+    assert splits.held_out is not None
+    train, held_out = (split.domain_sources[0] for split in (splits.train, splits.held_out))
+    assert isinstance(held_out, ImageDataset)
+    batch = held_out.gather(torch.arange(len(held_out)))
+    assert said(splits, note)
+    if labelled:
+        assert held_out.classes == train.classes == ("cat", "dog", "horse")
+        assert batch.labels is not None
+        assert (batch.images[:, 0, 0, 0] // 10).tolist() == batch.labels.tolist()
+        assert sorted(set(batch.labels.tolist())) == [CLASSES[name] for name in labelled.split()]
+    else:
+        assert (held_out.classes, batch.labels, len(held_out)) == ((), None, 2 * max(1, len(folders.split())))
+    assert len(held_out.fingerprint) == 16
+
+
 def test_a_bad_file_of_a_domain_is_named_with_its_folder(tmp_path: Path, draw: Draw) -> None:
     write_domains(tmp_path, draw)
     (tmp_path / "b/3.png").write_bytes(b"")

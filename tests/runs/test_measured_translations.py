@@ -22,7 +22,7 @@ from poise.measure.evaluator import Evaluator
 from poise.networks.translation import GeneratedPart, JudgeEach, JudgeTarget, judge_of_domain
 from poise.runs.evaluate import MeasuredSamples
 from poise.utils.images import to_bytes, to_float
-from two_domains import CLASSES, PARTS, splits, trained, translating, use_data
+from two_domains import CLASSES, PARTS, domains, splits, trained, translating, use_data
 
 
 class Known(nn.Module):
@@ -186,6 +186,18 @@ def test_without_common_classes_there_is_no_agreement() -> None:
     other = type(data.train)(renamed, b)  # type: ignore[call-arg]
     samples = MeasuredSamples(translating("a_to_b"), DataSplits(other, data.held_out), RandomStreams(0))
     assert samples._source_labels(5) is None
+
+
+def test_held_out_images_without_labels_are_not_asked_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a folder without classes: the classifier is tested on some of the training images."""
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", (100, 100))
+    data = DataSplits(splits("domains").train, domains(24, 1, labelled=False))
+    samples = MeasuredSamples(translating("a_to_b"), data, RandomStreams(0))
+    assert samples.classes_of_sources == [0, 1, 2, 3]
+    assert samples.translation(Known(lambda both: both), 5).labels is None  # type: ignore[union-attr]
+    evaluator = Evaluator(None, samples.data, "classifier")
+    assert "labels" not in evaluator.available
+    assert "accuracy" in evaluator.extractor.name
 
 
 def test_measure_of_a_run(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from poise.core.config import reject_value
 from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.ranks import Ranks
 from poise.core.types import Batch
+from poise.data.classes import MAX_NAMED
 from poise.data.image_array import MIN_COUNT
 from poise.data.listing import Listing
 from poise.data.notes import file_notes
@@ -218,11 +219,37 @@ class DomainsConfig(TwoDomainsConfig):
             return read(layout.train[domain])
         splits = read(layout.train[domain], held_out=0.0)
         held_out = read(layout.held_out[domain], 1, held_out=0.0, channels=splits.train.shape[0])
-        splits.held_out = held_out.train
+        assert isinstance(splits.train, ImageDataset)
+        assert isinstance(held_out.train, ImageDataset)
+        splits.held_out, notes = with_classes_of(splits.train, held_out.train)
+        splits.notes += notes
         if held_out.bad_files:
             splits.notes.append(f"held out: skipped {count_noun(len(held_out.bad_files), 'image file')} as invalid")
         splits.bad_files += held_out.bad_files
         return splits
+
+
+def with_classes_of(train: ImageDataset, held_out: ImageDataset) -> tuple[ImageDataset, list[str]]:
+    """Held-out images from a folder of their own, labelled as the training images are, and notes on what was changed.
+
+    Each folder numbers the classes that it has by itself. Images of classes that no training image has are left out;
+    if that would be all of them, they are kept without labels, as are those of folders without classes.
+    """
+    if held_out.classes == train.classes:
+        return held_out, []
+    if held_out.labels is None:
+        return held_out, ["held out: its images have no classes, unlike those of training"]
+    number = {name: label for label, name in enumerate(train.classes)}
+    labels = np.array([number.get(name, -1) for name in held_out.classes], np.int64)[held_out.labels]
+    known = np.flatnonzero(labels >= 0)
+    if not len(known):
+        what = "its classes are not used, as no training image has one of them"
+        return held_out.select(np.arange(len(held_out))), [f"held out: {what}"]
+    lacking = [name for name in held_out.classes if name not in number]
+    left_out = count_noun(len(held_out) - len(known), "image")
+    more = ", ..." if len(lacking) > MAX_NAMED else ""
+    what = f"held out: {left_out} of classes that training lacks, not used: {', '.join(lacking[:MAX_NAMED])}{more}"
+    return held_out.select(known, labels[known], train.classes), [what] if lacking else []
 
 
 def _combine(domains: list[DataSplits]) -> DataSplits:

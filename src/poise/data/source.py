@@ -252,6 +252,19 @@ class ImageDataset(SizedSource):
         """See `SizedSource.gather_labels`."""
         return None if self._label_tensor is None else self._label_tensor[indices]
 
+    def select(
+        self, indices: npt.NDArray[np.intp], labels: Labels | None = None, classes: tuple[str, ...] = ()
+    ) -> ImageDataset:
+        """Some of the samples, with labels and classes of their own.
+
+        Args:
+            indices: which ones, ascending.
+            labels: int64, one for each of them, from 0 to len(classes) - 1.
+            classes: the class names by label.
+        """
+        rows = indices if self._rows is None else self._rows[indices]
+        return ImageDataset(self.images, labels, classes, self.parts, rows=rows, fingerprints=self._fingerprints)
+
     @property
     def paired(self) -> bool:
         """See `Source.paired`: true if there are two parts."""

@@ -277,7 +277,7 @@ class Evaluator:
             if self.data_config.mode_centres() is not None:
                 self.available.update(("modes", "mode centres"))
             return toy_reference(train, n or NUM_POINTS, self.extractor)
-        if train.classes:
+        if train.classes and (held_out is None or held_out.classes):
             self.available.add("labels")
         if not isinstance(self.d, str):
             self.available.add("d")

@@ -137,8 +137,8 @@ class MeasuredSamples:
         blocks = [
             starts.labels(1 - self.part.index, number, BLOCK, self.streams, STREAM) for number in range(-(-n // BLOCK))
         ]
-        labels = torch.cat([labels for labels in blocks if labels is not None])[:n]
-        return torch.tensor(classes)[labels]
+        labels = [labels for labels in blocks if labels is not None]
+        return torch.tensor(classes)[torch.cat(labels)[:n]] if labels else None
 
 
 def measure_run(
