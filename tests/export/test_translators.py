@@ -77,6 +77,20 @@ def test_the_file_translates_as_the_run_does(
         generator.latents(3)
 
 
+@pytest.mark.parametrize("direction", ["sideways", "B_to_A", "b2a", "both_ways", "same", ""])
+@pytest.mark.parametrize("name", ["a_to_b", "both_ways", "same"])
+def test_an_unknown_direction_is_refused(folders: dict[str, Path], name: str, direction: Any) -> None:
+    run = Run(folders[name])
+    uses = (
+        lambda: run.translate(images(1), direction=direction),
+        lambda: export_generator(run, "safetensors", direction=direction),
+        lambda: build_repository(run, ["safetensors"], direction=direction),
+    )
+    for use in uses:
+        with pytest.raises(RecipeError, match=f"direction: there is no such direction, found '{direction}'; a_to_b or"):
+            use()
+
+
 @pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "pt2"])
 def test_graphs_have_named_inputs_and_any_batch(folders: dict[str, Path], form: str) -> None:
     if missing_packages(form):

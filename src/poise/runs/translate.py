@@ -19,6 +19,7 @@ from poise.recipe.model import Recipe
 from poise.runs.generate import generate
 
 OneDirection = Literal["a_to_b", "b_to_a"]
+ONE_DIRECTION: tuple[OneDirection, ...] = ("a_to_b", "b_to_a")
 AnyDirection = Literal["a_to_b", "b_to_a", "same"]
 
 
@@ -135,12 +136,15 @@ def _direction(recipe: Recipe, asked: OneDirection | None) -> AnyDirection:
     """The direction in which images are translated.
 
     Raises:
-        RecipeError: G does not translate, or not in this direction.
+        RecipeError: G does not translate, or not in this direction, or there is no such direction.
     """
     known = recipe.network.direction
+    if asked not in (None, *ONE_DIRECTION):
+        cure = f"a_to_b or b_to_a{', or leave it out' if known != 'both_ways' else ''}"
+        raise RecipeError("there is no such direction", where="--direction", found=f"'{asked}'", cure=cure)
     if known is None:
         what = "this run's generator starts from noise, not from images"
-        cure = "sample from it: poise sample RUN; recipes that translate are pix2pix, cyclegan and simgan"
+        cure = "sample from it: poise sample RUN; recipes that translate are pix2pix, cyclegan, simgan and semi-adversarial"
         raise RecipeError(what, where="network.g", found=f"'{recipe.network.g.tag()}'", cure=cure)
     if known == "same":
         if asked is not None:
