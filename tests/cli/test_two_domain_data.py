@@ -128,6 +128,20 @@ def test_a_recipe_for_digits_in_two_domains_gets_the_users_files_as_its_own_kind
         assert data_table("set", load_table(recipe)["data"]).items() >= table.items()
 
 
+def test_sources_that_are_trained_on_or_occur_again_are_noted_wherever_samples_are_seen(
+    poise: Callable, place: Path
+) -> None:
+    again, known = "start from 1 held-out image: the same ones occur again", "no images are held out: where samples are"
+    result = poise("train", "pairs.toml", "--data", "set", "--out", "run")
+    assert known not in result.out + result.err
+    assert f"note: 6 samples {again}" in poise("sample", "run", "--n", 6, "--npz", "x.npz").err
+    assert again not in poise("sample", "run", "--n", 1).err
+    compared = poise("compare", "run", "set/b", "--measures", "fid", "--features", "pixels")
+    assert f"a run: 6 samples {again}" in " ".join((compared.out + compared.err).split())
+    checked = poise("check", "pairs.toml", "--data", "set", "--set", "data.held_out=0")
+    assert known in checked.out + checked.err
+
+
 def test_check_names_the_domain(poise: Callable, place: Path) -> None:
     for i in range(8):
         Image.new("RGB", (8, 8), (i // 2, 0, 0)).save(place / f"set/b/{i}.png")

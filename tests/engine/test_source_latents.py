@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from poise.core.random_streams import RandomStreams
+from poise.data.clouds import CloudsConfig
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.toys import RingConfig
-from poise.engine.batches import StartingSamples, bind_latent, sampling_latent
+from poise.engine.batches import StartingSamples, bind_latent, notes_on_starts, sampling_latent
 from poise.errors import RecipeError
 from poise.latents import Gaussian, SourceLatent
 from poise.runs.generate import sample_latents
@@ -83,6 +84,29 @@ def test_unrelated_domains_have_orders_and_labels_of_their_own() -> None:
     assert order_of_a != order_of_b
     for k, (one, order) in enumerate(((a, order_of_a), (b, order_of_b))):
         assert starts.labels(k, 0, 40, streams, "sample").tolist() == one.labels[order].tolist()  # type: ignore[union-attr]
+
+
+NOT_HELD_OUT = "no images are held out: where samples are looked at or measured, G starts from those that it is trained"
+
+
+@pytest.mark.parametrize("kind", ["one domain", "pairs", "domains"])
+def test_notes_say_that_sources_are_training_images_and_that_they_occur_again(kind: str) -> None:
+    make = {"one domain": lambda n: numbered_images(0, n), "pairs": pairs, "domains": domains}[kind]
+    data = DataSplits(make(9), make(4))
+    starts, of_all = StartingSamples(data), [0, 1] if kind == "domains" else [0]
+    assert starts.notes() == starts.notes(4, of_all) == notes_on_starts(SourceLatent(), data) == []
+    again = "5 samples start from 4 held-out images: the same ones occur again"
+    assert starts.notes(5, of_all) == starts.notes(5, [0]) == [again]
+    assert starts.notes(5, [1]) == ([] if kind == "domains" else [again]), "there are five more of b"
+    without = DataSplits(data.train)
+    assert [note.startswith(NOT_HELD_OUT) for note in notes_on_starts(SourceLatent(), without)] == [True]
+    assert len(StartingSamples(without).notes(10, of_all)) == 2
+    assert notes_on_starts(Gaussian(), without) == []
+
+
+def test_points_and_vectors_are_not_held_out() -> None:
+    assert notes_on_starts(SourceLatent(), RingConfig().load()) == []
+    assert notes_on_starts(SourceLatent(), CloudsConfig(count=20, dim=3).load()) == []
 
 
 def test_pairs_stay_together() -> None:

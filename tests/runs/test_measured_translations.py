@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,16 @@ def test_held_out_images_without_labels_are_not_asked_for_them(monkeypatch: pyte
     evaluator = Evaluator(None, samples.data, "classifier")
     assert "labels" not in evaluator.available
     assert "accuracy" in evaluator.extractor.name
+
+
+def test_measures_of_training_images_say_so() -> None:
+    data, net = DataSplits(splits("pairs").train), Known(lambda both: both)
+    for held_out in (None, splits("pairs").held_out):
+        data.held_out = held_out
+        samples = MeasuredSamples(translating("a_to_b"), data, RandomStreams(0))
+        evaluator, translation = Evaluator(None, samples.data, "pixels"), partial(samples.translation, net)
+        result = evaluator.measure(partial(samples.samples, net), select_measures("l1"), translation=translation)
+        assert any(note.startswith("no images are held out") for note in result.notes) == (held_out is None)
 
 
 def test_measure_of_a_run(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

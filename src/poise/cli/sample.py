@@ -49,9 +49,9 @@ def sample(
 ) -> None:
     """Generate samples from a run: as a grid in a .png, as an array in a .npz, or as one .png file each in a folder.
 
-    An image-to-image generator (pix2pix, CycleGAN) gets held-out images as input. The grid and the arrays show these
-    too: source, output and, if there is one, target. A folder has the outputs, in sub-folders a and b if G generates
-    images of both domains. To translate your own images, use poise translate.
+    An image-to-image generator (pix2pix, CycleGAN) gets held-out images as input, or training images if none are held
+    out. The grid and the arrays show these too: source, output and, if there is one, target. A folder has the outputs,
+    in sub-folders a and b if G generates images of both domains. To translate your own images, use poise translate.
 
     If G is conditional, an array and a folder have the class frequencies of the training data, a folder has one
     sub-folder per class, and a grid has one class per row.
@@ -81,12 +81,17 @@ def sample(
         _check_layout(opened, layout, gap)
         n = layout[0] * layout[1] if n is None else n
     n = NUM_SAMPLES if n is None else n
+    written = 0
     if folder is not None:
         _write_folder(opened, folder, n, origin)
+        written = n
     if npz is not None:
         _write_array(opened, npz, n, origin)
+        written = n
     if out is not None:
-        _write_grid(opened, out, n, origin, layout, gap)
+        written = max(written, _write_grid(opened, out, n, origin, layout, gap))
+    for note in opened.starting_notes(written):
+        print_line(f"note: {note}", err=True)
 
 
 def _check_arguments(
@@ -170,14 +175,13 @@ def _write_array(run: Run, path: Path, n: int, origin: Origin) -> None:
     print_line(f"{path}: {count_noun(n, 'sample')}", err=True)
 
 
-def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int | None) -> None:
-    """Write a grid of samples: of `layout`, rows and columns, or as many as fit."""
+def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int | None) -> int:
+    """Write a grid of samples: of `layout`, rows and columns, or as many as fit; returns how many it shows."""
     from poise.utils.image_grid import GAP, grid_by_class, num_shown, sample_grid, write_png
 
     gap = GAP if gap is None else gap
     if not run.view.is_plain and len(run.shape) == 3:
-        _write_translations(run, path, n, origin, layout, gap)
-        return
+        return _write_translations(run, path, n, origin, layout, gap)
     max_shown, columns, labels = num_shown(run.shape, n, gap), None, None
     remark = "" if max_shown == n else f", the first of {n:,}: no more fit into a grid"
     if layout is not None:
@@ -196,10 +200,11 @@ def _write_grid(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int,
     samples = samples[:max_shown]
     write_png(sample_grid(samples, run.real(2000), columns, alpha=run.alpha, gap=gap), path)
     print_line(f"{path}: {count_noun(len(samples), 'sample')}{remark}", err=True)
+    return len(samples)
 
 
-def _write_translations(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int) -> None:
-    """Write a grid of samples that consist of several images."""
+def _write_translations(run: Run, path: Path, n: int, origin: Origin, layout: tuple[int, int] | None, gap: int) -> int:
+    """Write a grid of samples that consist of several images; returns how many it shows."""
     from poise.utils.image_grid import write_png
 
     view = run.view
@@ -210,3 +215,4 @@ def _write_translations(run: Run, path: Path, n: int, origin: Origin, layout: tu
     write_png(view.draw(images, columns, gap), path)
     remark = f", the first of {n:,}" + ("" if layout else ": no more fit into a grid") if shown < n else ""
     print_line(f"{path}: {count_noun(shown, 'sample')}{remark}, each as {view.caption}", err=True)
+    return shown

@@ -6,6 +6,8 @@ Where the samples of such a G are looked at or measured, `StartingSamples` says 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from poise.core.types import MoveContext
 from poise.data.source import DataSplits, SizedSource, Source
 from poise.latents import Latent
 from poise.utils.images import flip_where, send, to_float
+from poise.utils.printing import count_noun
 
 
 def flip_at_random(images: Tensor, seed: int, index: int, ranks: Ranks = ALONE) -> Tensor:
@@ -74,6 +77,7 @@ class StartingSamples:
     """
 
     def __init__(self, data: DataSplits) -> None:
+        self.held_out = data.held_out is not None
         self.source = data.held_out or data.train
         unrelated = len(self.source.parts) > 1 and not self.source.paired
         self.domains: tuple[Source, ...] = self.source.domain_sources if unrelated else (self.source,)
@@ -91,6 +95,28 @@ class StartingSamples:
             return None
         return source.gather_labels(source.batch_indices(number, n, self._order(k, streams, stream)))
 
+    def notes(self, n: int = 0, translated: Iterable[int] = ()) -> list[str]:
+        """What should be known of n samples that G makes of these images, a sentence each; none if they are new to it.
+
+        Vectors are always those of training, of which none are held out.
+
+        Args:
+            n: the number of samples.
+            translated: the domains, as indices, whose images are translated; those of pairs are equally many.
+        """
+        domains = [source for source in self.domains if isinstance(source, SizedSource)]
+        if len(self.source.shape) != 3 or len(domains) < len(self.domains):  # which are endless
+            return []
+        notes = []
+        if not self.held_out:
+            where = "where samples are looked at or measured"
+            notes.append(f"no images are held out: {where}, G starts from those that it is trained on")
+        available = min((len(domains[min(k, len(domains) - 1)]) for k in translated), default=n)
+        if n > available:
+            which = "held-out image" if self.held_out else "image"
+            notes.append(f"{n:,} samples start from {count_noun(available, which)}: the same ones occur again")
+        return notes
+
     def _part(self, k: int, number: int, n: int, streams: RandomStreams, stream: str) -> Tensor:
         source = self.domains[k]
         if not isinstance(source, SizedSource):  # endless, without an order
@@ -101,6 +127,11 @@ class StartingSamples:
     def _order(k: int, streams: RandomStreams, stream: str) -> RandomStreams:
         """Streams whose seed determines the order of the samples of domain k."""
         return RandomStreams(derive_seed(streams.seed, stream, k))
+
+
+def notes_on_starts(latent: Latent, data: DataSplits) -> list[str]:
+    """See `StartingSamples.notes`; none if G does not start from samples."""
+    return [] if latent.is_space else StartingSamples(data).notes()
 
 
 def sampling_latent(latent: Latent, data: DataSplits, device: torch.device) -> Latent:

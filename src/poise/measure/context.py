@@ -62,12 +62,14 @@ class Translation(NamedTuple):
         labels: the class of each source as a class of the target domain, int64, N; None if it is not known.
         cycle_errors: returns, for N samples, the mean absolute difference between an image and what both translations
             make of it, N, for pixels from 0 to 1; None if G translates in one direction.
+        notes: what should be known of the sources, a sentence each.
     """
 
     sources: Tensor
     targets: Tensor | None = None
     labels: Tensor | None = None
     cycle_errors: Callable[[], Tensor] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass

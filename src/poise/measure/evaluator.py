@@ -169,7 +169,8 @@ class Evaluator:
                 floor = self._floor(measure, available)
                 baseline = self._baseline(measure, context)
                 results[measure.name] = MeasureResult(measured, floor, None if n == self.n else n, baseline)
-        notes = (*self.notes, *self._result_notes(results, measures))
+        notes_on_sources = () if translated is None else translated.notes
+        notes = (*self.notes, *notes_on_sources, *self._result_notes(results, measures))
         return EvaluationResult(len(fake), self.extractor.name, results, skipped, notes)
 
     def nearest_training_grid(self, samples: Tensor, k: int = 3) -> Bytes:

@@ -84,13 +84,18 @@ class GeneratedPart(NamedTuple):
         """The name of the domain."""
         return DOMAINS[self.index]
 
+    @property
+    def source_index(self) -> int:
+        """The domain that it was generated from, as an index of `parts`."""
+        return 0 if self.is_whole else 1 - self.index
+
     def of(self, samples: Tensor) -> Tensor:
         """The part of samples, B x shape."""
         return samples if self.is_whole else split_parts(samples, self.parts)[self.index]
 
     def source_of(self, starts: Tensor) -> Tensor:
         """The images that it was generated from, of the samples that G started from."""
-        return starts if self.is_whole else split_parts(starts, self.parts)[1 - self.index]
+        return starts if self.is_whole else split_parts(starts, self.parts)[self.source_index]
 
     def shape_of(self, shape: Shape) -> Shape:
         """Its shape in a sample of `shape`."""
@@ -98,7 +103,7 @@ class GeneratedPart(NamedTuple):
 
     def source_shape_of(self, shape: Shape) -> Shape:
         """The shape of the images that it was generated from, for samples of `shape`."""
-        return shape if self.is_whole else part_shapes(shape, self.parts)[1 - self.index]
+        return shape if self.is_whole else part_shapes(shape, self.parts)[self.source_index]
 
 
 def generated_part(

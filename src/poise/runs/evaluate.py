@@ -56,6 +56,7 @@ class MeasuredSamples:
     Attributes:
         part: the part of a sample that is measured.
         data: the data that it is compared with.
+        starts: the samples that a G that translates starts from.
 
     Raises:
         RecipeError: G generates no images of the domain.
@@ -73,6 +74,7 @@ class MeasuredSamples:
         domain = domain or measured_domain(recipe)
         self.part = generated_part(recipe.network.direction, splits.train.parts, domain)
         self.data = splits if self.part.is_whole else splits.domain(self.part.index)
+        self.starts = StartingSamples(splits)
         self.latent = sampling_latent(recipe.latent, splits, streams.device)
 
     def labels(self, n: int) -> Tensor | None:
@@ -97,6 +99,7 @@ class MeasuredSamples:
             samples_to_bytes(self.part.of(starts)) if paired else None,
             self._source_labels(n),
             partial(self._cycle_errors, net, starts) if direction == "both_ways" else None,
+            tuple(self.starts.notes(n, [self.part.source_index])),
         )
 
     def _latents(self, n: int) -> Tensor:
@@ -133,10 +136,8 @@ class MeasuredSamples:
         classes = self.classes_of_sources
         if classes is None:
             return None
-        starts = StartingSamples(self.splits)
-        blocks = [
-            starts.labels(1 - self.part.index, number, BLOCK, self.streams, STREAM) for number in range(-(-n // BLOCK))
-        ]
+        domain, count = self.part.source_index, -(-n // BLOCK)
+        blocks = [self.starts.labels(domain, number, BLOCK, self.streams, STREAM) for number in range(count)]
         labels = [labels for labels in blocks if labels is not None]
         return torch.tensor(classes)[torch.cat(labels)[:n]] if labels else None
 

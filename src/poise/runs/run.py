@@ -15,13 +15,13 @@ from poise.core.random_streams import RandomStreams
 from poise.core.types import DataSpec, Shape
 from poise.data.config import DataConfig, ToyConfig, loading_memory
 from poise.data.source import DataSplits
-from poise.engine.batches import sampling_latent
+from poise.engine.batches import StartingSamples, sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.latents import Latent
-from poise.networks.translation import Domain, GeneratedPart, generated_part
+from poise.networks.translation import Domain, GeneratedPart, generated_part, generated_parts
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, with_free_fields
 from poise.recipe.toml import parse_toml
@@ -221,6 +221,19 @@ class Run:
             cure = f"see what it makes of them: poise sample {run}"
         what = "this generator translates images: it has no latent space to move in"
         raise RecipeError(what, where="latent.kind", found=f"'{latent.tag()}'", cure=cure)
+
+    def starting_notes(self, n: int, domain: Domain | None = None) -> list[str]:
+        """What should be known of the images that n samples start from, see `StartingSamples.notes`; for messages.
+
+        Args:
+            n: the number of samples.
+            domain: the domain of the samples of a G that translates both ways; by default both are looked at.
+        """
+        direction = self.recipe.network.direction
+        if direction is None:
+            return []
+        parts = generated_parts(direction, self.parts) if domain is None else [self.generated_part(domain)]
+        return StartingSamples(self._starting_data).notes(n, [part.source_index for part in parts])
 
     @cached_property
     def _starting_data(self) -> DataSplits:

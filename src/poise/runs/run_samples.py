@@ -52,7 +52,7 @@ def _is_local_run(path: Path, where: str, folder: str) -> bool:
 
 
 def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels: int | None = None) -> DataSplits:
-    """The first n samples of a run with seed 0, as `poise sample` generates them, with a note on their origin.
+    """The first n samples of a run with seed 0, as `poise sample` generates them, with notes on their origin.
 
     Args:
         run: the run; its averaged weights are used if there are any.
@@ -65,8 +65,10 @@ def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels:
     images = convert_array(samples, target)
     weights = "the averaged weights" if run.generator() is not run.game.g.net else "the weights"
     classes_note = "" if labels is None else ", classes in the proportions of its training set"
-    domain_note = f" (domain {run.generated_part().domain})" if run.recipe.network.direction == "both_ways" else ""
+    domain = run.generated_part().domain if run.recipe.network.direction == "both_ways" else None
+    domain_note = "" if domain is None else f" (domain {domain})"
     what = "translations" if run.recipe.network.direction is not None else "samples"
     note = f"a run: {n:,} {what}{domain_note} of seed 0 by {weights} of step {run.checkpoint.step:,}{classes_note}"
     classes = () if labels is None else run.classes
-    return DataSplits(ImageDataset(images, None if labels is None else labels.numpy(), classes), notes=[note])
+    notes = [note, *(f"a run: {remark}" for remark in run.starting_notes(n, domain))]
+    return DataSplits(ImageDataset(images, None if labels is None else labels.numpy(), classes), notes=notes)

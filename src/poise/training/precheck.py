@@ -20,6 +20,7 @@ from poise.core.ranks import ALONE
 from poise.core.types import MoveContext, Side
 from poise.data.config import ImageDataConfig, loading_memory
 from poise.data.source import DataSplits, SizedSource
+from poise.engine.batches import notes_on_starts
 from poise.engine.compute import choose_compute
 from poise.engine.step import make_move
 from poise.errors import RecipeError
@@ -161,6 +162,7 @@ def check(
     with loading_memory(recipe.data):
         data = recipe.data.load(data_root)
     notes += data.notes + unused_labels_note(recipe, len(data.train.classes)) + untrained_layers_note(recipe)
+    notes += notes_on_starts(recipe.latent, data)
     findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
     findings.warnings += [Finding("data", warning.message, warning.tip, warning.cure) for warning in data.warnings]
     if isinstance(data.train, SizedSource):

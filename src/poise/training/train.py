@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from poise.core.ranks import ALONE, Ranks
 from poise.data.config import ImageDataConfig, loading_memory
+from poise.engine.batches import notes_on_starts
 from poise.engine.compute import choose_compute, is_available
 from poise.errors import CheckpointError, RankLost, RecipeError, memory_errors
 from poise.measure.extractors import check_features
@@ -252,6 +253,7 @@ def _prepare(
         check_single_sample_batch(of_one_part(recipe, ranks, accumulate), compute, data)
         findings.warnings += check_output_ranges(recipe, data.train)
     notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
+    notes += notes_on_starts(recipe.latent, data)
     notes += untrained_layers_note(recipe) + division_note(recipe, ranks, accumulate)
     notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
     notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
