@@ -16,6 +16,7 @@ from PIL import Image
 from poise.core.random_streams import RandomStreams
 from poise.data.domains import DomainsConfig, TwoDomains
 from poise.data.fit import Fit
+from poise.data.folder import FolderConfig
 from poise.data.pairs import PairsConfig
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
@@ -293,7 +294,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "other lengths": ({"a": (4, 8, 8), "b": (5, 8, 8)}, 'same number of images, found 4 and 5; .* kind "domains"'),
     "only one": ({"a": (4, 8, 8)}, "no array is called 'b', found a; "),
     "channels first": ({"a": (4, 8, 8), "b": (4, 3, 8, 8)}, r"data.path: b: .*b.transpose\(0, 2, 3, 1\)"),
-    "one pair": ({"a": (1, 8, 8), "b": (1, 8, 8)}, "a single image is not enough"),
+    "one pair": ({"a": (1, 8, 8), "b": (1, 8, 8)}, "data.path: a single pair is not enough, found 1 pair; use at least two"),
 }
 
 
@@ -413,6 +414,58 @@ def test_arrays_of_different_lengths_with_labels(tmp_path: Path) -> None:
 def test_one_place_is_given(given: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="either path, or both a and b"):
         DomainsConfig(**dict.fromkeys(given, "x"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["folders", "npz", "paths"])
+def test_a_domain_that_is_too_small_to_hold_images_out_leaves_those_of_the_other_to_training(
+    tmp_path: Path, draw: Draw, place: str
+) -> None:
+    for i in range(30):
+        draw(f"a/{i}.png", i)
+    for i in range(9):
+        draw(f"b/{i}.png", i)
+    arrays = {name: np.arange(n)[:, None, None] + np.zeros((n, 8, 8)) for name, n in (("a", 30), ("b", 9))}
+    np.savez(tmp_path / "d.npz", **{name: array.astype(np.uint8) for name, array in arrays.items()})
+    given: dict[str, tuple[Path | None, dict[str, str]]] = {
+        "folders": (tmp_path, {}),
+        "npz": (tmp_path / "d.npz", {}),
+        "paths": (None, {name: str(tmp_path / name) for name in "ab"}),
+    }
+    path, options = given[place]
+    (tmp_path / "d.npz").rename(tmp_path.parent / "d.npz") if place == "folders" else None
+    splits = domains(path, held_out=0.1, **options)
+    assert splits.held_out is None
+    assert [len(source) for source in splits.train.domain_sources] == [30, 9]
+    assert said(splits, "^a: 30 images, b: 9 images$")
+    assert said(splits, "^nothing is held out, as b has too few images$")
+    assert domains(path, **options).train.fingerprint == splits.train.fingerprint
+
+
+@pytest.mark.parametrize("place", ["folders", "npz", "paths", "pairs", "one folder"])
+def test_too_few_images_are_an_error_that_names_the_domain_and_what_was_found(
+    tmp_path: Path, draw: Draw, place: str
+) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        draw(name, 3)
+    np.savez(tmp_path.parent / "few.npz", a=np.ones((2, 8, 8), np.uint8), b=np.ones((1, 8, 8), np.uint8))
+    loads: dict[str, tuple[Callable[[], Any], str]] = {
+        "folders": (lambda: domains(tmp_path), "data.path: b: a single image is not enough, found 1 image;"),
+        "npz": (lambda: domains(tmp_path.parent / "few.npz"), "data.path: b: a single image .*, found 1 image;"),
+        "paths": (
+            lambda: domains(None, a=str(tmp_path / "a"), b=str(tmp_path / "b")),
+            "data.b: a single image is not enough, found 1 image;",
+        ),
+        "pairs": (lambda: pairs(tmp_path), "data.path: a single pair is not enough, found 1 pair;"),
+        "one folder": (
+            lambda: FolderConfig(path=str(tmp_path / "b"), size=8, max_bad=0.9).load(),
+            "data.path: a single image is not enough, found 1 image and 1 bad image file;",
+        ),
+    }
+    if place == "one folder":
+        (tmp_path / "b/2.png").write_bytes(b"junk")
+    load, message = loads[place]
+    with pytest.raises(DataError, match=f"^{message}"):
+        load()
 
 
 # ---------------------------------------------------------------- the order of two domains

@@ -22,10 +22,10 @@ from poise.core.ranks import Ranks
 from poise.core.types import Batch
 from poise.data.classes import MAX_NAMED
 from poise.data.image_array import MIN_COUNT
-from poise.data.listing import Listing
+from poise.data.listing import Listing, display_name
 from poise.data.notes import file_notes
 from poise.data.npz import ArrayNames, NpzConfig, load_arrays, load_set
-from poise.data.paths import PathText, located
+from poise.data.paths import WHERE, PathText, located
 from poise.data.scan import scan
 from poise.data.source import BadFile, DataSplits, ImageDataset, SizedSource
 from poise.data.two_domains import (
@@ -175,17 +175,22 @@ class DomainsConfig(TwoDomainsConfig):
         Raises:
             DataError: the data does not exist, can't be read, or is not two sets of images.
         """
+        domains, notes = self._load_domains()
+        too_few = [name for name, splits in zip(DOMAINS, domains, strict=True) if splits.held_out is None]
+        if len(too_few) == 1:  # what is held out of the other domain alone is of no use, so it is trained on
+            domains, notes = self.model_copy(update={"held_out": 0.0})._load_domains()
+        return _combine(domains, notes, too_few[0] if len(too_few) == 1 else "")
+
+    def _load_domains(self) -> tuple[list[DataSplits], list[str]]:
+        """Both domains, with notes on where they were found."""
         if self.path is None:
-            domains = [self._load_path(k, path) for k, path in enumerate(self.paths)]
-            return _combine(domains)
+            return [self._load_path(k, path) for k, path in enumerate(self.paths)], []
         if ordinary_kind(self.path) is NpzConfig:
             return self._load_npz(self.path)
         with listing_at(self.path, self.follow_links) as listing:
             layout = find_layout(listing, side_by_side=False)
             domains = [self._scan(k, self.path, listing, layout) for k in range(len(DOMAINS))]
-        splits = _combine(domains)
-        splits.notes = [*layout.notes, *file_notes(listing, [], []), *splits.notes]
-        return splits
+        return domains, [*layout.notes, *file_notes(listing, [], [])]
 
     def _load_path(self, domain: int, path: str) -> DataSplits:
         """One domain from a path of its own."""
@@ -196,24 +201,25 @@ class DomainsConfig(TwoDomainsConfig):
         except DataError as error:
             raise located(error, f"data.{DOMAINS[domain]}") from None
 
-    def _load_npz(self, path: str) -> DataSplits:
+    def _load_npz(self, path: str) -> tuple[list[DataSplits], list[str]]:
         arrays = load_arrays(path, (name for names in ARRAYS for name in names))
         domains = []
         for k, names in enumerate(ARRAYS):
             config = self.ordinary(k, path)
             assert isinstance(config, NpzConfig)
             domains.append(load_set(arrays, names, config))
-        splits = _combine(domains)
         known = {name for names in ARRAYS for name in names}
-        splits.notes = unused_arrays_note([name for name in arrays if name not in known]) + splits.notes
-        return splits
+        return domains, unused_arrays_note([name for name in arrays if name not in known])
 
     def _scan(self, domain: int, path: str, listing: Listing, layout: Layout) -> DataSplits:
         """One domain from its folder, and from that of the held-out split if there is one."""
 
         def read(folder: str, least: int = MIN_COUNT, **changes: Any) -> DataSplits:
             config, levels = self.scanned(domain, path, **changes), len(folder.split("/"))
-            return scan(below(listing, folder), config, outer_levels=levels, least=least)
+            try:
+                return scan(below(listing, folder), config, outer_levels=levels, least=least)
+            except DataError as error:
+                raise located(error, f"{WHERE}: {display_name(folder)}") from None
 
         if not layout.held_out:
             return read(layout.train[domain])
@@ -252,13 +258,19 @@ def with_classes_of(train: ImageDataset, held_out: ImageDataset) -> tuple[ImageD
     return held_out.select(known, labels[known], train.classes), [what] if lacking else []
 
 
-def _combine(domains: list[DataSplits]) -> DataSplits:
-    """The splits of both domains as one. A domain without held-out images leaves both without."""
+def _combine(domains: list[DataSplits], notes: list[str], too_few: str) -> DataSplits:
+    """The splits of both domains as one.
+
+    Args:
+        domains: those of each.
+        notes: on where they were found.
+        too_few: the domain because of which nothing is held out, if it is because of one.
+    """
     both = TwoDomains(*(splits.train for splits in domains if isinstance(splits.train, ImageDataset)))
     held = [splits.held_out for splits in domains if isinstance(splits.held_out, ImageDataset)]
-    notes = [", ".join(f"{name}: {_counts(splits)}" for name, splits in zip(DOMAINS, domains, strict=True))]
-    if len(held) == 1:
-        notes.append("nothing is held out, as one domain has too few images")
+    counts = [f"{name}: {_counts(splits)}" for name, splits in zip(DOMAINS, domains, strict=True)]
+    notes = [*notes, ", ".join(counts)]
+    notes += [f"nothing is held out, as {too_few} has too few images"] if too_few else []
     notes += merge_notes([splits.notes for splits in domains])
     warnings = merge_warnings([splits.warnings for splits in domains])
     bad = [file for splits in domains for file in splits.bad_files]

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from poise.data.paths import WHERE
 from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset, Labels
 from poise.data.split import held_out_split
 from poise.errors import DataError, DiskError
 from poise.utils.files import create_reserved, reserve
 from poise.utils.images import Bytes
+from poise.utils.printing import count_noun
 
 MEMORY_BUDGET = 2 * 2**30
 """The largest size of an image array in memory, in bytes; larger ones are mapped to a temporary file."""
@@ -120,8 +122,17 @@ def split_dataset(
     return DataSplits(train=dataset(train, 0), held_out=dataset(held_out, len(train)) if len(held_out) else None)
 
 
-def check_enough(n: int, found: str = "", least: int = MIN_COUNT) -> None:
-    """Raise a DataError if n usable images are too few."""
+def check_enough(n: int, bad: str = "", least: int = MIN_COUNT, *, where: str = WHERE, noun: str = "image") -> None:
+    """Raise a DataError if n usable images, or pairs, are too few.
+
+    Args:
+        n: how many there are.
+        bad: what can't be used, such as "3 bad image files"; empty if nothing.
+        least: how many there must be.
+        where: what the error names.
+        noun: what they are.
+    """
     if n < least:
-        what = "none of the images can be used" if n == 0 else "a single image is not enough"
-        raise DataError(what, where="data.path", found=found, cure="use at least two, preferably thousands")
+        what = f"none of the {noun}s can be used" if n == 0 else f"a single {noun} is not enough"
+        found = " and ".join([count_noun(n, noun)] * (n > 0 or not bad) + [bad] * bool(bad))
+        raise DataError(what, where=where, found=found, cure="use at least two, preferably thousands")

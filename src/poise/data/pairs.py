@@ -23,7 +23,7 @@ from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.npz import ArrayNames, NpzConfig, check_images, convert_images, find_classes, load_arrays
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.scan import HalfChannels, check_bad_fraction, count_traits, decode_items
+from poise.data.scan import HalfChannels, bad_files, check_bad_fraction, count_traits, decode_items
 from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataset
 from poise.data.two_domains import (
     DOMAINS,
@@ -77,7 +77,7 @@ class PairsConfig(TwoDomainsConfig):
         with listing_at(self.path, self.follow_links) as listing:
             layout = find_layout(listing, side_by_side=True)
             pairs = _read_files(self, listing, layout.train)
-            check_enough(len(pairs.images), count_noun(len(pairs.bad), "bad image file"))
+            check_enough(len(pairs.images), bad_files(pairs.bad), noun="pair")
             held_out = None
             if layout.held_out:
                 same = self.model_copy(update={"channels": pairs.parts})
@@ -265,7 +265,7 @@ def _read_arrays(config: PairsConfig) -> Pairs:
     if a != b:
         cure = 'for images that do not belong together use data kind "domains"'
         raise DataError("a and b must have the same number of images", where=WHERE, found=f"{a:,} and {b:,}", cure=cure)
-    check_enough(a, count_noun(a, "pair"))
+    check_enough(a, noun="pair")
     domains, notes, warnings = [], [], []
     for k, images in enumerate(originals):
         sub_config = config.ordinary(k, config.path)

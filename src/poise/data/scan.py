@@ -154,7 +154,7 @@ class Scanned:
         """
         n, labels, names = len(self.usable), self.classes.labels, self.classes.names
         check_bad_fraction(self.bad, len(self.bad) + n, config.max_bad)
-        check_enough(n, count_noun(len(self.bad), "bad image file"), least)
+        check_enough(n, bad_files(self.bad), least)
         hashes = self.statistics.hashes
         splits = split_dataset(
             self.images, self.usable, labels, names, config.held_out, hashes=hashes, fingerprints=fingerprints
@@ -302,6 +302,11 @@ class ThreadedWork(NamedTuple):
                 results.append(result)
                 self.progress.step()
         return results
+
+
+def bad_files(bad: Sequence[BadFile]) -> str:
+    """The number of bad files in words; empty if there are none."""
+    return count_noun(len(bad), "bad image file") if bad else ""
 
 
 def check_bad_fraction(bad: list[BadFile], total: int, max_bad: float) -> None:
