@@ -220,7 +220,7 @@ def test_a_config_without_held_out_images(tmp_path: Path) -> None:
 
 
 def test_two_domains(tmp_path: Path) -> None:
-    """In folders, side by side, in an archive of arrays and at two paths; the larger set counts."""
+    """In folders, side by side, in an archive of arrays and at two paths; the pairs count, or the larger set."""
     (tmp_path / "set").mkdir()
     image_folder(tmp_path / "set/a", (16, 16), (16, 16))
     Image.new("L", (9, 9)).save(tmp_path / "set/a/grey.png")
@@ -230,10 +230,10 @@ def test_two_domains(tmp_path: Path) -> None:
     image_folder(tmp_path / "both", *[(24, 12)] * 3)
     npz_file(tmp_path / "d.npz", 5, 14, 14, 3, key="a")
     np.savez(tmp_path / "d.npz", a=np.zeros((5, 14, 14, 3), np.uint8), b=np.zeros((2, 14, 14), np.uint8))
-    for config in (PairsConfig(path=str(tmp_path / "set")), DomainsConfig(path=str(tmp_path / "set"))):
+    for config, count in ((PairsConfig(path=str(tmp_path / "set")), 2), (DomainsConfig(path=str(tmp_path / "set")), 4)):
         found = facts.image_facts(config)
         assert found is not None
-        assert (found.count, found.middle_side, found.grey, found.parts) == (4, 16, False, (3, 1))
+        assert (found.count, found.middle_side, found.grey, found.parts) == (count, 16, False, (3, 1))
     found = facts.image_facts(PairsConfig(path=str(tmp_path / "both"), channels=(1, 3)))
     assert found is not None
     assert (found.count, found.size, found.parts) == (3, (12, 12), (1, 3))

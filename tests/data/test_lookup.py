@@ -161,7 +161,7 @@ def npz_of(path: Path, **arrays: int) -> str:
 def folder_of(path: Path, **files: str) -> str:
     """A folder with sub-folders that hold these files; none of them is read."""
     for folder, names in files.items():
-        (path / folder).mkdir(parents=True)
+        (path / folder).mkdir(parents=True, exist_ok=True)
         for name in names.split():
             (path / folder / name).write_bytes(b"")
     return str(path)
@@ -175,7 +175,7 @@ FOUND: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
     "common names": (
         {"a": "1.png 2.png", "b": "1.jpg 2.jpg 3.jpg"},
         "pairs",
-        "2 of 2 file names are in both of them",
+        "2 of 3 file names are in both of them",
         ["domains", "folder"],
     ),
     "capitals": ({"A": "1.png", "B": "1.png"}, "pairs", "1 of 1 file names are in both of them", ["domains", "folder"]),
@@ -191,7 +191,26 @@ FOUND: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
         "1 of 3 file names are in both of them",
         ["pairs", "folder"],
     ),
-    "an empty domain": ({"a": "1.png", "b": ""}, "domains", "0 of 0 file names are in both of them", ["folder"]),
+    "sets of different sizes that are numbered alike": (
+        {"a": "0.png 1.png 2.png 3.png", "b": "0.png 1.png"},
+        "domains",
+        "2 of 4 file names are in both of them",
+        ["pairs", "folder"],
+    ),
+    "an empty domain": ({"a": "1.png", "b": ""}, "domains", "0 of 1 file names are in both of them", ["folder"]),
+    "classes within the domains": (
+        {"a/x": "1.png 2.png", "b/x": "1.png", "b/y": "2.png"},
+        "domains",
+        "1 of 2 file names are in both of them",
+        ["pairs", "folder"],
+    ),
+    "what encloses everything, and what is no image": (
+        {"set/a": "1.png", "set/b": "1.png", "set": "notes.txt .hidden"},
+        "pairs",
+        "1 of 1 file names are in both of them",
+        ["domains", "folder"],
+    ),
+    "images beside them": ({"a": "1.png", "b": "1.png", "": "2.png"}, "", "", []),
     "a third folder": ({"a": "1.png", "b": "1.png", "c": "1.png"}, "", "", []),
     "CycleGAN's splits": (
         {"trainA": "1.png", "trainB": "1.png", "testA": "2.png", "testB": "2.png"},
@@ -205,25 +224,32 @@ FOUND: dict[str, tuple[dict[str, Any], str, str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("content", "found", "reason", "others"), FOUND.values(), ids=FOUND)
+def zip_of(path: Path, folder: str) -> str:
+    """A zip archive of a folder, empty folders included."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(Path(folder).rglob("*")):
+            archive.write(file, file.relative_to(folder))
+    return str(path)
+
+
+CONTAINERS = {name: ["npz"] if name.startswith("an npz") else ["folder", "zip"] for name in FOUND}
+
+
+@pytest.mark.parametrize(("name", "ordinary"), [(name, kind) for name, kinds in CONTAINERS.items() for kind in kinds])
 def test_what_is_taken_for_two_domains_is_said_with_the_reason_and_the_other_kinds_that_it_can_be(
-    content: dict[str, Any],
-    found: str,
-    reason: str,
-    others: list[str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    name: str, ordinary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arrays = all(isinstance(value, int) for value in content.values())
-    path = npz_of(tmp_path / "d.npz", **content) if arrays else folder_of(tmp_path / "d", **content)
-    ordinary = "npz" if arrays else "folder"
+    content, found, reason, others = FOUND[name]
+    path = npz_of(tmp_path / "d.npz", **content) if ordinary == "npz" else folder_of(tmp_path / "d", **content)
+    if ordinary == "zip":
+        path = zip_of(tmp_path / "d.zip", path)
+        others = [kind.replace("folder", "zip") for kind in others]
     assert data_table(path) == {"kind": found or ordinary, "path": path}
     err = capsys.readouterr().err
     assert bool(err) == bool(found)
     assert f"{reason}: it is read as {found}" in err or not found
-    assert [kind for kind in ("pairs", "domains", "npz", "folder") if f"--data {kind}:{path}" in err] == [
-        kind for kind in ("pairs", "domains", "npz", "folder") if kind in others
-    ]
+    kinds = ("pairs", "domains", "npz", "folder", "zip")
+    assert [kind for kind in kinds if f"--data {kind}:{path}" in err] == [kind for kind in kinds if kind in others]
     assert data_table(path, two_domains=False) == {"kind": ordinary, "path": path}
     for kind in ("pairs", "domains", ordinary):
         assert data_table(f"{kind}:{path}") == {"kind": kind, "path": path}

@@ -17,6 +17,7 @@ from poise.data.digits import DigitsConfig
 from poise.data.folder import FolderConfig, Walk
 from poise.data.listing import Item
 from poise.data.npz import NpzConfig, array_shape
+from poise.data.pairs import match_names
 from poise.data.paths import file_at, folder_at
 from poise.data.shards import ShardsConfig
 from poise.data.torchvision_data import VisionConfig
@@ -36,7 +37,7 @@ class ImageFacts(NamedTuple):
     """Facts about the images of a data set.
 
     Attributes:
-        count: the number of images; files that turn out to be damaged are counted.
+        count: the number of images, or of pairs; files that turn out to be damaged are counted.
         shapes: height and width of each image that was inspected, at least one.
         grey: whether all of these are greyscale.
         parts: for each of two domains, its number of channels; empty for ordinary images.
@@ -139,7 +140,8 @@ def _inspect(config: DataConfig) -> ImageFacts | None:
 
 
 def _facts_of_domains(config: TwoDomainsConfig) -> ImageFacts | None:
-    """Facts about the images of both domains; the number of images is that of the larger one."""
+    """Facts about the images of both domains; the number of images is that of the pairs, or of the larger domain."""
+    pairs = None
     if len(config.paths) > 1:
         domains = [_inspect(config.ordinary(k, path)) for k, path in enumerate(config.paths)]
     elif ordinary_kind(config.paths[0]) is NpzConfig:
@@ -147,14 +149,18 @@ def _facts_of_domains(config: TwoDomainsConfig) -> ImageFacts | None:
     else:
         with listing_at(config.paths[0], config.follow_links) as listing:
             folders = find_layout(listing, side_by_side=config.two_domains == "pairs").train
-            domains = [_facts_of_items(below(listing, folder).items) for folder in folders]
+            items = [below(listing, folder).items for folder in folders]
+            domains = [_facts_of_items(images) for images in items]
+            if config.two_domains == "pairs" and len(items) == len(DOMAINS):
+                pairs = len(match_names(*items, folders).pairs)
     found = [facts for facts in domains if facts is not None]
     if not found or len(found) < len(domains):
         return None
     halves = len(found) < len(DOMAINS)  # of images side by side
     shapes = [(height, width // 2 if halves else width) for facts in found for height, width in facts.shapes]
     parts = [config.domain_channels(k) or (1 if found[-1 if k else 0].grey else 3) for k in range(len(DOMAINS))]
-    return ImageFacts(max(facts.count for facts in found), shapes, all(facts.grey for facts in found), tuple(parts))
+    count = max(facts.count for facts in found) if pairs is None else pairs
+    return ImageFacts(count, shapes, all(facts.grey for facts in found), tuple(parts))
 
 
 def _facts_of_array(path: str, name: str = "images") -> ImageFacts | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import shlex
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,14 +16,15 @@ from poise.core.config import Config, component_union, did_you_mean, find_compon
 from poise.core.validation import validate
 from poise.data.config import DataConfig, ImageDataConfig
 from poise.data.decode import SUFFIXES
-from poise.data.listing import display_name
+from poise.data.listing import HIDDEN, display_name, ignored_reason
 from poise.data.npz import array_shape
+from poise.data.pairs import match_names
 from poise.data.parquet_shards import ParquetConfig
 from poise.data.paths import exists
 from poise.data.shards import BRACES, ShardsConfig, content_of
 from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
-from poise.data.two_domains import split_and_domain
+from poise.data.two_domains import DOMAINS, below, listing_at, split_and_domain, top_level
 from poise.errors import DataError, Stopped
 from poise.utils.paths import expand_home
 from poise.utils.printing import count_noun, print_line
@@ -44,8 +47,8 @@ def data_table(
     """The table `data` for a name or a path.
 
     A name takes precedence over a folder of the same name, with a note on stderr. A folder, a .zip or an .npz is read
-    as the kind of the recipe if that has two domains. Otherwise an .npz, and without a recipe a folder, is read as
-    `pairs` or `domains` if its arrays or sub-folders call for it (`two_domain_kind`), with a note.
+    as the kind of the recipe if that has two domains. Otherwise an .npz, and without a recipe a folder or a .zip, is
+    read as `pairs` or `domains` if its arrays or sub-folders call for it (`two_domain_kind`), with a note.
 
     Args:
         value: the name of a data set or of a toy, a path, or a kind and a path, such as `pairs:maps`.
@@ -119,7 +122,7 @@ def _kind_of(path: Path, previous: Any, option: str, two_domains: bool) -> str:
             what = f"{option} {path} is read as {demanded}, as the recipe demands, although {found.reason}"
             print_line(f"note: {what}; it is read as {found.kind} by {_choice(option, found.kind, path)}", err=True)
         return demanded
-    found = None if not two_domains or (kind == "folder" and before) else two_domain_kind(path)
+    found = None if not two_domains or (kind != "npz" and before) else two_domain_kind(path)
     if found is None:
         return kind
     choices = " or ".join(_choice(option, name, path) for name in found.others)
@@ -168,11 +171,14 @@ def two_domain_kind(path: Path) -> TwoDomainKind | None:
     """The kind of data of two domains that a folder or an npz file is; None for all others.
 
     An npz file with arrays `a` and `b`, and without `images`, is pairs if both have equally many images, and otherwise
-    domains. A folder with exactly the sub-folders `a` and `b`, or `A` and `B`, is pairs if most names of files (without
-    suffix) are in both. One with `trainA` and `trainB`, and other splits of CycleGAN's sets, is domains.
+    domains. A folder or a zip archive with exactly the sub-folders `a` and `b`, or `A` and `B`, is pairs if most files
+    of the larger one have a partner of the same name (without suffix) in the other. One with `trainA` and `trainB`, and
+    other splits of CycleGAN's sets, is domains. A folder that encloses everything is skipped.
     """
     try:
-        return _kind_of_folder(path) if path.is_dir() else _kind_of_npz(path)
+        if path.suffix.lower() == ".npz" and not path.is_dir():
+            return _kind_of_npz(path)
+        return _kind_of_files(path)
     except Stopped:
         raise
     except Exception:  # a damaged archive can raise anything; whoever loads it says what is wrong
@@ -180,8 +186,6 @@ def two_domain_kind(path: Path) -> TwoDomainKind | None:
 
 
 def _kind_of_npz(path: Path) -> TwoDomainKind | None:
-    if path.suffix.lower() != ".npz":
-        return None
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if "images" in names or not {"a", "b"} <= names:
@@ -192,27 +196,47 @@ def _kind_of_npz(path: Path) -> TwoDomainKind | None:
     return TwoDomainKind("domains", f"a has {count_noun(a, 'image')} and b {b:,}")
 
 
-def _kind_of_folder(path: Path) -> TwoDomainKind | None:
-    names = sorted(entry.name for entry in os.scandir(path) if not entry.name.startswith("."))
-    if names in (["a", "b"], ["A", "B"]):
-        shared, fewer = _shared_names(path, *names)
-        reason = f"{shared:,} of {fewer:,} file names are in both of them"
-        if 2 * shared > fewer:
-            return TwoDomainKind("pairs", reason, ("domains", "folder"))
-        return TwoDomainKind("domains", reason, ("pairs", "folder") if shared else ("folder",))
+def _kind_of_files(path: Path) -> TwoDomainKind | None:
+    """The kind of a folder or a zip archive, from the names in it alone."""
+    if path.is_dir() and not _folders_to_train_on(_folders_in(path)):
+        return None  # known without listing all of its files
+    ordinary = "folder" if path.is_dir() else "zip"
+    with listing_at(str(path), follow=False) as listing:
+        base, names, has_images = top_level(listing)
+        train = () if has_images else _folders_to_train_on(names)
+        if not train:
+            return None
+        folders = [posixpath.join(base, name) for name in train]
+        a, b = (below(listing, folder).items for folder in folders)
+        shared, larger = len(match_names(a, b, folders).pairs), max(len(a), len(b))
+    others = ("pairs", ordinary) if shared else (ordinary,)
+    if len(names) > len(train) or [name.lower() for name in names] != [*DOMAINS]:
+        return TwoDomainKind("domains", f"its folders are called {' and '.join(map(display_name, train))}", others)
+    reason = f"{shared:,} of {larger:,} file names are in both of them"
+    if 2 * shared > larger:
+        return TwoDomainKind("pairs", reason, ("domains", ordinary))
+    return TwoDomainKind("domains", reason, others)
+
+
+def _folders_in(path: Path) -> list[str]:
+    """The names of the sub-folders of a folder, or of that which encloses everything; none if there are images too."""
+    folders = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            reason = ignored_reason(entry.name)
+            if reason != HIDDEN and entry.is_dir():
+                folders.append(entry.name)
+            elif reason is None:
+                return []
+    return _folders_in(path / folders[0]) if len(folders) == 1 else folders
+
+
+def _folders_to_train_on(names: Sequence[str]) -> tuple[str, ...]:
+    """The folders of a and of b among folders of which each is a domain, or a split of one; empty for all others."""
     roles = {split_and_domain(name): name for name in names}
-    train = [roles.get(("train", domain), "") for domain in ("a", "b")]
-    if not all(train) or len(roles) < len(names) or not all(split and domain for split, domain in roles):
-        return None
-    shared, _ = _shared_names(path, *train)
-    reason = f"its folders are called {display_name(train[0])} and {display_name(train[1])}"
-    return TwoDomainKind("domains", reason, ("pairs", "folder") if shared else ("folder",))
-
-
-def _shared_names(path: Path, *names: str) -> tuple[int, int]:
-    """The number of file names, without suffix, that are in both of two folders, and that in the smaller one."""
-    a, b = ({Path(entry.name).stem for entry in os.scandir(path / name)} for name in names)
-    return len(a & b), min(len(a), len(b))
+    train = tuple(roles.get(("train", domain), "") for domain in DOMAINS)
+    known = len(roles) == len(names) and all(split and domain for split, domain in roles)
+    return train if known and all(train) else ()
 
 
 def kept_keys(previous: dict[str, Any], kind: str) -> tuple[dict[str, Any], list[str]]:

@@ -142,7 +142,29 @@ class Layout(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find_layout(listing: Listing, *, side_by_side: bool, base: str = "") -> Layout:
+class TopLevel(NamedTuple):
+    """What is in a folder, or in the innermost folder that encloses everything in it.
+
+    Attributes:
+        base: the path of that folder; empty if nothing encloses everything.
+        folders: the names of its sub-folders, sorted without regard to case.
+        has_images: whether there are images beside them.
+    """
+
+    base: str
+    folders: list[str]
+    has_images: bool
+
+
+def top_level(listing: Listing, base: str = "") -> TopLevel:
+    """What is in a folder of a listing; a folder that encloses everything is skipped."""
+    names, has_images = _content(listing, base)
+    if len(names) == 1 and not has_images:
+        return top_level(listing, posixpath.join(base, names[0]))
+    return TopLevel(base, names, has_images)
+
+
+def find_layout(listing: Listing, *, side_by_side: bool) -> Layout:
     """Find the images of both domains; a folder that encloses everything is skipped.
 
     Of the splits, `train` is trained on, and `val`, or else `test`, is held out.
@@ -150,14 +172,11 @@ def find_layout(listing: Listing, *, side_by_side: bool, base: str = "") -> Layo
     Args:
         listing: the files.
         side_by_side: whether one folder of images that hold both domains is a layout too.
-        base: the folder that is searched.
 
     Raises:
         DataError: the folders are not two domains; says what was found, and which layouts there are.
     """
-    tops, has_images = _content(listing, base)
-    if len(tops) == 1 and not has_images:
-        return find_layout(listing, side_by_side=side_by_side, base=posixpath.join(base, tops[0]))
+    base, tops, has_images = top_level(listing)
     splits = {} if has_images else _find_splits(listing, base, tops, side_by_side)
     if not splits:
         train = _find_domains(listing, base, side_by_side)
