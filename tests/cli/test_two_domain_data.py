@@ -78,6 +78,30 @@ def test_a_generator_that_starts_from_data_finds_it_where_it_was_moved(
     assert result.code == 0, result.err
 
 
+def test_a_folder_of_samples_or_translations_is_continued_when_the_data_has_moved(
+    poise: Callable, place: Path
+) -> None:
+    assert poise("train", "pairs.toml", "--data", "set", "--out", "run").code == 0
+    assert poise("sample", "run", "--dir", "drawn", "--n", 2).code == 0
+    record = json.loads((place / "drawn/samples.json").read_text())
+    older = record | {"recipe": Run("run").recipe.hash}  # which had the paths in it
+    (place / "set").rename(place / "moved")
+    for known in (record, older):
+        (place / "drawn/samples.json").write_text(json.dumps(known))
+        result = poise("sample", "run", "--dir", "drawn", "--n", 3, "--data", "moved")
+        assert result.code == 0, result.err
+        assert "of them were there already" in result.err
+    (place / "moved").rename(place / "set")
+    (place / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(place / "photos/1.png")
+    translate = ("translate", "run", "--data", "photos", "--out", "made")
+    assert poise(*translate).code == 0
+    assert poise("train", "--resume", "--out", "run", "--steps", 4).code == 0
+    (place / "set").rename(place / "moved")
+    poise(*translate).assert_error(2, "translations of another step", "2 instead of 4")
+    poise("sample", "run", "--dir", "drawn", "--data", "moved").assert_error(2, "another step", "2 instead of 4")
+
+
 def test_two_images_are_not_interpolated_or_searched_for_as_one(poise: Callable, place: Path) -> None:
     """A G of latents may generate images of both domains at once; `poise sample` shows both."""
     changes = ('data={kind="domains", path="set", size=8}', "batch=4", "network.g.width=4", "network.d.width=4")

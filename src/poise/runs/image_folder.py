@@ -5,6 +5,7 @@ A folder that was interrupted is continued by the same command, and never mixes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,11 +42,15 @@ def check_place(folder: Path, option: str, what: str, data: Iterable[str]) -> No
 
 
 def origin_of(run: Run, *, raw: bool) -> dict[str, Any]:
-    """What a record says of the generator. Only `run`, the name of the run's folder, may change later."""
+    """What a record says of the generator.
+
+    Only `run`, the name of the run's folder, may change later. `recipe` is a hash without what may change when a run is
+    resumed, such as the path of the data; that of older versions is one of the whole recipe.
+    """
     averaged = run.generator(raw=raw) is not run.game.g.net
     return {
         "run": run.path.resolve().name,
-        "recipe": run.recipe.hash,
+        "recipe": hashlib.sha256(run.recipe.core.encode()).hexdigest()[:16],
         "step": run.checkpoint.step,
         "weights": "averaged" if averaged else "trained",
         "tensors": run.checkpoint.manifest["files"][TENSORS]["sha256"],
@@ -83,9 +88,9 @@ def check_record(folder: Path, file: str, option: str, record: Mapping[str, Any]
         found = dict(json.loads((folder / file).read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError):
         raise RecipeError(f"its {file} can't be read", where=where, cure=OTHER_FOLDER) from None
-    changed = [key for key in record if key != "run" and found.get(key) != record[key]]
+    changed = [key for key in record if key not in ("run", "recipe") and found.get(key) != record[key]]
     name = next((key for key in named if key in changed), None)
-    if changed and (name is None or "recipe" in changed):
+    if changed and (name is None or ("tensors" in changed and found.get("recipe") != record["recipe"])):
         raise RecipeError(f"has {what} of another run", where=where, found=f"'{found.get('run')}'", cure=OTHER_FOLDER)
     if name is not None:
         shown = f"{found.get(name)} instead of {record[name]}"
