@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from scipy.stats import chi, chisquare, kstest, truncnorm
 from torch import Tensor
 
 from contracts.tiny import recipe
+from poise.core.config import find_components
 from poise.errors import RecipeError
 from poise.latents import (
     LARGEST_BELOW_1,
@@ -202,6 +204,45 @@ def test_a_source_without_data_is_refused_and_is_no_space() -> None:
 
 
 # ---------------------------------------------------------------- codes
+
+
+def test_every_kind_says_how_it_is_drawn() -> None:
+    kinds = find_components(Latent, "poise.latents")
+    assert kinds.keys() >= {"gaussian", "sphere", "uniform", "truncated", "codes", "source"}
+    sentences = {kind: str(getattr(config(), "in_words")) for kind, config in kinds.items()}  # noqa: B009
+    assert all(sentences.values())
+    assert len(set(sentences.values())) == len(kinds)
+    assert not any("poise" in sentence for sentence in sentences.values())
+    assert "norm 4" in Sphere(dim=16, length="sqrt_dim").in_words
+    assert "+-1.5" in Truncated(threshold=1.5).in_words
+
+
+@pytest.mark.parametrize(
+    ("dim", "categories", "continuous"),
+    [(74, (10,), 2), (24, (2,) * 12, 0), (9, (2, 2, 3), 1), (7, (), 7), (4, (4,), 0), (6, (5,), 1)],
+)
+def test_codes_say_which_columns_are_what(dim: int, categories: tuple[int, ...], continuous: int) -> None:
+    """The clauses cover all columns in order, and are true of samples."""
+    latent = Codes(dim=dim, categories=categories, continuous=continuous)
+    samples, start = latent.sample(2000, seeded()), 0
+    for clause in latent.in_words.split("; "):
+        match = re.fullmatch(r"columns? (\d+)(?: to (\d+))? (?:is|are) (.*)", clause)
+        assert match is not None
+        first, last = int(match[1]), int(match[2] or match[1])
+        assert first == start
+        start, columns = last + 1, samples[:, first : last + 1]
+        if "one-hot" in match[3]:
+            count, size = re.match(r"(\d+) one-hot vectors of (\d+)", match[3]).groups() if "each" in match[3] else (1, 0)  # type: ignore[union-attr]
+            parts = columns.unflatten(1, (int(count), -1))
+            assert parts.shape[2] == (int(size) or len(columns[0]))
+            assert (parts.max(2).values == 1).all()
+            assert (parts.sum(2) == 1).all()
+        elif "uniform" in match[3]:
+            assert 0.9 < columns.abs().max() <= 1
+        else:
+            assert match[3] == "from N(0, 1)"
+            assert columns.max() > 2
+    assert start == dim
 
 
 def test_codes_are_categories_then_numbers_then_noise() -> None:

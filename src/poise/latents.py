@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -136,6 +137,11 @@ class Latent(ComponentConfig):
         raise NotImplementedError
 
     @property
+    def in_words(self) -> str:
+        """How a latent is drawn, as a clause for a reader who does not have poise."""
+        raise NotImplementedError
+
+    @property
     def code_layout(self) -> CodeLayout:
         """The columns that G should make visible (InfoGAN): by default all of them, as continuous codes."""
         return CodeLayout((), self.dim)
@@ -210,6 +216,11 @@ class Gaussian(Latent):
         """See `gaussian`."""
         return gaussian(n, self.dim, generator)
 
+    @property
+    def in_words(self) -> str:
+        """See `Latent.in_words`."""
+        return "each coordinate from N(0, 1)"
+
     def truncate(self, latents: Tensor, truncation: float) -> Tensor:
         """See `truncate_gaussian`."""
         return truncate_gaussian(latents, truncation)
@@ -253,6 +264,11 @@ class Sphere(Latent):
         """See `sphere`."""
         return sphere(n, self.dim, generator, self.radius)
 
+    @property
+    def in_words(self) -> str:
+        """See `Latent.in_words`."""
+        return f"each coordinate from N(0, 1), then scaled to the Euclidean norm {self.radius:g}"
+
     def project(self, codes: Tensor) -> Tensor:
         """The codes, scaled to the radius."""
         return scale_to_length(codes, self.radius)
@@ -278,6 +294,11 @@ class Uniform(Latent):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """See `uniform`."""
         return uniform(n, self.dim, generator)
+
+    @property
+    def in_words(self) -> str:
+        """See `Latent.in_words`."""
+        return "each coordinate uniform in [-1, 1]"
 
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """The codes, clamped to the cube."""
@@ -306,6 +327,11 @@ class Truncated(Latent):
         """See `truncated`."""
         return truncated(n, self.dim, generator, self.threshold)
 
+    @property
+    def in_words(self) -> str:
+        """See `Latent.in_words`."""
+        return f"each coordinate from N(0, 1), redrawn until within +-{self.threshold:g}"
+
     def truncate(self, latents: Tensor, truncation: float) -> Tensor:
         """F z: the threshold becomes F times as large."""
         check_truncation(truncation)
@@ -323,6 +349,11 @@ def codes(n: int, layout: CodeLayout, generator: torch.Generator) -> Tensor:
         torch.nn.functional.one_hot(c, k).to(torch.float32) for c, k in zip(chosen, layout.categories, strict=True)
     ]
     return torch.cat((*one_hot, uniform(n, layout.numbers, generator)), 1)
+
+
+def _columns(start: int, count: int) -> str:
+    """The subject of a clause on some columns of a latent, counted from 0, with its verb."""
+    return f"column {start} is" if count == 1 else f"columns {start} to {start + count - 1} are"
 
 
 class Codes(Latent):
@@ -350,6 +381,20 @@ class Codes(Latent):
     def code_layout(self) -> CodeLayout:
         """See the class."""
         return CodeLayout(self.categories, self.continuous)
+
+    @property
+    def in_words(self) -> str:
+        """See `Latent.in_words`; says which columns are what."""
+        clauses, start = list[str](), 0
+        for size, same in groupby(self.categories):
+            count = len(list(same))
+            what = f"{count} one-hot vectors of {size} columns each" if count > 1 else "a one-hot vector"
+            clauses.append(f"{_columns(start, size * count)} {what} (1 in a column at random, 0 in the others)")
+            start += size * count
+        for count, what in ((self.continuous, "uniform in [-1, 1]"), (self.num_noise, "from N(0, 1)")):
+            clauses += [f"{_columns(start, count)} {what}"] if count else []
+            start += count
+        return "; ".join(clauses)
 
     @property
     def num_noise(self) -> int:
@@ -432,6 +477,11 @@ class SourceLatent(Latent):
             cure = "give it the samples to start from"
             raise RecipeError("this generator starts from samples of the data", where="latent.kind", cure=cure)
         return self._draw(n, generator)
+
+    @property
+    def in_words(self) -> str:
+        """See `Latent.in_words`."""
+        return "samples of the data"
 
     @property
     def max_norm(self) -> float:

@@ -14,10 +14,9 @@ import torch
 import poise
 from export.untrained import thin, untrained
 from poise.errors import CheckpointError, RecipeError
-from poise.export.description import Description, latent_sentence, portable
+from poise.export.description import Description, portable
 from poise.export.exporter import export_generator
 from poise.export.formats import FORMATS
-from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
@@ -63,7 +62,7 @@ def test_inputs_that_the_network_does_not_use_are_refused(exported: tuple[Any, b
     generator = poise.load_generator(tmp_path / "p.safetensors")
     with pytest.raises(RecipeError, match="takes no labels"):
         generator(generator.latents(2), torch.tensor([0, 1]))
-    with pytest.raises(RecipeError, match="no layer of this generator truncates; truncate Gaussian latents instead"):
+    with pytest.raises(RecipeError, match="no layer of this generator truncates; draw truncated latents instead"):
         generator(generator.latents(2), truncation=0.5)
     with pytest.raises(RecipeError, match="must be above 0 and at most 1"):
         generator(generator.latents(2), truncation=0.0)
@@ -291,14 +290,43 @@ def test_a_portable_recipe_names_no_folder_of_two_domains_and_of_no_initial_run(
     assert portable(decode(load_table("align") | {"data": vectors})).data.paths == ("en.vec", "fr.vec")
 
 
-@pytest.mark.parametrize(
-    ("latent", "words"),
-    [
-        (Gaussian(dim=4), "each coordinate from N(0, 1)"),
-        (Sphere(dim=16, length="sqrt_dim"), "scaled to the Euclidean norm 4"),
-        (Uniform(dim=4), "uniform in [-1, 1]"),
-        (Truncated(dim=4, threshold=1.5), "within +-1.5"),
-    ],
-)
-def test_the_distribution_of_latents_is_told(latent: Latent, words: str) -> None:
-    assert words in latent_sentence(latent)
+LATENTS: dict[str, dict[str, Any]] = {
+    "gaussian": {"kind": "gaussian", "dim": 4},
+    "truncated": {"kind": "truncated", "dim": 4, "threshold": 1.5},
+    "codes": {"kind": "codes", "dim": 9, "categories": [2, 3], "continuous": 1},
+    "sphere": {"kind": "sphere", "dim": 4},
+    "uniform": {"kind": "uniform", "dim": 4},
+}
+
+
+@pytest.mark.parametrize("kind", LATENTS)
+def test_latents_are_told_and_truncated_as_those_of_the_run(kind: str, tmp_path: Path) -> None:
+    run = untrained(decode(load_table("ring") | {"latent": LATENTS[kind], "tricks": []}), tmp_path / "run")
+    (tmp_path / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
+    generator = poise.load_generator(tmp_path / "g.safetensors")
+    told = json.loads(generator.description.as_text()["latent"])
+    assert told["distribution"] == run.recipe.latent.in_words
+    assert torch.equal(generator.latents(5, 3), run.latents(5, 3))
+    if kind in ("sphere", "uniform"):
+        with pytest.raises(RecipeError, match=f"latents of kind '{kind}' can't be truncated"):
+            generator.latents(5, 3, truncation=0.5)
+        with pytest.raises(RecipeError, match="no layer of this generator truncates; leave it out: they "):
+            generator(generator.latents(5), truncation=0.5)
+        return
+    truncated = generator(generator.latents(5, 3, truncation=0.5))
+    torch.testing.assert_close(truncated, run.sample(5, 3, truncation=0.5))
+    assert not torch.equal(truncated, generator(generator.latents(5, 3)))
+    cure = r"draw truncated latents instead: generator\.latents\(n, seed, truncation=F\)"
+    with pytest.raises(RecipeError, match=f"no layer of this generator truncates; {cure}"):
+        generator(generator.latents(5), truncation=0.5)
+    with pytest.raises(RecipeError, match="must be above 0 and at most 1"):
+        generator.latents(5, truncation=0.0)
+
+
+def test_styles_are_truncated_and_not_latents(tmp_path: Path) -> None:
+    run = untrained(thin("stylegan2"), tmp_path / "run")
+    (tmp_path / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
+    generator = poise.load_generator(tmp_path / "g.safetensors")
+    with pytest.raises(RecipeError, match="the layers of this generator truncate, not its latents"):
+        generator.latents(2, truncation=0.5)
+    assert generator(generator.latents(2, 3), truncation=torch.tensor(0.5)).shape == (2, *run.shape)

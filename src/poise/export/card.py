@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from poise.core.metrics_log import decode_number
-from poise.export.description import Description, latent_sentence
+from poise.export.description import Description
 from poise.report.render import environment
 from poise.runs.evaluate import measured_domain
 from poise.runs.run import Run
@@ -55,7 +55,6 @@ def model_card(description: Description, facts: CardFacts) -> str:
             description=description,
             recipe=recipe,
             recipe_toml=recipe.to_toml().rstrip("\n"),
-            latents=latent_sentence(recipe.latent),
             does=_purpose(description),
             facts=facts,
         )

@@ -9,7 +9,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, NamedTuple, Self
 
 from poise.errors import CheckpointError, RecipeError
-from poise.latents import Latent
 from poise.networks.translation import Parts
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -106,6 +105,13 @@ class Description(NamedTuple):
         which = "anything" if self.size_multiple == 1 else f"any multiples of {self.size_multiple}"
         return f"height and width may be {which} from {self.least_size} pixels on"
 
+    @property
+    def inputs_in_words(self) -> str:
+        """How latents are drawn, or what it translates, for a reader who does not have poise."""
+        if not self.source_shape:
+            return self.recipe.latent.in_words
+        return f"{'images' if len(self.source_shape) == 3 else 'vectors'} like those of the data"
+
     def as_text(self) -> dict[str, str]:
         """All of it as text by name: the metadata of a file. Values that are not text are JSON."""
         latent = self.recipe.latent
@@ -113,7 +119,7 @@ class Description(NamedTuple):
             "generator": "poise",
             "poise_version": self.version,
             "name": self.recipe.name,
-            "latent": latent.model_dump(mode="json") | {"distribution": latent_sentence(latent)},
+            "latent": latent.model_dump(mode="json") | {"distribution": self.inputs_in_words},
             "shape": list(self.shape),
             "direction": self.direction,
             "source_shape": list(self.source_shape),
@@ -180,18 +186,6 @@ def _read_direction(text: str) -> AnyDirection | Literal[""]:
     if text == "" or text == "a_to_b" or text == "b_to_a" or text == "same":
         return text
     raise ValueError(f"direction {text!r}")
-
-
-def latent_sentence(latent: Latent) -> str:
-    """How latents are drawn, for a reader who does not have poise."""
-    sentences = {
-        "gaussian": "each coordinate from N(0, 1)",
-        "sphere": f"each coordinate from N(0, 1), then scaled to the Euclidean norm {getattr(latent, 'radius', 1.0):g}",
-        "uniform": "each coordinate uniform in [-1, 1]",
-        "truncated": f"each coordinate from N(0, 1), redrawn until within +-{getattr(latent, 'threshold', 2.0):g}",
-        "source": "images like those of the data",
-    }
-    return sentences.get(str(latent.tag()), f"see poise.latents, kind {latent.tag()}")
 
 
 def portable(recipe: Recipe) -> Recipe:

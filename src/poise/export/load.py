@@ -64,7 +64,9 @@ class LoadedGenerator(ExportedGenerator):
         if truncation is not None:
             check_truncation(float(truncation))
             if not self.takes_truncation:
-                cure = "truncate Gaussian latents instead: poise.functional.truncate_gaussian(latents, F)"
+                latent = self.description.recipe.latent
+                cure = "draw truncated latents instead: generator.latents(n, seed, truncation=F)"
+                cure = f"leave it out: {latent.no_mode}" if latent.no_mode else cure
                 raise RecipeError("no layer of this generator truncates", where="truncation", cure=cure)
         return super().forward(latents, labels, truncation, noise)
 
@@ -73,9 +75,25 @@ class LoadedGenerator(ExportedGenerator):
         """The number of classes of its training data."""
         return self.description.num_classes
 
-    def latents(self, n: int, seed: int = 0) -> Tensor:
-        """n latents, n x dim; latent i is a function of (seed, i), the same as that of `poise sample`."""
-        return sample_latents(self.description.recipe.latent, n, RandomStreams(seed), "sample")
+    def latents(self, n: int, seed: int = 0, truncation: float = 1.0) -> Tensor:
+        """n latents, n x dim; latent i is a function of (seed, i), the same as that of `poise sample`.
+
+        Args:
+            n: the number of latents.
+            seed: the seed.
+            truncation: F, above 0 and at most 1: nearer to the mode of their distribution, as `poise sample
+                --truncation` draws them (`poise.latents.Latent.truncate`).
+
+        Raises:
+            RecipeError: F is out of range, or below 1 for a distribution without a mode or a generator whose layers
+                truncate; or it translates, so that there are no latents.
+        """
+        check_truncation(truncation)
+        if truncation < 1 and self.takes_truncation:
+            what, cure = "the layers of this generator truncate, not its latents", "generator(latents, truncation=F)"
+            raise RecipeError(what, where="truncation", cure=cure)
+        latent = self.description.recipe.latent
+        return latent.truncate(sample_latents(latent, n, RandomStreams(seed), "sample"), truncation)
 
 
 def encode_generator(net: nn.Module, description: Description) -> bytes:
