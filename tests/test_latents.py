@@ -232,9 +232,9 @@ def test_codes_say_which_columns_are_what(dim: int, categories: tuple[int, ...],
         assert first == start
         start, columns = last + 1, samples[:, first : last + 1]
         if "one-hot" in match[3]:
-            count, size = re.match(r"(\d+) one-hot vectors of (\d+)", match[3]).groups() if "each" in match[3] else (1, 0)  # type: ignore[union-attr]
-            parts = columns.unflatten(1, (int(count), -1))
-            assert parts.shape[2] == (int(size) or len(columns[0]))
+            several = re.match(r"(\d+) one-hot vectors of (\d+) columns each", match[3])
+            count, size = (1, last + 1 - first) if several is None else map(int, several.groups())
+            parts = columns.unflatten(1, (count, size))
             assert (parts.max(2).values == 1).all()
             assert (parts.sum(2) == 1).all()
         elif "uniform" in match[3]:

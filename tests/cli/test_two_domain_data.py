@@ -78,9 +78,7 @@ def test_a_generator_that_starts_from_data_finds_it_where_it_was_moved(
     assert result.code == 0, result.err
 
 
-def test_a_folder_of_samples_or_translations_is_continued_when_the_data_has_moved(
-    poise: Callable, place: Path
-) -> None:
+def test_a_folder_of_samples_or_translations_is_continued_when_the_data_has_moved(poise: Callable, place: Path) -> None:
     assert poise("train", "pairs.toml", "--data", "set", "--out", "run").code == 0
     assert poise("sample", "run", "--dir", "drawn", "--n", 2).code == 0
     record = json.loads((place / "drawn/samples.json").read_text())

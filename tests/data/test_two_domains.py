@@ -294,7 +294,10 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "other lengths": ({"a": (4, 8, 8), "b": (5, 8, 8)}, 'same number of images, found 4 and 5; .* kind "domains"'),
     "only one": ({"a": (4, 8, 8)}, "no array is called 'b', found a; "),
     "channels first": ({"a": (4, 8, 8), "b": (4, 3, 8, 8)}, r"data.path: b: .*b.transpose\(0, 2, 3, 1\)"),
-    "one pair": ({"a": (1, 8, 8), "b": (1, 8, 8)}, "data.path: a single pair is not enough, found 1 pair; use at least two"),
+    "one pair": (
+        {"a": (1, 8, 8), "b": (1, 8, 8)},
+        "data.path: a single pair is not enough, found 1 pair;",
+    ),
 }
 
 

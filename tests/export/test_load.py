@@ -55,7 +55,7 @@ def test_inputs_that_the_network_does_not_use_are_refused(exported: tuple[Any, b
     assert len(labelled.latents(0)) == 0
     with pytest.raises(RecipeError, match="needs labels; give int64 labels, B, from 0 to 9"):
         labelled(labelled.latents(2))
-    with pytest.raises(RecipeError, match="labels: must be from 0 to 9, found 3 to 10"):
+    with pytest.raises(RecipeError, match="labels: must be from 0 to 9, found 10"):
         labelled(labelled.latents(2), torch.tensor([3, 10]))
     plain = untrained(thin("dcgan"), tmp_path / "dcgan")
     (tmp_path / "p.safetensors").write_bytes(export_generator(plain, "safetensors").data)
@@ -321,6 +321,28 @@ def test_latents_are_told_and_truncated_as_those_of_the_run(kind: str, tmp_path:
         generator(generator.latents(5), truncation=0.5)
     with pytest.raises(RecipeError, match="must be above 0 and at most 1"):
         generator.latents(5, truncation=0.0)
+
+
+@pytest.mark.parametrize("latents", [torch.zeros(2, 5), torch.zeros(4), torch.zeros(2, 4, dtype=torch.int64)])
+def test_latents_that_do_not_fit_are_refused(latents: torch.Tensor, tmp_path: Path) -> None:
+    run = untrained(decode(load_table("ring") | {"latent": LATENTS["gaussian"], "tricks": []}), tmp_path / "run")
+    (tmp_path / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
+    with pytest.raises(RecipeError, match=r"latents: latents must be B x 4, found .*; draw them with "):
+        poise.load_generator(tmp_path / "g.safetensors")(latents)
+
+
+def test_vectors_that_can_not_be_mapped_are_refused(tmp_path: Path) -> None:
+    run = untrained(decode(load_table("align") | {"data": {"kind": "clouds", "count": 30, "dim": 5}}), tmp_path / "run")
+    (tmp_path / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
+    generator = poise.load_generator(tmp_path / "g.safetensors")
+    assert generator(torch.zeros(3, 5)).shape == (3, 5)
+    for vectors in (torch.zeros(3, 4), torch.zeros(5), torch.zeros(3, 1, 5)):
+        with pytest.raises(
+            RecipeError, match=r"source: vectors of this shape can't be translated, .*; use B x 5, like"
+        ):
+            generator(vectors)
+    with pytest.raises(RecipeError, match="source: vectors must be floating-point numbers, found int64"):
+        generator(torch.zeros(3, 5, dtype=torch.int64))
 
 
 def test_styles_are_truncated_and_not_latents(tmp_path: Path) -> None:

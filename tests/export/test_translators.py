@@ -211,6 +211,50 @@ def test_random_layers_and_wrong_directions_are_refused(folders: dict[str, Path]
         export_generator(run, "safetensors", direction="b_to_a")
 
 
+BAD_SOURCES: dict[str, tuple[torch.Tensor, str]] = {
+    "another size": (
+        torch.zeros(1, 1, 18, 20),
+        "found 1 x 1 x 18 x 20; use B x 1 x 16 x 16, like the data; height and",
+    ),
+    "below the least size": (torch.zeros(1, 1, 2, 2), "any multiples of 4 from 4 pixels on"),
+    "other channels": (torch.zeros(1, 3, SIDE, SIDE), "found 1 x 3 x 16 x 16; use B x 1 x 16 x 16"),
+    "one image": (torch.zeros(1, SIDE, SIDE), "found 1 x 16 x 16; use B x 1 x 16 x 16"),
+    "a row": (torch.zeros(5), "found 5; use B x 1 x 16 x 16"),
+    "a scalar": (torch.tensor(0.5), "found a scalar; use B x 1 x 16 x 16"),
+    "bytes": (
+        torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8),
+        r"images must be numbers in \[-1, 1\], found uint8; conv",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), BAD_SOURCES.values(), ids=BAD_SOURCES)
+def test_what_can_not_be_translated_is_refused_by_the_run_and_by_its_file(
+    folders: dict[str, Path], tmp_path: Path, source: torch.Tensor, message: str
+) -> None:
+    run = Run(folders["a_to_b"])
+    (tmp_path / "g.safetensors").write_bytes(export_generator(run, "safetensors").data)
+    for translate in (run.translate, poise.load_generator(tmp_path / "g.safetensors")):
+        with pytest.raises(RecipeError, match=f"^(images|source): .*{message}"):
+            translate(source)
+        assert translate(torch.zeros(2, 1, 8, 20)).shape == (2, 3, 8, 20)
+
+
+def test_labels_of_a_loaded_translator_are_checked(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "g.safetensors").write_bytes(export_generator(Run(folders["a_to_b, labels"]), "safetensors").data)
+    generator = poise.load_generator(tmp_path / "g.safetensors")
+    source = images(1)[:2]
+    assert torch.equal(generator(source.double(), [0, 3]), generator(source, torch.tensor([0, 3])))
+    for labels, message in (
+        ([0, 1, 2], "must be 2 integers, found int64, 3"),
+        ([0, 4], "must be from 0 to 3, found 4"),
+    ):
+        with pytest.raises(RecipeError, match=f"labels: {message}"):
+            generator(source, labels)
+    with pytest.raises(RecipeError, match="needs labels"):
+        generator(source)
+
+
 def test_the_command_says_which_direction(poise: Any, folders: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "g.safetensors"
     result = poise("export", folders["both_ways"], "--out", out, "--direction", "b_to_a")

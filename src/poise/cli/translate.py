@@ -83,6 +83,8 @@ def translate(
 
 def _report(run: Run, out: Path, translator: Translator, result: Result) -> None:
     """Print what was written, and what was changed or left out."""
+    from poise.runs.translate import sizes_in_words
+
     height, width = translator.data_size
     for file in result.bad[:MAX_NAMED]:
         print_line(f"not translated: {file.name}: {file.reason}", err=True)
@@ -90,9 +92,8 @@ def _report(run: Run, out: Path, translator: Translator, result: Result) -> None
         print_line(f"and {len(result.bad) - MAX_NAMED:,} more files that can't be used", err=True)
     if result.fitted:
         reason = "this network translates images of that size only"
-        multiple = translator.size_multiple
-        if multiple is not None:
-            reason = f"this network keeps sizes whose height and width are multiples of {multiple}"
+        if sizes := sizes_in_words(translator.size_multiple, translator.least_size):
+            reason = f"of the sizes that this network keeps, {sizes}"
         what = f"{result.fitted:,} of {count_noun(result.images, 'image')} {agree(result.fitted, 'was', 'were')} fitted"
         print_line(f"{what} to {width} x {height} pixels like the data: {reason}", err=True)
     total = result.written + result.present

@@ -152,7 +152,7 @@ def _facts_of_domains(config: TwoDomainsConfig) -> ImageFacts | None:
             items = [below(listing, folder).items for folder in folders]
             domains = [_facts_of_items(images) for images in items]
             if config.two_domains == "pairs" and len(items) == len(DOMAINS):
-                pairs = len(match_names(*items, folders).pairs)
+                pairs = len(match_names(items[0], items[1], folders).pairs)
     found = [facts for facts in domains if facts is not None]
     if not found or len(found) < len(domains):
         return None

@@ -15,7 +15,7 @@ from poise.recipe.model import Recipe
 from poise.recipe.toml import parse_toml
 from poise.runs.code_copies import code_of_generator, copy_names
 from poise.runs.run import Run
-from poise.runs.translate import AnyDirection, Translator, part_of
+from poise.runs.translate import AnyDirection, Translator, part_of, sizes_in_words
 from poise.version import __version__
 
 ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]")
@@ -100,10 +100,7 @@ class Description(NamedTuple):
     @property
     def sizes(self) -> str:
         """Which heights and widths the images may have that it starts from, as a clause; empty if those of the data."""
-        if not self.size_multiple:
-            return ""
-        which = "anything" if self.size_multiple == 1 else f"any multiples of {self.size_multiple}"
-        return f"height and width may be {which} from {self.least_size} pixels on"
+        return sizes_in_words(self.size_multiple, self.least_size)
 
     @property
     def inputs_in_words(self) -> str:

@@ -19,7 +19,8 @@ from poise.export.network import ExportedGenerator, plain_copy, replace_by_means
 from poise.networks.translation import translator_to
 from poise.runs.code_copies import use_code_beside
 from poise.runs.generate import sample_latents
-from poise.runs.translate import part_of
+from poise.runs.labels import check_labels
+from poise.runs.translate import check_sources, part_of
 from poise.truncation import check_truncation
 from poise.user_code.loading import allow_user_code
 
@@ -43,24 +44,24 @@ class LoadedGenerator(ExportedGenerator):
     def forward(
         self,
         latents: Tensor,
-        labels: Tensor | None = None,
+        labels: Tensor | list[int] | None = None,
         truncation: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
         """See `ExportedGenerator.forward`.
 
         Raises:
-            RecipeError: labels are missing, not taken or no classes of the training data, the truncation is out of
+            RecipeError: the latents have another shape, or the images can't be translated (`Run.translate`); labels are
+                missing, not taken or not one class of the training data for each sample; the truncation is out of
                 range, or no layer truncates.
         """
+        self._check_first(latents)
         if (labels is None) is self.takes_labels:
             what, cure = "this generator takes no labels", "leave them out"
             if self.takes_labels:
                 what, cure = "this generator needs labels", f"give int64 labels, B, from 0 to {self.num_classes - 1}"
             raise RecipeError(what, where="labels", cure=cure)
-        if labels is not None and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            found, what = f"{int(labels.min())} to {int(labels.max())}", f"must be from 0 to {self.num_classes - 1}"
-            raise RecipeError(what, where="labels", found=found)
+        labels = None if labels is None else check_labels(labels, len(latents), self.num_classes)
         if truncation is not None:
             check_truncation(float(truncation))
             if not self.takes_truncation:
@@ -68,7 +69,21 @@ class LoadedGenerator(ExportedGenerator):
                 cure = "draw truncated latents instead: generator.latents(n, seed, truncation=F)"
                 cure = f"leave it out: {latent.no_mode}" if latent.no_mode else cure
                 raise RecipeError("no layer of this generator truncates", where="truncation", cure=cure)
-        return super().forward(latents, labels, truncation, noise)
+        return super().forward(latents.float(), labels, truncation, noise)
+
+    def _check_first(self, latents: Tensor) -> None:
+        """Refuse latents, or images to translate, that don't fit.
+
+        Raises:
+            RecipeError: see `forward`.
+        """
+        recipe, shape = self.description.recipe, self.description.source_shape
+        if shape:
+            check_sources(latents, recipe, shape, "source")
+        elif not latents.is_floating_point() or latents.dim() != 2 or latents.shape[1] != recipe.latent.dim:
+            found = f"{str(latents.dtype).removeprefix('torch.')}, {' x '.join(map(str, latents.shape)) or 'a scalar'}"
+            cure = "draw them with generator.latents(n, seed)"
+            raise RecipeError(f"latents must be B x {recipe.latent.dim}", where="latents", found=found, cure=cure)
 
     @property
     def num_classes(self) -> int:

@@ -176,8 +176,8 @@ def load_or_train(
 ) -> TrainedClassifier:
     """The classifier of this data, from the cache or newly trained.
 
-    If nothing with labels is held out, a tenth of the images is reserved for testing. It is chosen by content and by class
-    (`data/split.py`), because copies of training images would not test the classifier.
+    If nothing with labels is held out, a tenth of the images is reserved for testing. It is chosen by content and by
+    class (`data/split.py`), because copies of training images would not test the classifier.
     """
     if held_out is None or not held_out.classes:
         held_out = None

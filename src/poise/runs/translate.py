@@ -17,6 +17,7 @@ from poise.networks.base import TranslatorConfig
 from poise.networks.translation import DOMAINS, GeneratedPart, Parts, translator_to
 from poise.recipe.model import Recipe
 from poise.runs.generate import generate
+from poise.utils.printing import count_noun
 
 OneDirection = Literal["a_to_b", "b_to_a"]
 ONE_DIRECTION: tuple[OneDirection, ...] = ("a_to_b", "b_to_a")
@@ -108,19 +109,57 @@ class Translator:
             RecipeError: the images are integers, or have another number of channels, or a size that the network can't
                 translate.
         """
-        if not images.is_floating_point():
-            cure = "convert uint8 from 0 to 255: images.float() / 127.5 - 1"
-            raise RecipeError("images must be numbers in [-1, 1]", where="images", found=str(images.dtype), cure=cure)
-        _, *size = images.shape[1:]
-        if images.dim() != 4 or images.shape[1] != self.in_shape[0] or not self.keeps_size((size[0], size[1])):
-            found = " x ".join(map(str, images.shape))
-            wanted = " x ".join(map(str, self.in_shape))
-            what = "images of this shape can't be translated"
-            raise RecipeError(what, where="images", found=found, cure=f"use B x {wanted}, like the data")
+        check_sources(images, self.recipe, self.in_shape, "images")
         labels = None if self.label is None else torch.full((len(images),), self.label)
         streams = RandomStreams(seed)
         block = max(1, len(images))
         return generate(self.net, images.float(), labels, streams=streams, block=block, first_block=number)
+
+
+def check_sources(sources: Tensor, recipe: Recipe, shape: Shape, where: str) -> None:
+    """Refuse what is no batch of images, or of vectors, that a G can start from.
+
+    Args:
+        sources: what it is given.
+        recipe: the recipe of G.
+        shape: the shape of a source in the data.
+        where: the name of the argument, for messages.
+
+    Raises:
+        RecipeError: they are integers, or have another number of dimensions or channels, or a size that the network
+            can't translate.
+    """
+    config = recipe.network.g
+    assert isinstance(config, TranslatorConfig)
+    noun = "images" if len(shape) == 3 else "vectors"
+    if not sources.is_floating_point():
+        found = str(sources.dtype).removeprefix("torch.")
+        what = "images must be numbers in [-1, 1]" if noun == "images" else "vectors must be floating-point numbers"
+        cure = "convert uint8 from 0 to 255: images.float() / 127.5 - 1" if noun == "images" else "convert them"
+        raise RecipeError(what, where=where, found=found, cure=cure)
+    _, *found_shape = sources.shape or (0,)
+    fits = len(found_shape) == len(shape) and found_shape[0] == shape[0]
+    if fits and len(shape) == 3:
+        fits = config.translates_size(shape, (found_shape[1], found_shape[2]))
+    if not fits:
+        cure = f"use B x {' x '.join(map(str, shape))}, like the data"
+        sizes = sizes_in_words(config.size_multiple(shape), config.least_size(shape)) if noun == "images" else ""
+        cure += f"; {sizes}" if sizes else ""
+        found = " x ".join(map(str, sources.shape)) or "a scalar"
+        raise RecipeError(f"{noun} of this shape can't be translated", where=where, found=found, cure=cure)
+
+
+def sizes_in_words(multiple: int | None, least: int | None) -> str:
+    """Which heights and widths of images a network translates, as a clause; empty if only those of the data.
+
+    Args:
+        multiple: see `TranslatorConfig.size_multiple`; None or 0 if they must be those of the data.
+        least: see `TranslatorConfig.least_size`.
+    """
+    if not multiple:
+        return ""
+    which = "anything" if multiple == 1 else f"any multiples of {multiple}"
+    return f"height and width may be {which} from {count_noun(least or 1, 'pixel')} on"
 
 
 def part_of(direction: AnyDirection, parts: Parts) -> GeneratedPart:
@@ -144,7 +183,8 @@ def _direction(recipe: Recipe, asked: OneDirection | None) -> AnyDirection:
         raise RecipeError("there is no such direction", where="--direction", found=f"'{asked}'", cure=cure)
     if known is None:
         what = "this run's generator starts from noise, not from images"
-        cure = "sample from it: poise sample RUN; recipes that translate are pix2pix, cyclegan, simgan and semi-adversarial"
+        recipes = "pix2pix, cyclegan, simgan and semi-adversarial"
+        cure = f"sample from it: poise sample RUN; recipes that translate are {recipes}"
         raise RecipeError(what, where="network.g", found=f"'{recipe.network.g.tag()}'", cure=cure)
     if known == "same":
         if asked is not None:
