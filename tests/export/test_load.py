@@ -286,6 +286,15 @@ def test_a_portable_recipe_names_no_folder_of_two_domains_and_of_no_initial_run(
         assert recipe.init is not None
         assert (recipe.data.paths, recipe.init.run) == (("horses", "zebras"), "run")
         assert "secret" not in recipe.to_toml()
+    alike = {"a": "/clients/secret/horses/images", "b": "../secret/zebras/images"}
+    assert portable(decode(load_table("dcgan") | {"data": data | alike})).data.paths == (
+        "horses/images",
+        "zebras/images",
+    )
+    within = {"a": "/images", "b": "C:\\x\\images"}
+    assert portable(decode(load_table("dcgan") | {"data": data | within})).data.paths == ("images", "x/images")
+    same = {"a": "/secret/images", "b": "/secret/images"}
+    assert portable(decode(load_table("dcgan") | {"data": data | same})).data.paths == ("images", "images")
     vectors = {"kind": "vectors", "a": "sets/secret/en.vec", "b": "sets/secret/fr.vec"}
     assert portable(decode(load_table("align") | {"data": vectors})).data.paths == ("en.vec", "fr.vec")
 

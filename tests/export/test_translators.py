@@ -14,7 +14,10 @@ import pytest
 import torch
 
 import poise
+from export.untrained import untrained
+from poise.data.domains import DomainsConfig
 from poise.errors import RecipeError
+from poise.export.card import card_facts, model_card
 from poise.export.description import Description
 from poise.export.exporter import export_generator
 from poise.export.formats import FORMATS, missing_packages
@@ -191,6 +194,40 @@ def test_a_map_of_vectors_is_exported_too(tmp_path: Path) -> None:
     found = FORMATS["pt2"].open(done.data, tmp_path)(GeneratorInputs(source, first="source"))
     (weights,) = run.generator().parameters()
     torch.testing.assert_close(found, source @ weights.detach().T)
+
+
+def test_a_card_says_what_the_exported_network_is(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A direction of two has its own number of parameters, and unpaired images are not counted as one set."""
+    run = Run(folders["both_ways"])
+    for direction in ("a_to_b", "b_to_a"):
+        network = run.generator().networks[direction]  # type: ignore[index]
+        description = Description.of(run, translator=run.translator(direction))  # type: ignore[arg-type]
+        rows = dict(card_facts(run, description, [], {}, ()).training)
+        assert rows["parameters of the generator"] == f"{sum(p.numel() for p in network.parameters()):,}"
+    assert "48 pairs of images of 1+3x16x16" in _data_row(Run(folders["a_to_b"]))
+    assert "48 images of 1x16x16" in _data_row(Run(folders["same"]))
+    run.__dict__["recipe"] = run.recipe.model_copy(update={"data": DomainsConfig(a="a", b="b")})
+    run.info["data"]["count"] = 11
+    assert _data_row(run).endswith("up to 11 unpaired images of each domain, 1+3x16x16 (C x H x W)")
+
+
+def _data_row(run: Run) -> str:
+    """What a card says of the data."""
+    description = Description.of(run, translator=run.translator())
+    return dict(card_facts(run, description, [], {}, ()).training)["data"]
+
+
+def test_a_card_speaks_of_vectors_where_vectors_are_mapped(tmp_path: Path) -> None:
+    recipe = decode(load_table("align") | {"data": {"kind": "clouds", "count": 30, "dim": 5}})
+    run = untrained(recipe, tmp_path / "run")
+    description = export_generator(run, "safetensors").description
+    card = model_card(description, card_facts(run, description, [], {"generator.onnx": ""}, ("source",)))
+    assert "translates vectors of a domain a to vectors of a domain b" in card
+    assert "clouds: vectors of 5+5 numbers" in card
+    assert card.count("# replace this by vectors\n") == 2
+    assert "- The source is float32, B x 5: vectors like those of the data.\n" in card
+    assert "- Vectors are float32, B x 5." in card
+    assert not re.search("image|point", card.partition("## Training")[0].partition("## Use")[2])
 
 
 def test_a_g_that_takes_labels(folders: dict[str, Path], tmp_path: Path) -> None:

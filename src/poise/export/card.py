@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from poise.core.metrics_log import decode_number
 from poise.export.description import Description
+from poise.networks.translation import translator_to
 from poise.report.render import environment
 from poise.runs.evaluate import measured_domain
 from poise.runs.run import Run
+from poise.runs.translate import part_of
 from poise.utils.printing import shape_text
 
 PIPELINE, TRANSLATION = "unconditional-image-generation", "image-to-image"
@@ -63,7 +65,7 @@ def model_card(description: Description, facts: CardFacts) -> str:
 
 def _purpose(description: Description) -> str:
     """What the generator does, as the predicate of a sentence."""
-    kind = "images" if description.is_image else "points"
+    kind = description.noun
     ways = {"a_to_b": f"translates {kind} of a domain a to {kind} of a domain b"}
     ways |= {"b_to_a": f"translates {kind} of a domain b to {kind} of a domain a", "same": f"translates {kind}"}
     return ways.get(description.direction, f"generates {kind}")
@@ -128,16 +130,35 @@ def _how_measured(line: Mapping[str, Any]) -> str:
 
 def _training(run: Run, description: Description) -> list[tuple[str, str]]:
     data, info = description.data, run.info
-    size = shape_text(description.sample_shape, description.parts)
-    counted = "points of the plane" if data["count"] is None else f"{data['count']:,} images of {size} (C x H x W)"
     rows = [
-        ("data", f"{data['kind']}: {counted}"),
+        ("data", f"{data['kind']}: {_counted(run, description)}"),
         ("fingerprint of the data", str(data["fingerprint"])),
         ("steps", f"{description.step:,} of {run.recipe.steps:,}, batch size {run.recipe.batch:,}"),
-        ("parameters of the generator", f"{info['parameters'].get('g', 0):,}"),
+        ("parameters of the generator", f"{_num_parameters(run, description):,}"),
         ("weights", "averaged over training" if description.weights == "averaged" else "as trained, not averaged"),
         ("precision", f"trained in {info.get('precision', 'an unknown precision')}, stored as float32"),
         ("poise", description.version),
     ]
     classes = [("classes", ", ".join(description.classes))] if description.classes else []
     return rows[:2] + classes + rows[2:]
+
+
+def _counted(run: Run, description: Description) -> str:
+    """How many samples of which shape the data has."""
+    count, size = description.data["count"], shape_text(description.sample_shape, description.parts)
+    if description.noun == "points" and not description.parts:
+        return "points of the plane"
+    number = "" if count is None else f"{count:,} "
+    if not description.is_image:
+        return f"{number}{description.noun} of {size} numbers"
+    if run.recipe.data.two_domains == "domains":
+        return f"up to {number}unpaired images of each domain, {size} (C x H x W)"
+    return f"{number}{'pairs of ' if len(description.parts) > 1 else ''}images of {size} (C x H x W)"
+
+
+def _num_parameters(run: Run, description: Description) -> int:
+    """The number of parameters of what is exported: of a G that translates both ways, of one direction."""
+    net = run.generator()
+    if description.direction:
+        net = translator_to(net, part_of(description.direction, description.parts))
+    return sum(parameter.numel() for parameter in net.parameters())

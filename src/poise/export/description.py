@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, NamedTuple, Self
 
@@ -98,6 +98,11 @@ class Description(NamedTuple):
         return len(self.shape) == 3
 
     @property
+    def noun(self) -> str:
+        """What the samples are, in a word: images, points of the plane, or vectors."""
+        return "images" if self.is_image else "points" if self.shape == (2,) else "vectors"
+
+    @property
     def sizes(self) -> str:
         """Which heights and widths the images may have that it starts from, as a clause; empty if those of the data."""
         return sizes_in_words(self.size_multiple, self.least_size)
@@ -107,7 +112,7 @@ class Description(NamedTuple):
         """How latents are drawn, or what it translates, for a reader who does not have poise."""
         if not self.source_shape:
             return self.recipe.latent.in_words
-        return f"{'images' if len(self.source_shape) == 3 else 'vectors'} like those of the data"
+        return f"{self.noun} like those of the data"
 
     def as_text(self) -> dict[str, str]:
         """All of it as text by name: the metadata of a file. Values that are not text are JSON."""
@@ -189,11 +194,11 @@ def portable(recipe: Recipe) -> Recipe:
     """The recipe without paths of this computer.
 
     The paths of the data and of the run that the weights started from, and every text that is an absolute path, are
-    reduced to their last parts. A Python file gets the name of its copy, under which it is looked for beside the
-    exported file.
+    reduced to their last parts, those of two domains to so many that they differ. A Python file gets the name of its
+    copy, under which it is looked for beside the exported file.
     """
     names = copy_names(recipe)
-    places = {*recipe.data.paths, *([recipe.init.run] if recipe.init is not None else [])}
+    places = _last_parts(recipe.data.paths) | ({} if recipe.init is None else _last_parts([recipe.init.run]))
 
     def reduced(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
@@ -204,12 +209,19 @@ def portable(recipe: Recipe) -> Recipe:
             return value
         if key == "file" and value in names:
             return names[value]
-        return _last_part(value) if value in places or ABSOLUTE.match(value) else value
+        return places.get(value) or (_last_parts([value])[value] if ABSOLUTE.match(value) else value)
 
     table = recipe.canonical()
     return decode({name: part if name == "about" else reduced(part, name) for name, part in table.items()}, "recipe")
 
 
-def _last_part(path: str) -> str:
-    flavour = PureWindowsPath if "\\" in path else PurePosixPath
-    return flavour(path).name or "data"
+def _last_parts(paths: Sequence[str]) -> dict[str, str]:
+    """The last part of each path, or as many as make all of them differ that are different paths."""
+    flavours = {path: PureWindowsPath(path) if "\\" in path else PurePosixPath(path) for path in paths}
+    parts = {path: flavour.parts[bool(flavour.anchor) :] for path, flavour in flavours.items()}
+    found = dict[str, str]()
+    for count in range(1, 2 + max(map(len, parts.values()), default=0)):
+        found = {path: "/".join(names[-count:]) or "data" for path, names in parts.items()}
+        if len(set(found.values())) == len(found):
+            break
+    return found
