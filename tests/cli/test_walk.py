@@ -132,6 +132,8 @@ def test_gif_is_a_closed_walk(poise: Any, digits_run: Path, tmp_path: Path) -> N
         (["--through", 3], ["--out", "an animation", ".mp4"]),
         (["--through", 3, "--out", "a.gif", "--steps", 5], ["--steps", "--through"]),
         (["--through", 3, "--out", "a.gif", "--towards", "1"], ["--towards", "--through"]),
+        (["--through", 3, "--out", "a.gif", "--data-root", "."], ["--data-root", "--through"]),
+        (["--between", 0, 1, "--rows", 3, "--out", "a.gif"], ["--rows", "two images have one interpolation"]),
         (["--seconds", 3, "--out", "a.gif"], ["--seconds", "--through"]),
         (["--fps", 3, "--out", "a.gif"], ["--fps", "--through"]),
         (["--through", 1, "--out", "a.gif"], ["--through", "2"]),

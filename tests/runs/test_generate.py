@@ -84,6 +84,9 @@ def test_what_cannot_be_sampled(tmp_path: Path, world: str) -> None:
         run.sample(-1)
     if world == "labelled":
         assert torch.equal(run.sample(3, labels=labels), run.sample(3, label=0))
+        for draw in (run.sample, run.sample_images):
+            with pytest.raises(RecipeError, match="label: give either label or labels, found 1"):
+                draw(3, label=1, labels=labels)
         wrong = {
             "labels: must be 3 integers": {"labels": labels[:2]},
             "label: must be the name of a class": {"label": 99},

@@ -77,7 +77,8 @@ def interpolate(
     check_run(run)
     out = out or output_in_run(run, "interpolation.png")
     check_writable(out, (".png", ".gif", ".mp4"), "--out")
-    never_walks: dict[str, object] = {"--steps": steps, "--between": between, "--towards": towards, "--data": data}
+    never_walks: dict[str, object] = {"--steps": steps, "--between": between, "--towards": towards}
+    never_walks |= {"--data": data, "--data-root": data_root}
     _check_walk(through, out, {"--seconds": seconds, "--fps": fps}, never_walks)
     if out.suffix.lower() == ".mp4":
         from poise.utils.video import import_av
@@ -89,9 +90,11 @@ def interpolate(
         options = WalkOptions(through, seconds, fps, rows or 1, path, seed, label, raw, best, trust_code)
         write_walk(run, out, options)
         return
-    steps, rows = steps or 10, rows or 8
     if between is not None and towards is not None:
         raise RecipeError("can't be combined with --between", where="--towards", cure="leave one of them out")
+    if between is not None and rows is not None:
+        raise RecipeError("two images have one interpolation", where="--rows", cure="leave it out")
+    steps, rows = steps or 10, rows or 8
 
     import torch
 

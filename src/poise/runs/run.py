@@ -321,7 +321,13 @@ class Run:
         return check_labels(labels, n, len(self.classes))
 
     def _labels_of(self, n: int, seed: int, label: int | str | None, labels: Tensor | None) -> Tensor | None:
-        """The labels of n samples: those that the caller chose, or all `label`, or see `labels`."""
+        """The labels of n samples: those that the caller chose, or all `label`, or see `labels`.
+
+        Raises:
+            RecipeError: both are given, or see `labels` and `_checked`.
+        """
+        if label is not None and labels is not None:
+            raise RecipeError("give either label or labels", where="label", found=repr(label)[:60])
         return self.labels(n, label, seed) if labels is None else self._checked(labels, n)
 
     def labels_by_row(self, n: int) -> Tensor | None:
@@ -375,7 +381,8 @@ class Run:
 
         Raises:
             RecipeError: the latents of this run can't be truncated, it generates no images of the domain, n is
-                negative, G takes no labels, or the labels are not those of n samples.
+                negative, G takes no labels, the labels are not those of n samples, or both `label` and `labels` are
+                given.
             DataError: G translates, and the data is missing or has changed.
         """
         part, latents = self.generated_part(domain), self.latents(n, seed)
