@@ -121,7 +121,9 @@ def test_running_run(poise: Any, ring_run: Path, tmp_path: Path) -> None:
 
 def test_no_checkpoint_yet(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
     (ring_copy / "saves").rename(tmp_path / "elsewhere")
-    poise("sample", ring_copy).assert_error(4, "saves", "no valid checkpoint", "none at all")
+    poise("sample", ring_copy).assert_error(
+        4, "saves", "no valid checkpoint", "none at all; a run saves its first one at step 3"
+    )
 
 
 def test_older_checkpoint_if_the_newest_is_damaged(poise: Any, ring_copy: Path, tmp_path: Path) -> None:

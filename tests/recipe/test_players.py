@@ -19,6 +19,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
 from poise.tricks.base import TrickConfig
+from poise.user_code.components import UserGenerator
 
 TRICKS = find_components(TrickConfig, "poise.tricks")
 OBJECTIVES = find_components(Objective, "poise.objectives")
@@ -287,3 +288,7 @@ def test_a_translator_and_a_source_need_each_other() -> None:
     refusals = check_compatibility(recipe("pictures", latent={"kind": "source"})).refusals
     assert [finding.field for finding in refusals] == ["latent"]
     assert "starts from samples of the data, but 'dcgan' maps vectors" in refusals[0].message
+    plain = recipe("pictures", latent={"kind": "source"})
+    own = plain.network.model_copy(update={"g": UserGenerator(file="g.py", name="G")})
+    refusals = check_compatibility(plain.model_copy(update={"network": own})).refusals
+    assert "but a G from a Python file maps vectors" in refusals[0].message

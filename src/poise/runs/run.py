@@ -144,6 +144,8 @@ class Run:
         found, cure = "; ".join(self.skipped_checkpoints) or "none at all", ""
         if self.best and not self.skipped_checkpoints:
             cure = "only a run that is evaluated during training has one: [measure] in its recipe"
+        elif not self.skipped_checkpoints:
+            cure = f"a run saves its first one at step {recipe.log.saves:,}, or when it is stopped with Ctrl-C"
         raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
 
     def _may_have_changes(self, candidate: checkpoint.Checkpoint) -> bool:

@@ -41,7 +41,7 @@ def _direction(recipe: Recipe, findings: Findings) -> None:
         findings.refusals.append(Finding("network.direction", reason, TIP, cure))
     if direction is not None and not translates:
         reason = f"'{kind}' generates images from latents, so it has no direction"
-        cure = 'remove it (--set network.direction=none), or use network.g kind "unet" or "translator"'
+        cure = 'remove it (--set network.direction=none), or use network.g kind "unet", "translator" or "refiner"'
         findings.refusals.append(Finding("network.direction", reason, TIP, cure))
 
 

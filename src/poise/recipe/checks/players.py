@@ -108,8 +108,9 @@ def _source(recipe: Recipe, findings: Findings) -> None:
     kind, is_source = recipe.network.g.tag(), not recipe.latent.is_space
     translates = isinstance(recipe.network.g, TranslatorConfig)
     if is_source and not translates:
+        which = "a G from a Python file" if kind == "python" else f"'{kind}'"
         reason = (
-            f"with latents of kind '{recipe.latent.tag()}' G starts from samples of the data, but '{kind}' maps vectors"
+            f"with latents of kind '{recipe.latent.tag()}' G starts from samples of the data, but {which} maps vectors"
         )
         findings.refusals.append(
             Finding("latent", reason, "T03", 'use kind "gaussian", or a network.g that translates')
