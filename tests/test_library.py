@@ -7,6 +7,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ import poise
 from poise import functional as F
 from poise.cli.progress_view import LiveView, NotebookView, PlainView, choose_view
 from poise.core.config import find_components
-from poise.errors import RecipeError
+from poise.data.config import DataConfig
+from poise.errors import DataError, RecipeError
 from poise.objectives.base import Objective
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
@@ -42,6 +44,42 @@ def test_listed_names_exist() -> None:
     assert {"Hinge", "Began"} <= set(dir(poise.objectives))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = poise.tricks.Nothing
+
+
+def test_the_kinds_of_data_and_what_measures_are_public_names() -> None:
+    kinds = find_components(DataConfig, "poise.data").values()
+    assert {config.__name__ for config in kinds} | {"load", "DataSplits", "ImageDataset"} <= set(dir(poise.data))
+    assert {"Evaluator", "MeasureConfig", "psnr", "select_measures"} <= set(dir(poise.measure))
+    assert {"Listing", "SampleSet"} & {*dir(poise.data), *dir(poise.measure)} == set()
+    for module in (poise.data, poise.measure):
+        assert all(callable(getattr(module, name)) for name in dir(module))
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            _ = module.nothing
+
+
+def test_data_is_loaded_from_a_path_a_name_a_table_and_a_config(tmp_path: Path) -> None:
+    images = np.arange(40, dtype=np.uint8)[:, None, None] + np.zeros((8, 8), np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(40) % 2)
+    table = {"kind": "npz", "path": str(tmp_path / "d.npz"), "size": 8}
+    config = poise.data.NpzConfig(path=str(tmp_path / "d.npz"))
+    forms = (tmp_path / "d.npz", str(tmp_path / "d.npz"), table, config, poise.data.NpzConfig(**table))
+    loaded = [poise.data.load(form, size=8, held_out=0.25) for form in forms]
+    for splits in loaded:
+        assert (len(splits.train), len(splits.held_out)) == (30, 10)
+        assert splits.train.fingerprint == loaded[0].train.fingerprint
+    batch = loaded[0].train.gather(torch.tensor([0, 1]))
+    assert (batch.images.shape, batch.images.dtype, len(batch.labels)) == ((2, 8, 8, 1), torch.uint8, 2)
+    assert table == {"kind": "npz", "path": str(tmp_path / "d.npz"), "size": 8}
+    assert poise.data.load("ring").train.draw(3, torch.Generator().manual_seed(0)).shape == (3, 2)
+    with pytest.raises(RecipeError, match=r"data\.sise: unknown key"):
+        poise.data.load(tmp_path / "d.npz", sise=8)
+    with pytest.raises(DataError, match="data: no such data, found 'nothing-of-the-kind'"):
+        poise.data.load("nothing-of-the-kind")
+
+
+def test_train_takes_a_table_of_data(tmp_path: Path) -> None:
+    run = poise.train(small(), tmp_path / "run", data={"kind": "grid", "side": 3}, steps=1, progress=False)
+    assert run.recipe.data == poise.data.GridConfig(side=3)
 
 
 def test_listing_does_not_import_torch() -> None:

@@ -29,7 +29,7 @@ def train(
     recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
     out: str | Path | None = None,
     *,
-    data: str | Path | None = None,
+    data: str | Path | Mapping[str, Any] | None = None,
     steps: int | None = None,
     seed: int | None = None,
     init_from: str | Path | None = None,
@@ -53,7 +53,8 @@ def train(
             recipe of the run in `out`, and with `init_from` that of the run there.
         out: the run folder. The default is `runs/NAME`, with a number if this folder exists.
         data: a folder, .zip or .npz of images, or the name of a data set; replaces that of the recipe, whose other keys
-            of the table `data` are kept. With `resume`, the new location of the run's data.
+            of the table `data` are kept. Or a whole table `data`, such as `{"kind": "grid"}`. With `resume`, the new
+            location of the run's data.
         steps: the number of steps of the whole run; replaces that of the recipe.
         seed: the seed of all random numbers; replaces that of the recipe.
         init_from: the folder of a run whose weights the players start from.
@@ -84,7 +85,10 @@ def train(
     else:
         table = _table(recipe, out, _text(init_from), resume=resume)
         apply_fine_tuning(table, _text(init_from), init_players, None if freeze is None else [freeze], moved=resume)
-        table = apply_changes(table, _text(data), {"steps": steps, "seed": seed}, None, "data")
+        if isinstance(data, Mapping):
+            table["data"] = dict(data)
+        path = None if isinstance(data, Mapping) else _text(data)
+        table = apply_changes(table, path, {"steps": steps, "seed": seed}, None, "data")
         tunes = recipe is None and init_from is not None and not resume
         if tunes and data is not None:
             keep_channels(table, str(init_from))

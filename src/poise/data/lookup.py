@@ -6,7 +6,7 @@ import os
 import posixpath
 import shlex
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from pydantic import create_model
 
 from poise.core.config import Config, component_union, did_you_mean, find_components
 from poise.core.validation import validate
-from poise.data.config import DataConfig, ImageDataConfig
+from poise.data.config import DataConfig, ImageDataConfig, loading_memory
 from poise.data.decode import SUFFIXES
 from poise.data.listing import HIDDEN, display_name, ignored_reason
 from poise.data.npz import array_shape
@@ -22,6 +22,7 @@ from poise.data.pairs import match_names
 from poise.data.parquet_shards import ParquetConfig
 from poise.data.paths import exists
 from poise.data.shards import BRACES, ShardsConfig, content_of
+from poise.data.source import DataSplits
 from poise.data.tar_shards import TarConfig
 from poise.data.torchvision_data import DATASETS
 from poise.data.two_domains import DOMAINS, below, listing_at, split_and_domain, top_level
@@ -290,6 +291,48 @@ def data_config(
     """
     before = None if previous is None else previous.model_dump(mode="json", exclude_none=True)
     return table_config(data_table(value, before, option, two_domains=two_domains))
+
+
+def load(
+    data: str | Path | Mapping[str, Any] | DataConfig, *, data_root: str | Path | None = None, **options: Any
+) -> DataSplits:
+    """Read a data set, for training loops of your own; images are uint8 until you convert them.
+
+    `splits.train` and `splits.held_out` (None if nothing is held out) are sources. `len(source)` is the number of
+    images, and `source.gather(indices)` are those at indices, int64, B: `images`, uint8, B x H x W x C, and `labels`,
+    int64, B, or None. `source.classes` are the names of the labels. A sample of two domains has the channels of both,
+    and `source.domain_sources` are the images of each. Points are drawn: `source.draw(n, generator)`, float32, n x 2.
+
+    Args:
+        data: a folder, .zip or .npz of images, or the name of a data set, as after `--data`; a table `data` of a
+            recipe, such as `{"kind": "pairs", "path": "maps"}`; or a config, such as `FolderConfig(path="faces")`.
+        data_root: the folder that is searched for data sets given by name.
+        options: other keys of the table: `size` (a side or (height, width), 32 by default), `channels`, `held_out`, ...
+
+    Returns:
+        The splits, with notes on how they were read, warnings about likely mistakes, and files that were skipped.
+
+    Raises:
+        RecipeError: an option is unknown or invalid.
+        DataError: there is no such data, or it can't be read.
+    """
+    config = as_config(data, options)
+    with loading_memory(config):
+        return config.load(None if data_root is None else Path(data_root))
+
+
+def as_config(data: str | Path | Mapping[str, Any] | DataConfig, options: Mapping[str, Any]) -> DataConfig:
+    """The config of data that a caller gives in one of the forms of `load`.
+
+    Raises:
+        RecipeError, DataError: see `load`.
+    """
+    if isinstance(data, DataConfig):
+        if not options:
+            return data
+        data = data.model_dump(mode="json", exclude_none=True)
+    table = dict(data) if isinstance(data, Mapping) else data_table(str(data), option="data")
+    return table_config(table | dict(options))
 
 
 def table_config(table: dict[str, Any]) -> DataConfig:

@@ -14,7 +14,7 @@ import torch
 
 from poise.core.types import Shape
 from poise.data.config import DataConfig
-from poise.data.lookup import data_config, table_config
+from poise.data.lookup import load, table_config
 from poise.data.source import DataSplits, SizedSource
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.measure.classifier import can_train_on, load_or_train
@@ -124,11 +124,7 @@ def train_classifier(
     """
     if Path(path).suffix != ".safetensors":
         raise RecipeError("must end in .safetensors", where="path", found=str(path))
-    if isinstance(data, Mapping):
-        config = table_config(dict(data))
-    else:
-        config = data if isinstance(data, DataConfig) else data_config(str(data), option="data")
-    classifier = _train(config.load(None if data_root is None else Path(data_root)), "data")
+    classifier = _train(load(data, data_root=data_root), "data")
     write_classifier(Path(path), classifier)
     return classifier
 
