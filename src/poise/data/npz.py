@@ -82,7 +82,7 @@ def load_set(arrays: dict[str, npt.NDArray[Any]], names: ArrayNames, config: Npz
         raise DataError(f"no array is called '{names.images}'", where=WHERE, found=keys, cure=SAVE)
     images = check_images(arrays, names.images)
     classes = find_classes(arrays, names, len(images))
-    check_enough(len(images), where=f"{WHERE}: {names.images}")
+    check_enough(len(images), where=WHERE if names == ArrayNames() else f"{WHERE}: {names.images}")
     converted, notes = convert_images(images, config)
     statistics = PixelStatistics.of(converted)
     rows = np.arange(len(converted))
