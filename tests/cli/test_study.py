@@ -44,7 +44,7 @@ def test_a_plan_without_tips_trains_its_bases(poise: Any, tmp_path: Path) -> Non
     plan, out = tmp_path / "plan.toml", tmp_path / "out"
     base = 'recipe = "ring"\nset = ["log.rows=1"]\nmeasures = ["modes", "coverage"]'
     plan.write_text(
-        f'name = "bases"\nseeds = 2\nbudget = {{ images = 512 }}\n[base.first]\n{base}\n[base.second]\n{base}\n',
+        f'name = "bases"\nseeds = 1\nbudget = {{ images = 512 }}\n[base.first]\n{base}\n[base.second]\n{base}\n',
         "utf-8",
     )
     result = poise("study", plan, "--out", out, "--workers", 1)
@@ -55,7 +55,7 @@ def test_a_plan_without_tips_trains_its_bases(poise: Any, tmp_path: Path) -> Non
     lines = [line.split() for line in shown.out.splitlines()]
     assert ["base", "arm", "seeds", "modes", "coverage", "CPU", "minutes"] in lines
     assert [line[:3] for line in lines if line[:1] in (["first"], ["second"])] == [
-        [name, *words] for name in ("first", "second") for words in (["base", "2"], ["real", "samples"])
+        [name, *words] for name in ("first", "second") for words in (["base", "1"], ["real", "samples"])
     ]
     page = (out / "report.md").read_text("utf-8")
     assert "## Final values" in page

@@ -90,6 +90,7 @@ def test_the_tricks_left_out_are_incompatible() -> None:
         assert check_compatibility(more, (1, 16, 16), 10).refusals, f"'{kind}' fits: put it in"
 
 
+@pytest.mark.slow
 def test_all_tricks_train_resume_exactly_and_are_recorded(tmp_path: Path) -> None:
     whole = train(recipe(), tmp_path / "whole", trust_code=True)
     with pytest.raises(Stopped):

@@ -405,6 +405,7 @@ ALLOWED = {
     ("cli/sample.py", "savez_compressed"),  # into a stream of `open_atomic`
     ("alignment/record.py", "savez"),  # into a stream of `open_atomic`
     ("data/word_vectors.py", "savez"),  # into a stream of `open_atomic`
+    ("export/load.py", "truncate"),  # latents
     ("runs/run.py", "truncate"),  # latents
 }
 
