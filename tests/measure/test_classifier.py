@@ -21,6 +21,7 @@ from poise.measure.classifier import (
 )
 from poise.measure.extractors import ClassifierExtractor
 from poise.utils.images import to_float
+from poise.utils.threads import num_threads
 
 
 class ProgressLog:
@@ -170,6 +171,22 @@ def test_training_is_deterministic_in_the_seed(shades: ImageDataset) -> None:
     assert same(weights(one), weights(again))
     assert not same(weights(one), weights(other))
     assert not one.training
+
+
+@pytest.mark.usefixtures("short_training")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_training_has_the_same_number_of_threads_everywhere(threads: int) -> None:
+    """Otherwise features would depend on which process trains the classifier first, as a study has one thread."""
+    seen = set[int]()
+
+    def images(indices: Tensor) -> Tensor:
+        seen.add(torch.get_num_threads())
+        return torch.zeros(len(indices), 1, 8, 8)
+
+    with num_threads(threads):
+        train_classifier(images, torch.arange(64) % 2, (1, 8, 8), 2, seed=0)
+        assert torch.get_num_threads() == threads
+    assert seen == {classifier.THREADS}
 
 
 @pytest.mark.usefixtures("short_training")

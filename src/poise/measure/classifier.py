@@ -26,6 +26,7 @@ from poise.measure import feature_cache
 from poise.measure.rotations import RotatedImages
 from poise.utils.images import to_float
 from poise.utils.progress import Progress, no_progress
+from poise.utils.threads import num_threads
 
 NUM_FEATURES = 64
 """The number of features; small enough for a thousand samples to determine a covariance matrix."""
@@ -34,6 +35,9 @@ STREAM = "measure/classifier"
 BATCH_SIZE, LEARNING_RATE, MAX_SHIFT = 64, 4e-3, 2
 SAMPLES_SEEN = (40_000, 300_000)
 """The least and the most images seen in training: ten epochs of four thousand images, five of sixty thousand."""
+
+THREADS = 2
+"""The threads that a classifier is trained with: with another number its weights, and all features, would differ."""
 
 SIGNIFICANCE = 1e-3
 """A classifier counts as trained successfully if its p-value is below this."""
@@ -119,7 +123,7 @@ def train_classifier(
     seed: int,
     progress: Progress = no_progress,
 ) -> SmallClassifier:
-    """Train a classifier; deterministic in the seed.
+    """Train a classifier; deterministic in the seed, whatever the number of threads of the process.
 
     Uses Adam with a one-cycle schedule. Each batch is shifted by up to two pixels, with edge pixels repeated.
 
@@ -132,7 +136,7 @@ def train_classifier(
         progress: called with the share of the steps that is done.
     """
     streams, n = RandomStreams(seed), len(labels)
-    with streams.seeded_global("classifier"):
+    with streams.seeded_global("classifier"), num_threads(THREADS):
         net = SmallClassifier(shape, num_classes).to(memory_format=torch.channels_last)
         steps = max(1, min(max(SAMPLES_SEEN[0], 5 * n), SAMPLES_SEEN[1]) // BATCH_SIZE)
         optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)

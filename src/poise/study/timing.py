@@ -6,8 +6,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from poise.recipe.model import Recipe
 from poise.training.listener import NullListener
 from poise.training.step_time import mean_step_seconds, periods
 from poise.utils.files import write_json
+from poise.utils.threads import num_threads
 
 TIMED_STEPS = 6
 """The least number of steps that are timed."""
@@ -82,7 +82,7 @@ def measure_timing(
     if "measure" in table:
         table["measure"] = table["measure"] | {"every": steps}
     listener, start = _StepClock(clock), clock()
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, num_threads(1):
         train(decode(table), Path(folder) / "run", listener=listener)
     times = listener.times
     step = mean_step_seconds({k: times[k] - times[k - 1] for k in range(UNTIMED_STEPS, steps - 1)}, every)
@@ -94,16 +94,6 @@ def _synchronised_time(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class TimingFile:
