@@ -9,7 +9,7 @@ images of four classes, brighter for higher classes, on which G is conditioned; 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -45,6 +45,7 @@ from poise.runs.state_tensors import collect_tensors, load_tensors
 from poise.tempo import Ratio
 from poise.training.critics import make_critics
 from poise.training.state import STEP_FUNCTIONS, running_statistics
+from poise.utils.threads import num_threads
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -158,15 +159,9 @@ def findings_of(config: Recipe, world: str) -> Findings:
     return check_compatibility(config, data.shape, len(data.classes), data.parts)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Use one thread: on a busy machine, waiting for others takes a hundred times longer than a tiny network."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return num_threads(1)
 
 
 @contextmanager
