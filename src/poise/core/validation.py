@@ -88,7 +88,7 @@ def _explain_detail(detail: ErrorDetails, table: Any, where: str, more: int) -> 
         cure = cure if "did you mean" in cure else ""
     else:
         what = MESSAGES.get(detail["type"], detail["msg"][:1].lower() + detail["msg"][1:])
-        what = what.replace("input should be", "must be").replace("or equal to ", "or equal to ")
+        what = what.replace("input should be", "must be")
         found = "" if detail["type"] == "missing" else found
     cure += f" (and {more} more)" if more and cure else ""
     full_path = f"{where}: {path}" if where and path else where or path
