@@ -10,7 +10,6 @@ from poise.study.records import Better, Expected
 Verdict = Literal["helps", "harms", "unstable", "no effect seen", "too few seeds"]
 Agreement = Literal["agrees", "disagrees", "open"]
 
-
 ALPHA = 0.05
 """The level of all tests."""
 
@@ -143,16 +142,17 @@ class Effect(NamedTuple):
         return f"{self.verdict} {value} {unit} [{low}, {high}]"
 
     @property
+    def direction(self) -> Literal["better", "worse", ""]:
+        """Whether the measure is significantly better or worse with the tip; empty if neither was seen."""
+        if self.low is None or self.high is None or not is_significant(self.p_adjusted):
+            return ""
+        changed: Better | None = "more" if self.low > 0 else "less" if self.high < 0 else None
+        return "" if changed is None else "better" if changed == self.better else "worse"
+
+    @property
     def decided_by_failures(self) -> bool:
         """Whether a tip helps because fewer runs fail with it, and not because the measure is better."""
-        if self.verdict != "helps":
-            return False
-        better = (
-            self.low is not None
-            and self.high is not None
-            and (self.low > 0 if self.better == "more" else self.high < 0)
-        )
-        return not better or self.p_adjusted is None or self.p_adjusted > ALPHA
+        return self.verdict == "helps" and self.direction != "better"
 
     def _failures_text(self) -> str:
         without, with_it = (f"{failed} of {self.seeds}" for failed in (self.control_failures, self.failures))
@@ -178,6 +178,11 @@ class Effect(NamedTuple):
         if self.effect is None or self.low is None or self.high is None:
             return None
         return Estimate(self.effect, self.low, self.high)
+
+
+def is_significant(p: float | None, level: float = ALPHA) -> bool:
+    """Whether an adjusted p-value is at most the level; None is that of a test which was not made."""
+    return p is not None and p <= level
 
 
 def as_json(effect: Effect) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from poise.study import statistics
-from poise.study.effects import ALPHA, Agreement, Effect, Estimate, Verdict, as_json
+from poise.study.effects import ALPHA, Agreement, Effect, Estimate, Verdict, as_json, is_significant
 from poise.study.records import Arm, Comparison, Expected, RunResult, Study, StudyBase, StudyMeasure
 
 __all__ = ["Effect", "Estimate", "Pairs", "analyse", "as_json", "estimate", "judge", "pairs_of"]
@@ -202,22 +202,15 @@ def _adjusted(p_values: Mapping[int, float | None]) -> dict[int, float]:
 
 
 def verdict_of(effect: Effect) -> Verdict:
-    """The verdict by the table of `docs/studies.md`, from the adjusted p-values and the interval."""
+    """The verdict by the table of `docs/studies.md`; more and fewer failures have half of the level each."""
     if effect.seeds < MINIMUM:
         return "too few seeds"
-    more, less = effect.low is not None and effect.low > 0, effect.high is not None and effect.high < 0
-    seen = _is_significant(effect.p_adjusted) and (more or less)
-    better = more if effect.better == "more" else less
-    if seen and not better:
+    if effect.direction == "worse":
         return "harms"
-    if _is_significant(effect.p_failures_adjusted, ALPHA / 2):
+    if is_significant(effect.p_failures_adjusted, ALPHA / 2):
         return "unstable"
-    return "helps" if seen or _is_significant(effect.p_fewer_failures_adjusted, ALPHA / 2) else "no effect seen"
-
-
-def _is_significant(p: float | None, level: float = ALPHA) -> bool:
-    """Whether an adjusted p-value is at most the level; failures have half of it in each of both directions."""
-    return p is not None and p <= level
+    fewer_fail = is_significant(effect.p_fewer_failures_adjusted, ALPHA / 2)
+    return "helps" if effect.direction == "better" or fewer_fail else "no effect seen"
 
 
 def agreement_of(verdict: Verdict, expected: Expected) -> Agreement:
