@@ -111,9 +111,10 @@ peers: $(READY)  ## seconds of CPU until a target FID on digits, beside other GA
 	$(BIN)/python benchmarks/time_to_quality.py digits --workers 2
 	$(BIN)/python benchmarks/time_to_quality.py table
 
-align: $(READY)  ## how often poise align finds the right map of clouds and of word vectors; hours on one core
+align: $(READY)  ## how often poise align finds the right map of clouds, of word vectors and of small sets; hours on one core
 	$(BIN)/python benchmarks/align.py clouds
 	$(BIN)/python benchmarks/align.py words
+	$(BIN)/python benchmarks/align.py small
 
 golden: $(READY)  ## record the golden runs again, after a change that is meant to alter training
 	$(BIN)/python tests/training/test_golden.py

@@ -2,6 +2,7 @@
 
     python benchmarks/align.py clouds
     python benchmarks/align.py words --corpus /usr/share/dictd/gcide.dict.dz
+    python benchmarks/align.py small
     python benchmarks/align.py table
 
 clouds  Pairs of clouds of 1,000 points in 50 dimensions (data kind `clouds`), ten draws for each of three noises, whose
@@ -12,10 +13,13 @@ words   Word vectors of two halves of a corpus, aligned in the same way. The tru
         vectors of each half are those of its most frequent words: the positive pointwise mutual information of words
         and their contexts (5 words to either side, weighted by 1 / distance; context counts to the power of 0.75),
         reduced by a singular value decomposition U S V^T to U S.
+small   Which maps between small sets of Gaussian vectors count as clearly right: wrong ones, which are 60 random
+        orthogonal maps between sets that have nothing to do with each other, and right ones, which are the true
+        rotation of vectors with noise. All are refined; ten draws of the sets.
 
-Both also refine random orthogonal maps, as many as there are starts, without adversarial training; the one with the
-best criterion is compared. P@1 is by CSLS. Results are lines of `benchmarks/studies/align/*.jsonl`; what is there
-already is not computed again. Seconds are of CPU time with one thread.
+The first two also refine random orthogonal maps, as many as there are starts, without adversarial training; the one
+with the best criterion is compared. P@1 is by CSLS. Results are lines of `benchmarks/studies/align/*.jsonl`; what is
+there already is not computed again. Seconds are of CPU time with one thread.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +44,9 @@ from torch import Tensor
 from poise.alignment.align import align
 from poise.alignment.dictionary import KnownPairs, find_pairs, precision
 from poise.alignment.neighbours import unit_rows
+from poise.alignment.record import AGREEMENT, PAIRED, Evaluation
 from poise.alignment.refinement import apply_map, procrustes, refine
-from poise.alignment.search import JUDGED, ROUNDS
+from poise.alignment.search import JUDGED, ROUNDS, evaluate_map
 from poise.data.clouds import random_orthogonal
 from poise.data.vectors import VectorSetsConfig
 from poise.data.word_vectors import WordVectors, write_word_vectors
@@ -55,6 +61,17 @@ CORPUS = Path("/usr/share/dictd/gcide.dict.dz")
 QUIET = ("log.to=[]", "log.samples=1000000", "log.sheet=4")
 QUICK = ("steps=2", "log.saves=2", "batch=4", "network.d.width=4")
 WINDOW = 5
+SIZES = {
+    5: (40, 60, 80, 100, 150, 200),
+    6: (40, 60, 80, 100),
+    8: (24, 40, 60, 80, 120),
+    12: (24, 40, 60),
+    16: (24, 40, 60, 80),
+    50: (60, 100),
+}
+"""The numbers of vectors of the small sets, for each number of dimensions."""
+MAPS = 60
+NOISES_OF_SMALL = (0.03, 0.1, 0.3)
 
 Line = dict[str, Any]
 
@@ -167,6 +184,59 @@ def words(path: Path, corpus: Path, dim: int, starts: int, seeds: Sequence[int],
             measure(path, {"corpus": corpus.name, "dim": dim, "seed": seed}, recipe, starts, methods)
 
 
+def small(path: Path, draws: Sequence[int], *, quick: bool) -> None:
+    """Evaluate wrong and right maps of small sets."""
+    maps = 2 if quick else MAPS
+    for dim, counts in ({4: (24,)} if quick else SIZES).items():
+        for n in counts:
+            key = {"dim": dim, "vectors": n, "draws": len(draws)}
+            add_line(path, key | {"maps": "wrong"}, partial(wrong_maps, dim, n, draws, maps))
+            for noise in NOISES_OF_SMALL:
+                add_line(path, key | {"maps": "right", "noise": noise}, partial(right_maps, dim, n, draws, noise))
+
+
+def wrong_maps(dim: int, n: int, draws: Sequence[int], maps: int) -> Line:
+    """The evaluations of refined random maps between unrelated sets of Gaussian vectors."""
+    found: list[Evaluation] = []
+    convincing = 0
+    for draw in draws:
+        generator = torch.Generator().manual_seed(1000 + draw)
+        a, b = (unit_rows(torch.randn(n, dim, generator=generator)) for _ in "ab")
+        of = [evaluate_map(random_orthogonal(dim, generator), a, b)[0] for _ in range(maps)]
+        convincing += any(map(is_confirmed, of))
+        found += of
+    return summary(found) | {"draws_with_confirmed": convincing}
+
+
+def right_maps(dim: int, n: int, draws: Sequence[int], noise: float) -> Line:
+    """Those of the refined true rotation; `noise` is relative to the standard deviation of a coordinate."""
+    found: list[Evaluation] = []
+    for draw in draws:
+        generator = torch.Generator().manual_seed(2000 + draw)
+        a = unit_rows(torch.randn(n, dim, generator=generator))
+        rotation = random_orthogonal(dim, generator)
+        b = unit_rows(a @ rotation.T + noise * torch.randn(n, dim, generator=generator) / dim**0.5)
+        found.append(evaluate_map(rotation, a, b)[0])
+    return summary(found)
+
+
+def is_confirmed(found: Evaluation) -> bool:
+    """Whether half of the vectors have a pair, and 90 % of the pairs are confirmed, however few they are."""
+    return found.share >= PAIRED and found.agreement >= AGREEMENT
+
+
+def summary(found: Sequence[Evaluation]) -> Line:
+    """How many maps are confirmed and how many are clear; the most convincing one, and the least."""
+    most, least = (choose(found, key=lambda one: (one.agreement, one.pairs)) for choose in (max, min))
+    return {
+        "evaluated": len(found),
+        "confirmed": sum(map(is_confirmed, found)),
+        "clear": sum(one.is_clear for one in found),
+        "most": [round(most.agreement, 3), most.pairs],
+        "least": [round(least.agreement, 3), least.pairs],
+    }
+
+
 def word_vectors(documents: Sequence[str], dim: int, most: int = 8000, at_least: int = 20) -> WordVectors:
     """The vectors of the most frequent words of a corpus; see the module."""
     tokens = [re.findall(r"[a-z]+", re.sub(r"\[[^\]]*\]|\\[^\\\n]*\\", " ", text.lower())) for text in documents]
@@ -194,7 +264,15 @@ def word_vectors(documents: Sequence[str], dim: int, most: int = 8000, at_least:
 
 def table(folder: Path) -> None:
     """Print the tables of docs/notes/align.md."""
-    lines = read_lines(folder / "clouds.jsonl")
+    print_clouds(read_lines(folder / "clouds.jsonl"))
+    print()
+    print_words(read_lines(folder / "words.jsonl"))
+    print()
+    print_small(read_lines(folder / "small.jsonl"))
+
+
+def print_clouds(lines: Sequence[Line]) -> None:
+    """The table of the clouds."""
     print(
         "| noise | draws | P@1 of at least 99 % | P@1, mean | starts, mean (most) | ceiling "
         "| best of 20 refined random maps, P@1, mean (most) |"
@@ -213,13 +291,37 @@ def table(folder: Path) -> None:
             f"| {noise:g} | {len(p1)} | {sum(p >= 0.99 for p in p1)} | {np.mean(p1):.1%} "
             f"| {np.mean(starts):.1f} ({max(starts)}) | {np.mean(known):.1%} | {random} |"
         )
-    print("\n| corpus | d | method | seed | P@1 | P@5 | starts | clear | CPU seconds |")
+
+
+def print_words(lines: Sequence[Line]) -> None:
+    """The table of the words."""
+    print("| corpus | d | method | seed | P@1 | P@5 | starts | clear | CPU seconds |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for line in read_lines(folder / "words.jsonl"):
+    for line in lines:
         print(
             f"| {line['corpus']} | {line['dim']} | {line['method']} | {line['seed']} | {line['p@1']:.1%} "
             f"| {line['p@5']:.1%} | {line.get('starts', '')} | {line.get('clear', '')} | {line['cpu_seconds']:.0f} |"
         )
+
+
+def print_small(lines: Sequence[Line]) -> None:
+    """The table of the small sets, with the most convincing wrong map and the least convincing right one."""
+    print("| vectors | d | wrong maps | confirmed | in draws | most | clear |", end="")
+    print("".join(f" right maps with noise of {noise}: clear (least) |" for noise in NOISES_OF_SMALL))
+    print("|---" * (7 + len(NOISES_OF_SMALL)) + "|")
+    for line in (one for one in lines if one["maps"] == "wrong"):
+        columns = [line["vectors"], line["dim"], line["evaluated"], line["confirmed"]]
+        columns += [f"{line['draws_with_confirmed']} of {line['draws']}", in_words(line["most"]), line["clear"]]
+        for right in lines:
+            if right["maps"] == "right" and all(right[name] == line[name] for name in ("dim", "vectors", "draws")):
+                columns.append(f"{right['clear']} of {right['evaluated']} ({in_words(right['least'])})")
+        print("".join(f"| {column} " for column in columns) + "|")
+
+
+def in_words(found: tuple[float, int]) -> str:
+    """The share of a map's pairs that are confirmed, and their number."""
+    share, pairs = found
+    return f"{share:.0%} of {pairs}"
 
 
 METHODS = ("ceiling", "align", "random")
@@ -228,7 +330,7 @@ METHODS = ("ceiling", "align", "random")
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["clouds", "words", "table"])
+    parser.add_argument("what", choices=["clouds", "words", "small", "table"])
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="a text, or a text compressed with gzip")
     parser.add_argument("--dim", type=int, default=50)
     parser.add_argument("--starts", type=int, default=STARTS)
@@ -246,6 +348,8 @@ def main() -> None:
     elif args.what == "words":
         seeds = args.draws[: 1 if args.quick else 5]
         words(args.results / "words.jsonl", args.corpus, args.dim, args.starts, seeds, quick=args.quick)
+    elif args.what == "small":
+        small(args.results / "small.jsonl", args.draws, quick=args.quick)
     else:
         table(args.results)
 

@@ -150,15 +150,34 @@ def map_of(net: nn.Module) -> Tensor:
     return weights.detach().float().cpu().clone()
 
 
+def evaluate_map(
+    weights: Tensor, source: Tensor, target: Tensor, start: int = 1, step: int = 0
+) -> tuple[Evaluation, Tensor]:
+    """Refine a map, and evaluate the refined one.
+
+    Args:
+        weights: the map, d x d.
+        source: N x d, rows of length 1, the most frequent first.
+        target: M x d, the same.
+        start: the start that the map belongs to, which the evaluation names.
+        step: the step after which it was taken, the same.
+
+    Returns:
+        the evaluation, and the best map of the refinement, d x d.
+    """
+    refinement = refine(weights, source, target, ROUNDS)
+    best: Round = refinement.best
+    pairs = num_pairs(best, source, target)
+    agreement, share = held_out_agreement(best.weights, source, target), share_of_pairs(pairs, source, target)
+    before = refinement.rounds[0].criterion
+    return Evaluation(start, step, before, best.criterion, pairs, share, agreement), best.weights
+
+
 def _evaluate(trainer: Trainer, start: int, source: Tensor, target: Tensor) -> tuple[Evaluation, Tensor]:
     """The evaluation of the map as it is now, and the refined map."""
     with reporting(f"refining the map of start {start}, step {trainer.done:,}"), torch.no_grad():
-        refinement = refine(map_of(trainer.state.game.sampling_network()), source, target, ROUNDS)
-        best: Round = refinement.best
-        agreement = held_out_agreement(best.weights, source, target)
-        pairs = num_pairs(best, source, target)
-    before, share = refinement.rounds[0].criterion, share_of_pairs(pairs, source, target)
-    return Evaluation(start, trainer.done, before, best.criterion, pairs, share, agreement), best.weights
+        weights = map_of(trainer.state.game.sampling_network())
+        return evaluate_map(weights, source, target, start, trainer.done)
 
 
 class _Quiet(NullListener):
