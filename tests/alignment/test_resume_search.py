@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import pytest
 from alignment.test_search import tiny
 from poise.alignment import align as aligning
 from poise.alignment import record as recording
-from poise.alignment.align import align
+from poise.alignment.align import LOCK, align
 from poise.alignment.record import FILE, Evaluation, SearchRecord
 from poise.errors import CheckpointError, RecipeError, Stopped
 from poise.training.checkpoint_writer import CheckpointWriter
 from poise.utils.files import write_json
+from poise.utils.locks import claimed_folder
 
 STEPS = 4
 SAVES = {"rows": 2, "samples": 4, "saves": 2, "sheet": 4, "to": []}
@@ -42,8 +44,8 @@ def run(out: Path, **options: Any) -> aligning.Alignment:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """All files of the results, without the run folders; the folder's own name is left out of `align.json`."""
-    found = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    """All files of the results, without run folders and lock; the folder's own name is left out of `align.json`."""
+    found = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != LOCK}
     found["align.json"] = found["align.json"].replace(json.dumps(str(out)).encode(), b"")
     return found
 
@@ -182,3 +184,39 @@ def test_one_of_before_there_were_records_is_not_written_over(tmp_path: Path) ->
     write_json(tmp_path / "align.json", {})
     with pytest.raises(RecipeError, match="has an alignment already; choose another folder"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_alignments_never_write_to_the_same_folder(tmp_path: Path, *, resume: bool) -> None:
+    if resume:
+        with pytest.raises(Stopped):
+            run(tmp_path, notify=at_evaluation(1, interrupt))
+    with (
+        claimed_folder(tmp_path, tmp_path / LOCK, ""),
+        pytest.raises(RecipeError, match=f"another alignment is writing to this folder, found process {os.getpid()}"),
+    ):
+        run(tmp_path, resume=resume)
+    run(tmp_path, resume=resume)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_two_alignments_that_start_together_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, finished: bool
+) -> None:
+    """The other one takes the default folder while the vectors are read; it may even have finished by then."""
+    monkeypatch.chdir(tmp_path)
+    recipe = tiny(steps=STEPS, log=SAVES)
+    first = Path("runs") / recipe.name
+    read = type(recipe.data).read
+    with ExitStack() as other:
+
+        def read_slowly(data: Any) -> Any:
+            monkeypatch.setattr(type(recipe.data), "read", read)
+            other.enter_context(claimed_folder(first, first / LOCK, ""))
+            if finished:
+                write_json(first / "align.json", {})
+                other.close()
+            return read(data)
+
+        monkeypatch.setattr(type(recipe.data), "read", read_slowly)
+        assert align(recipe, starts=1).folder == Path(f"{first}-2")

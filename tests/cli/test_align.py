@@ -50,7 +50,8 @@ def test_two_files_are_mapped_onto_each_other(poise: Any, files: tuple[Path, ...
     assert "start 1, step 1: criterion 0." in result.err
     assert "vectors: 80 vectors of 3 entries, and 80 vectors of 3 entries" in result.err
     names = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
-    assert names == {"map.npy", "dictionary.tsv", "mapped.vec", "target.bin", "align.json", "search.npz"}
+    written = {"map.npy", "dictionary.tsv", "mapped.vec", "target.bin", "align.json", "search.npz", "align.lock"}
+    assert names == written
     lines = (tmp_path / "out" / "dictionary.tsv").read_text().split("\n")
     assert {line.count("\t") for line in lines[:-1]} == {2}
     assert len(lines) == 1 + 80 * 5 + 1

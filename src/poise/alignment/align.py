@@ -6,6 +6,7 @@ mapped.EXT        the normalised sources, mapped, in the format of the sources' 
 target.EXT        the normalised targets, among which the mapped sources lie, in the format of theirs
 align.json        how the map was found, and how good it is
 search.npz        the best map of the search and all evaluations, from which it is continued
+align.lock        is locked while an alignment writes to the folder
 start-1, ...      the run folders of the adversarial training
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +34,10 @@ from poise.recipe.model import Recipe
 from poise.runs.folder import unused_name
 from poise.training.listener import ProgressListener
 from poise.training.signals import Signals
-from poise.utils.files import make_folder, open_atomic, write_json, write_text
+from poise.utils.files import open_atomic, write_json, write_text
+from poise.utils.locks import claimed_folder
 from poise.utils.printing import count_noun
 from poise.utils.progress import reporting
-from poise.utils.system import disk_errors
 
 RECIPE = "align"
 TRANSLATED = 10_000
@@ -47,6 +49,7 @@ TRANSLATIONS = 5
 STARTS = 10
 """The largest number of random starts, unless another one is given."""
 
+LOCK = "align.lock"
 CHECKPOINTS = "start-*/saves/step-*"
 """The checkpoints of the starts, in the folder of the results."""
 
@@ -143,28 +146,32 @@ def align(
         raise RecipeError(
             "poise align needs a linear map", where="network", found=f"'{recipe.network.g.tag()}'", cure=cure
         )
-    folder = unused_name(Path("runs") / recipe.name) if out is None else out
-    before = read_record(folder) if resume else None
-    if not resume and ((folder / "align.json").exists() or any(folder.glob(FILE)) or any(folder.glob(CHECKPOINTS))):
-        cure = (
-            "continue it with --resume, or choose another folder" if any(folder.glob(FILE)) else "choose another folder"
-        )
-        raise RecipeError("this folder has an alignment already", where=f"--out {folder}", cure=cure)
-    again = _resume_command(folder, dictionary, starts, device)
-    with Signals(again if resume else "; there was nothing to save"):
+    base = Path("runs") / recipe.name
+    folder = unused_name(base) if out is None else out
+    if resume:
+        read_record(folder)
+    else:
+        _refuse_earlier_one(folder)
+    with Signals(_resume_command(folder, dictionary, starts, device) if resume else "; there was nothing to save"):
         sets = recipe.data.read()
         known = None
         if dictionary is not None:
             known = find_pairs(read_dictionary(dictionary), sets.a.words, sets.b.words, str(dictionary))
         with reporting("normalising the vectors"):
             source, target = (recipe.data.normalised(one) for one in sets)
+    with ExitStack() as claims:
+        folder, note = _claim(folder, claims, base if out is None else None, resume=resume)
+        if note and listener is not None:
+            listener.on_message(note)
         record = SearchRecord(folder, recipe, fingerprint_of(source, target))
-        if before is not None:
+        if resume:
+            before = read_record(folder)
             before.check_same(recipe, record.fingerprint)
             record.evaluations, record.weights = before.evaluations, before.weights
             if listener is not None:
                 listener.on_message(_known(record))
-    with Signals(again, hears_inner=True) as signals:
+        again = _resume_command(folder, dictionary, starts, device)
+        signals = claims.enter_context(Signals(again, hears_inner=True))
         try:
             found = search(
                 recipe,
@@ -181,6 +188,45 @@ def align(
             raise Stopped(f"{stopped}{again if record.path.is_file() else '; there was nothing to save'}") from None
         signals.interrupt()
         return _finish(recipe.data, folder, sets, (source, target), found, known)
+
+
+def _claim(folder: Path, claims: ExitStack, base: Path | None, *, resume: bool) -> tuple[Path, str]:
+    """Keep other alignments away from the folder of the results, until `claims` is closed.
+
+    Args:
+        folder: the folder.
+        claims: gets the lock.
+        base: the default name, if the user has named no folder; if another alignment has taken `folder` since its name
+            was chosen, another name is chosen then.
+        resume: whether an alignment in it is continued.
+
+    Returns:
+        The folder, and a note on the lock, which may be empty.
+
+    Raises:
+        RecipeError: another alignment is writing to the folder, or has done so meanwhile.
+        DiskError: the folder can't be created or locked.
+    """
+    while True:
+        try:
+            what = "another alignment is writing to this folder"
+            note = claims.enter_context(claimed_folder(folder, folder / LOCK, f"--out {folder}", what))
+            if not resume:
+                _refuse_earlier_one(folder)
+            return folder, note
+        except RecipeError:
+            if base is None:
+                raise
+            claims.close()
+            folder = unused_name(base)
+
+
+def _refuse_earlier_one(folder: Path) -> None:
+    """Raise `RecipeError` if a folder has an alignment already."""
+    has_search = (folder / FILE).exists()
+    if (folder / "align.json").exists() or has_search or any(folder.glob(CHECKPOINTS)):
+        cure = "continue it with --resume, or choose another folder" if has_search else "choose another folder"
+        raise RecipeError("this folder has an alignment already", where=f"--out {folder}", cure=cure)
 
 
 def _resume_command(folder: Path, dictionary: Path | None, starts: int, device: str) -> str:
@@ -224,8 +270,6 @@ def _finish(
             score = precision(mapped, target, known, KS)
     result = Alignment(folder, best.weights, found, refined, score, known, (*sets.a.notes, *sets.b.notes))
     with reporting("writing the results"):
-        with disk_errors(folder):
-            make_folder(folder)
         with open_atomic(folder / "map.npy") as stream:
             np.save(stream, best.weights.numpy(), allow_pickle=False)
         write_text(folder / "dictionary.tsv", _translations(sets, mapped, target))
