@@ -18,7 +18,7 @@ import torch
 from image_helpers import noise_png, write_tar
 
 from poise.core.random_streams import RandomStreams
-from poise.data import decode_cache, image_array, scan
+from poise.data import decode_cache, image_array, scan, split
 from poise.data.folder import FolderConfig
 from poise.data.scan import ScannedConfig
 from poise.data.source import DataSplits, ImageDataset
@@ -106,6 +106,19 @@ def test_the_fingerprint_is_remembered_for_the_same_split(
     assert config.load().train.fingerprint == known
     with pytest.raises(AssertionError):
         _ = config.model_copy(update={"held_out": 0.4}).load().train.fingerprint
+
+
+def test_the_flips_of_mapped_images_are_searched_for_once(
+    config: ScannedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = config.model_copy(update={"mirror": True}).load()
+
+    def refuse(_: object) -> None:
+        raise AssertionError("the pixels are read")
+
+    monkeypatch.setattr(split, "pixel_hashes", refuse)
+    again = config.model_copy(update={"mirror": True, "held_out": 0.4}).load()
+    assert again.notes == first.notes
 
 
 def test_a_disk_that_is_too_small_is_refused_before_decoding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import zipfile
 from collections import Counter
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_helpers import train_and_held_out
+import torch
+from image_helpers import has_note, train_and_held_out, write_tar
 from PIL import Image
 
+from poise.data import lookup, split
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
 from poise.data.pixel_statistics import pixel_hashes
-from poise.data.split import held_out_split
+from poise.data.source import DataSplits
+from poise.data.split import group_hashes, held_out_split, join_flips
 from poise.data.zip_archive import ZipConfig
 
 Rng = np.random.Generator
@@ -160,3 +164,94 @@ def test_the_split_does_not_depend_on_file_names(tmp_path: Path) -> None:
         found.append([set(map(bytes, part.images)) for part in (train, held_out)])
         shutil.rmtree(folder)
     assert found[0] == found[1]
+
+
+# ---- flips --------------------------------------------------------------------------------------------------------
+
+
+def write_set(path: Path, kind: str, images: np.ndarray) -> dict[str, str]:
+    """Images as data of a kind with two domains or without; the table `data`. Each b of a pair is a plain colour."""
+    files = {}
+    for k, image in enumerate(images):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "png")
+        files[f"{k:03}.png"] = buffer.getvalue()
+    if kind == "npz":
+        np.savez(path / "x.npz", images=images)
+        return {"kind": kind, "path": str(path / "x.npz")}
+    if kind == "tar":
+        write_tar(path / "x.tar", files)
+        return {"kind": kind, "path": str(path / "x.tar")}
+    if kind == "pairs npz":
+        np.savez(path / "x.npz", a=images, b=np.broadcast_to(images[:, :1, :1], images.shape))
+        return {"kind": "pairs", "path": str(path / "x.npz")}
+    for name in {"pairs": ["a", "b"], "domains": ["a", "b"]}.get(kind, [""]):
+        (path / "x" / name).mkdir(parents=True)
+        for file, content in files.items():
+            (path / "x" / name / file).write_bytes(content)
+    if kind == "zip":
+        shutil.make_archive(str(path / "x"), "zip", path / "x")
+    return {"kind": kind, "path": str(path / ("x.zip" if kind == "zip" else "x"))}
+
+
+def sets_of(splits: DataSplits) -> list[set[bytes]]:
+    """The images (of the domain a) on both sides."""
+    sides = (splits.train, splits.held_out)
+    sources = [side.domain_sources[0] if side.parts else side for side in sides if side is not None]
+    return [set(map(bytes, source.gather(torch.arange(len(source))).images.numpy())) for source in sources]  # type: ignore[attr-defined,arg-type]
+
+
+KINDS = ["folder", "zip", "npz", "tar", "pairs", "pairs npz", "domains"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_mirror_flips_are_on_one_side(tmp_path: Path, kind: str) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (30, 8, 8, 3), np.uint8)
+    flips = images[:20, :, ::-1]
+    table = write_set(tmp_path, kind, np.concatenate([images, flips]))
+    flip_of = {bytes(one): bytes(other) for one, other in zip(images, flips, strict=False)}
+
+    plain = lookup.load(table, size=8, held_out=0.2)
+    train, held_out = sets_of(plain)
+    assert any((one in held_out) != (other in held_out) for one, other in flip_of.items())
+    assert not has_note(plain, "flip")
+    mirrored = lookup.load(table, size=8, held_out=0.2, mirror=True)
+    train, held_out = sets_of(mirrored)
+    assert len(held_out) == 10
+    assert len(train) == 40
+    assert all((one in held_out) == (other in held_out) for one, other in flip_of.items())
+    assert has_note(mirrored, r"20 of 50 images are exact copies of others or of their flips \(data\.mirror\)")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_set_without_flips_is_split_alike_with_mirror(tmp_path: Path, kind: str) -> None:
+    images = np.random.default_rng(6).integers(0, 256, (30, 8, 8, 3), np.uint8)
+    images[28] = images[3]  # a copy
+    images[29, :, 4:] = images[29, :, 3::-1]  # its own flip
+    table = write_set(tmp_path, kind, images)
+    plain, mirrored = (lookup.load(table, size=8, held_out=0.2, mirror=mirror) for mirror in (False, True))
+    assert mirrored.train.fingerprint == plain.train.fingerprint
+    assert sets_of(mirrored) == sets_of(plain)
+    assert mirrored.notes == plain.notes
+
+
+def test_only_flips_share_a_hash() -> None:
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (6, 4, 5, 2), np.uint8)
+    images[4], images[5] = images[1, :, ::-1], images[1]
+    hashes = pixel_hashes(images)
+    joined = join_flips(hashes, pixel_hashes(images[:, :, ::-1]))
+    assert [bytes(row) for row in joined[[1, 4, 5]]] == [min(bytes(hashes[1]), bytes(hashes[4]))] * 3
+    assert np.array_equal(joined[[0, 2, 3]], hashes[[0, 2, 3]])
+
+
+def test_flips_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(8).integers(0, 256, (6, 4, 5, 3), np.uint8)
+    images[5] = images[1, :, ::-1]
+    rows = np.array([1, 2, 5])
+    hashes = pixel_hashes(images[rows])
+    file = tmp_path / "x.fingerprints"
+    found = group_hashes(images, rows, hashes, mirror=True, fingerprints=file)
+    assert [len(np.unique(each, axis=0)) for each in (hashes, found)] == [3, 2]
+    monkeypatch.setattr(split, "pixel_hashes", None)
+    assert np.array_equal(group_hashes(images, rows, hashes, mirror=True, fingerprints=file), found)

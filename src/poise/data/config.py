@@ -65,7 +65,8 @@ class ImageDataConfig(DataConfig):
     """The base of all image data; `size` is that of the images that the networks get: a side, or [height, width].
 
     With `mirror`, each image of a training batch is flipped left to right with probability 1/2
-    (`poise.engine.batches`); everything else that uses the data gets the images as they are.
+    (`poise.engine.batches`), and an image and its flip are on the same side of the held-out split
+    (`poise.data.split`); everything else that uses the data gets the images as they are.
 
     Attributes:
         alpha: whether the second of two channels, and the fourth of four, is an alpha channel.

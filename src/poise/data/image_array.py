@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from poise.data.paths import WHERE
-from poise.data.pixel_statistics import pixel_hashes
 from poise.data.source import DataSplits, ImageDataset, Labels
 from poise.data.split import held_out_split
 from poise.errors import DataError, DiskError
@@ -86,8 +85,8 @@ def split_dataset(
     labels: Labels | None,
     classes: tuple[str, ...],
     fraction: float,
+    groups: Bytes,
     parts: tuple[int, ...] = (),
-    hashes: Bytes | None = None,
     fingerprints: Path | None = None,
 ) -> DataSplits:
     """Split the usable rows into training and held-out images, which share the array `images`.
@@ -99,15 +98,11 @@ def split_dataset(
         labels: the label of each usable row, or None.
         classes: the class names by label.
         fraction: the fraction of the images that is held out.
-        parts: see `Source.parts`. Pairs whose images a are identical are on the same side, so that no held-out image is
-            translated that G has been trained to translate.
-        hashes: those of the usable rows, if they are known; see `pixel_hashes`.
+        groups: M x 16, equal for the usable rows that stay on the same side; see `group_hashes`.
+        parts: see `Source.parts`.
         fingerprints: see `ImageDataset`.
     """
-    if hashes is None:
-        channels = parts[0] if parts else images.shape[3]
-        hashes = pixel_hashes(images[..., :channels])[usable] if fraction else np.zeros((len(usable), 16), np.uint8)
-    train, held_out = held_out_split(hashes, labels, fraction)
+    train, held_out = held_out_split(groups, labels, fraction)
     moved = images.flags.writeable
     if moved:
         unusable = np.setdiff1d(np.arange(len(images)), usable)

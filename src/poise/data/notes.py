@@ -108,17 +108,23 @@ def resize_note(width: int, height: int, target: TargetFormat) -> list[str]:
     return notes
 
 
-def pixel_notes(statistics: PixelStatistics) -> list[str]:
-    """Notes on the pixels: copies, images of a single colour, identical images, too few images."""
+def pixel_notes(statistics: PixelStatistics, groups: Bytes) -> list[str]:
+    """Notes on the pixels: copies, images of a single colour, identical images, too few images.
+
+    Args:
+        statistics: those of N images.
+        groups: N x 16, equal for those that count as copies; see `split.group_hashes`.
+    """
     notes: list[str] = []
     n, uniform = len(statistics.hashes), int(statistics.uniform.sum())
-    distinct = len(np.unique(as_items(statistics.hashes)))
+    distinct, num_groups = (len(np.unique(as_items(hashes))) for hashes in (statistics.hashes, groups))
     if distinct == 1:
         notes.append(f"all {n:,} images are identical (zero variance): there is nothing to learn")
-    elif distinct < n:
-        copies = n - distinct
+    elif num_groups < n:
+        copies = n - num_groups
         verb = agree(copies, "is an exact copy of another", "are exact copies of others")
-        notes.append(f"{copies:,} of {n:,} images {verb}")
+        flips = f" or of {agree(copies, 'its flip', 'their flips')} (data.mirror)" if num_groups < distinct else ""
+        notes.append(f"{copies:,} of {n:,} images {verb}{flips}")
     if uniform:
         notes.append(f"{uniform:,} of {n:,} images {agree(uniform, 'has', 'have')} a single colour")
     if n < MIN_IMAGES:

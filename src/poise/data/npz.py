@@ -20,6 +20,7 @@ from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note
 from poise.data.paths import WHERE, PathText, access_error, file_at
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import DataSplits
+from poise.data.split import group_hashes
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
@@ -86,8 +87,9 @@ def load_set(arrays: dict[str, npt.NDArray[Any]], names: ArrayNames, config: Npz
     converted, notes = convert_images(images, config)
     statistics = PixelStatistics.of(converted)
     rows = np.arange(len(converted))
-    splits = split_dataset(converted, rows, classes.labels, classes.names, config.held_out, hashes=statistics.hashes)
-    splits.notes = [*classes.notes, *notes, *pixel_notes(statistics)]
+    groups = group_hashes(converted, rows, statistics.hashes, mirror=config.mirror)
+    splits = split_dataset(converted, rows, classes.labels, classes.names, config.held_out, groups)
+    splits.notes = [*classes.notes, *notes, *pixel_notes(statistics, groups)]
     splits.warnings = [*classes.warnings, *range_note(statistics)]
     return splits
 

@@ -25,6 +25,7 @@ from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.scan import HalfChannels, bad_files, check_bad_fraction, count_traits, decode_items
 from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataset
+from poise.data.split import group_hashes
 from poise.data.two_domains import (
     DOMAINS,
     Layout,
@@ -97,6 +98,8 @@ class Pairs(NamedTuple):
         missing: notes on what is not used.
         notes: notes on the images.
         warnings: likely mistakes.
+        groups: N x 16, equal for pairs that stay on the same side of the split: those whose images a are equal, so that
+            no held-out image is translated that G has been trained to translate. See `group_hashes`.
         classes: the classes of the pairs.
     """
 
@@ -106,6 +109,7 @@ class Pairs(NamedTuple):
     missing: list[str]
     notes: list[str]
     warnings: list[DataWarning]
+    groups: Bytes
     classes: Classes = Classes(None)
 
 
@@ -238,15 +242,21 @@ def _describe(
     """The pairs with the notes and warnings on each domain."""
     parts = (domains[0].images.shape[3], domains[1].images.shape[3])
     views = (images[..., : parts[0]], images[..., parts[0] :])
-    found_notes, found_warnings = [], []
+    found_notes, found_warnings, found_groups = [], [], []
     for view, domain in zip(views, domains, strict=True):
         target = config.target_format(view.shape[3])
         headers = [header for _, header in domain.files]
         suffixes = file_notes(Listing(), [], domain.files)
         statistics = PixelStatistics.of(view)
-        found_notes.append(suffixes + content_notes(headers, domain.traits, target) + pixel_notes(statistics))
+        found_groups.append(_groups(view, statistics, config))
+        notes = content_notes(headers, domain.traits, target) + pixel_notes(statistics, found_groups[-1])
+        found_notes.append(suffixes + notes)
         found_warnings.append(range_note(statistics, domain.traits[Trait.SIXTEEN_BIT]))
-    return Pairs(images, parts, bad, missing, merge_notes(found_notes), merge_warnings(found_warnings))
+    return Pairs(images, parts, bad, missing, merge_notes(found_notes), merge_warnings(found_warnings), found_groups[0])
+
+
+def _groups(images: Bytes, statistics: PixelStatistics, config: PairsConfig) -> Bytes:
+    return group_hashes(images, np.arange(len(images)), statistics.hashes, mirror=config.mirror)
 
 
 def _read_arrays(config: PairsConfig) -> Pairs:
@@ -266,21 +276,23 @@ def _read_arrays(config: PairsConfig) -> Pairs:
         cure = 'for images that do not belong together use data kind "domains"'
         raise DataError("a and b must have the same number of images", where=WHERE, found=f"{a:,} and {b:,}", cure=cure)
     check_enough(a, noun="pair")
-    domains, notes, warnings = [], [], []
+    domains, notes, warnings, groups = [], [], [], []
     for k, images in enumerate(originals):
         sub_config = config.ordinary(k, config.path)
         assert isinstance(sub_config, NpzConfig)
         converted, changes = convert_images(images, sub_config)
         domains.append(_Domain(converted, np.arange(a), [], Counter()))
         statistics = PixelStatistics.of(converted)
-        notes.append(changes + pixel_notes(statistics))
+        groups.append(_groups(converted, statistics, config))
+        notes.append(changes + pixel_notes(statistics, groups[-1]))
         warnings.append(range_note(statistics))
     stacked, parts = _stack(domains), (domains[0].images.shape[3], domains[1].images.shape[3])
     classes = find_classes(arrays, ArrayNames("", *LABELS), a)
     missing = unused_arrays_note([name for name in arrays if name not in (*DOMAINS, *LABELS)])
     order = 'image i of a and image i of b are a pair; for images that do not belong together use data kind "domains"'
     found = [*classes.notes, *merge_notes(notes)]
-    return Pairs(stacked, parts, [], [order, *missing], found, [*classes.warnings, *merge_warnings(warnings)], classes)
+    likely = [*classes.warnings, *merge_warnings(warnings)]
+    return Pairs(stacked, parts, [], [order, *missing], found, likely, groups[0], classes)
 
 
 def _split(config: PairsConfig, pairs: Pairs, held_out: Pairs | None = None) -> DataSplits:
@@ -288,7 +300,7 @@ def _split(config: PairsConfig, pairs: Pairs, held_out: Pairs | None = None) -> 
     if held_out is None:
         rows = np.arange(len(pairs.images))
         labels, names = pairs.classes.labels, pairs.classes.names
-        splits = split_dataset(pairs.images, rows, labels, names, config.held_out, pairs.parts)
+        splits = split_dataset(pairs.images, rows, labels, names, config.held_out, pairs.groups, pairs.parts)
     else:
         train, other = (ImageDataset(each.images, parts=pairs.parts) for each in (pairs, held_out))
         splits = DataSplits(train, other)

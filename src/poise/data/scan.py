@@ -32,6 +32,7 @@ from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import BadFile, DataSplits, DataWarning
+from poise.data.split import group_hashes
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
@@ -133,7 +134,7 @@ class Scanned:
         usable: the rows that hold an image, ascending.
         statistics: those of the usable rows.
         classes: their classes.
-        notes: on the files and how they were converted.
+        notes: on the files and how they were converted, not yet on their pixels.
         warnings: likely mistakes.
         bad: the files that can't be used.
     """
@@ -155,11 +156,14 @@ class Scanned:
         n, labels, names = len(self.usable), self.classes.labels, self.classes.names
         check_bad_fraction(self.bad, len(self.bad) + n, config.max_bad)
         check_enough(n, bad_files(self.bad), least)
-        hashes = self.statistics.hashes
-        splits = split_dataset(
-            self.images, self.usable, labels, names, config.held_out, hashes=hashes, fingerprints=fingerprints
+        groups = group_hashes(
+            self.images, self.usable, self.statistics.hashes, mirror=config.mirror, fingerprints=fingerprints
         )
-        splits.notes, splits.warnings, splits.bad_files = self.notes, self.warnings, self.bad
+        splits = split_dataset(
+            self.images, self.usable, labels, names, config.held_out, groups, fingerprints=fingerprints
+        )
+        splits.notes = [*self.notes, *pixel_notes(self.statistics, groups)]
+        splits.warnings, splits.bad_files = self.warnings, self.bad
         return splits
 
     def to_entry(self) -> Entry:
@@ -200,7 +204,7 @@ def describe(
     classes = find_classes([name for name, _ in good], listing, container)
     notes = [*classes.notes, *file_notes(listing, bad, good)]
     if good:
-        notes += content_notes([header for _, header in good], trait_counts, target) + pixel_notes(statistics)
+        notes += content_notes([header for _, header in good], trait_counts, target)
     warnings = [*classes.warnings, *range_note(statistics, trait_counts[Trait.SIXTEEN_BIT])]
     return Scanned(decoded.images, usable, statistics, classes, notes, warnings, bad)
 

@@ -1,21 +1,24 @@
 """The choice of held-out images, by content and class only.
 
 Images with identical pixels are always on the same side: otherwise training images would be evaluated as if they were
-new. Every class keeps at least one training image: otherwise G would be conditioned on a class that it has never been
-trained on.
+new. If training shows flips too (`data.mirror`), so are an image and its flip. Every class keeps at least one training
+image: otherwise G would be conditioned on a class that it has never been trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from poise.data.pixel_statistics import as_items
+from poise.data.pixel_statistics import as_items, pixel_hashes
 from poise.data.source import Labels
+from poise.utils.cache import remembered
 from poise.utils.images import Bytes
 
 SALT = b"held out"
@@ -34,7 +37,7 @@ def held_out_split(
     their order.
 
     Args:
-        hashes: N x 16, uint8, equal for equal images; see `pixel_hashes`.
+        hashes: N x 16, uint8, equal for images that stay together; see `group_hashes`.
         labels: N, or None.
         fraction: the fraction that is held out, from 0 to below 1.
     """
@@ -62,6 +65,52 @@ def held_out_split(
         pending = skipped if len(held_out) < total else ()
     held_out_indices = np.sort(np.array(held_out, np.intp))
     return np.setdiff1d(np.arange(len(hashes)), held_out_indices, assume_unique=True), held_out_indices
+
+
+def group_hashes(
+    images: Bytes, rows: npt.NDArray[np.intp], hashes: Bytes, *, mirror: bool, fingerprints: Path | None = None
+) -> Bytes:
+    """The hashes of M images, M x 16, uint8, equal for those that training can't tell apart.
+
+    These are images with equal pixels; with `mirror` also an image and its flip.
+
+    Args:
+        images: N x H x W x C.
+        rows: which of them are meant, M, ascending.
+        hashes: their hashes, M x 16; see `pixel_hashes`.
+        mirror: whether training shows flips too; see `ImageDataConfig`.
+        fingerprints: a file that remembers what was found, see `ImageDataset`; so the pixels are read once only.
+    """
+    if not mirror:
+        return hashes
+
+    def find() -> str:
+        joined = join_flips(hashes, pixel_hashes(images[:, :, ::-1])[rows])
+        changed = np.flatnonzero((joined != hashes).any(1)).tolist()
+        return json.dumps({"images": changed, "hashes": joined[changed].tobytes().hex()})
+
+    key = f"flips of {hashlib.sha256(rows.astype('<i8').tobytes()).hexdigest()[:16]}"
+    found = json.loads(find() if fingerprints is None else remembered(fingerprints, key, find))
+    groups = hashes.copy()
+    groups[found["images"]] = np.frombuffer(bytes.fromhex(found["hashes"]), np.uint8).reshape(-1, 16)
+    return groups
+
+
+def join_flips(hashes: Bytes, flipped: Bytes) -> Bytes:
+    """The hashes of images, of which those that are flips of each other share the smaller one.
+
+    All others keep theirs, so a set without flips is split as it would be if flips were not shown.
+
+    Args:
+        hashes: those of the images, N x 16, uint8.
+        flipped: those of their flips, N x 16, uint8.
+    """
+    joined = hashes.copy()
+    known = {content.tobytes() for content in hashes}
+    for index, (own, flip) in enumerate(zip(hashes, flipped, strict=True)):
+        if flip.tobytes() in known and flip.tobytes() < own.tobytes():
+            joined[index] = flip
+    return joined
 
 
 class _Groups:

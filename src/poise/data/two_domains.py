@@ -89,7 +89,7 @@ class TwoDomainsConfig(ImageDataConfig):
         _refuse_shards(path)
         cls = ordinary_kind(path)
         options = {name: value for name, value in self if name in cls.model_fields and name not in ("kind", "path")}
-        options |= {"channels": self.domain_channels(domain), "path": path, "mirror": False} | changes
+        options |= {"channels": self.domain_channels(domain), "path": path} | changes
         return cls.model_validate(options)
 
 
