@@ -198,6 +198,47 @@ def test_images_that_are_not_square_are_counted(tmp_path: Path, write_images: Wr
     assert "1 image that is not square: the centred square is used (data.fit)" in load(tmp_path).notes
 
 
+@pytest.mark.parametrize("modes", [["RGB", "RGBA"], ["RGB", "L"], ["P", "L", "RGBA"]])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"size": 8}, ["that are not square: the centred square is used (data.fit)"]),
+        ({"size": 8, "fit": "squeeze"}, ["that are not square: they are squeezed (data.fit)"]),
+        (
+            {"size": 32},
+            ["that are not square: the centred square is used (data.fit)", "smaller than 32 x 32: enlarged"],
+        ),
+        ({"size": [8, 16]}, []),
+    ],
+)
+def test_images_of_one_size_and_several_modes_are_counted(
+    tmp_path: Path, modes: list[str], options: dict[str, object], expected: list[str]
+) -> None:
+    for i, mode in enumerate(modes):
+        Image.fromarray(NOISE[:16, :32]).convert(mode).save(tmp_path / f"{i}.png")
+    notes = [note for note in load(tmp_path, **options).notes if "square" in note or "smaller" in note]
+    assert notes == [f"{len(modes)} images {text}" for text in expected]
+
+
+@pytest.mark.parametrize(("channels", "told"), [(None, False), (1, True), (2, True), (3, False), (4, False)])
+@pytest.mark.parametrize("kind", ["folder", "npz"])
+def test_the_loss_of_colour_is_reported(tmp_path: Path, kind: str, channels: int | None, told: bool) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    note = "3 images in colour: converted to greyscale (data.channels)"
+    if kind == "npz":
+        np.savez(tmp_path / "p.npz", images=colour)
+        notes = NpzConfig(path=str(tmp_path / "p.npz"), size=8, channels=channels).load().notes  # type: ignore[arg-type]
+        np.savez(tmp_path / "g.npz", images=colour[..., :1])
+        grey = NpzConfig(path=str(tmp_path / "g.npz"), size=8, channels=channels).load().notes  # type: ignore[arg-type]
+        assert not any("in colour" in one for one in grey)
+    else:
+        for i, image in enumerate(colour):
+            Image.fromarray(image).save(tmp_path / f"{i}.png")
+        Image.fromarray(colour[0]).convert("L").save(tmp_path / "grey.png")
+        notes = load(tmp_path, channels=channels).notes
+    assert (note in notes) == told
+
+
 def test_fully_transparent_images_are_reported(tmp_path: Path, write_images: WriteImages) -> None:
     write_images(tmp_path, 3)
     transparent = np.concatenate((NOISE, np.zeros_like(NOISE[..., :1])), axis=2)

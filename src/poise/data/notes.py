@@ -27,6 +27,7 @@ OUTLIERS = 0.05
 """The fraction of the images that may exceed the range of the others."""
 
 RESIZED = "and are resized to"
+LOSE_COLOUR = "in colour: converted to greyscale (data.channels)"
 WILL_OVERFIT = "D will soon overfit; more images help most, then tip M02 (augmentation of D's input)"
 CLASSES = re.compile(r"(from dataset\.json: )?[0-9,]+ class(es)?[:,]")
 """Parts of notes that a comparison leaves out, see `notes_for_comparison`."""
@@ -71,7 +72,8 @@ def content_notes(headers: Sequence[Header], traits: Counter[Trait], target: Tar
     """Notes on the formats of the images and how they were converted."""
     multi_frame = sum(header.multi_frame for header in headers)
     oblong = sum(has_other_aspect(header.width, header.height, target) for header in headers)
-    mixed = len({(header.width, header.height) for header in headers}) > 1
+    colour = sum(not header.grey for header in headers)
+    uniform = len({(header.mode, header.width, header.height) for header in headers}) == 1  # `resize_note` says it all
     height, width = target.size
     small = sum(header.width < width or header.height < height for header in headers)
     notes = (
@@ -79,12 +81,18 @@ def content_notes(headers: Sequence[Header], traits: Counter[Trait], target: Tar
         (traits[Trait.FULLY_TRANSPARENT], f"fully transparent: {_transparent_result(target)}"),
         (traits[Trait.SIXTEEN_BIT], "with 16-bit greyscale: the upper 8 bits are used"),
         (multi_frame, "with several frames or pages: the first is used"),
-        (oblong if mixed else 0, f"that {agree(oblong, 'is', 'are')} {_other_aspect(target)}: {_fitting(target)}"),
-        (small if mixed else 0, f"smaller than {_size(target)}: enlarged"),
+        (0 if target.channels > 2 else colour, LOSE_COLOUR),
+        (0 if uniform else oblong, f"that {agree(oblong, 'is', 'are')} {_other_aspect(target)}: {_fitting(target)}"),
+        (0 if uniform else small, f"smaller than {_size(target)}: enlarged"),
         (traits[Trait.BAD_PROFILE], "with an unusable colour profile: treated as sRGB"),
         (traits[Trait.BAD_EXIF], "with unreadable EXIF data: the orientation is not corrected"),
     )
     return _format_notes(headers, target) + [f"{count_noun(n, 'image')} {text}" for n, text in notes if n]
+
+
+def colour_note(n: int, channels: int, target: TargetFormat) -> list[str]:
+    """A note on the n images of an array with this number of channels, if their colours are lost; otherwise none."""
+    return [f"{count_noun(n, 'image')} {LOSE_COLOUR}"] if target.channels <= 2 < channels else []
 
 
 def alpha_notes(alpha: Bytes, target: TargetFormat) -> list[str]:

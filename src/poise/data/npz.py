@@ -16,7 +16,7 @@ from poise.data.config import ImageDataConfig
 from poise.data.fit import Background, Fit, TargetFormat, convert_array
 from poise.data.image_array import check_enough, split_dataset
 from poise.data.listing import display_name
-from poise.data.notes import alpha_notes, pixel_notes, range_note, resize_note
+from poise.data.notes import alpha_notes, colour_note, pixel_notes, range_note, resize_note
 from poise.data.paths import WHERE, PathText, access_error, file_at
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import DataSplits
@@ -98,7 +98,7 @@ def convert_images(images: Bytes, config: NpzConfig) -> tuple[Bytes, list[str]]:
     """Images, N x H x W x C, in the size and channels of `config`, and notes on what was changed."""
     height, width, channels = images.shape[1:]
     target = config.target_format(config.channels or (1 if channels < 3 else 3))
-    notes = resize_note(width, height, target)
+    notes = resize_note(width, height, target) + colour_note(len(images), channels, target)
     notes += alpha_notes(images[..., -1], target) if channels in (2, 4) else []
     return convert_array(images, target), notes
 
