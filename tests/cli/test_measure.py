@@ -121,6 +121,21 @@ def test_table_with_floors(poise: Any, run: Path) -> None:
     assert contents(run) == before
 
 
+@pytest.mark.parametrize("held_out", [0, 0.2])
+def test_measures_against_training_images_are_said_to_be(
+    poise: Any, npz: Path, tmp_path: Path, held_out: float
+) -> None:
+    known = "nothing is held out: the measures compare with training images"
+    words = ["--set", f"data.held_out={held_out}", "--set", 'measure={measures=["fid"], n=20, features="pixels"}']
+    out = trained(poise, npz, tmp_path / "run", *words)
+    start = poise("check", out / "recipe.toml")
+    result = poise("measure", out, "--measures", "fid", "--features", "pixels", "--n", 20)
+    resumed = poise("train", "--resume", "--out", out, "--steps", 7)
+    for one in (start, result, resumed):
+        assert one.code == 0, one.err
+        assert (known in one.out + one.err) == (held_out == 0)
+
+
 def test_json_of_a_run(poise: Any, run: Path) -> None:
     found = measured(poise, "measure", run)
     assert list(found) == ["n", "features", "measures", "skipped", "notes"]

@@ -65,6 +65,13 @@ def notes_on_few(n: int, requested: int | None) -> list[str]:
     return [f"compared with only {count_noun(n, 'real sample')}: small differences may be chance"]
 
 
+def notes_on_known_images(data: DataSplits) -> list[str]:
+    """A note if samples of a run are measured against the images that it is trained on, because none are held out."""
+    if not isinstance(data.train, SizedSource) or isinstance(data.held_out, SizedSource):
+        return []
+    return ["nothing is held out: the measures compare with training images, so a G that memorises them scores best"]
+
+
 def check_neighbours(data: DataSplits) -> None:
     """Raises RecipeError if samples have no nearest training images, before anything is computed."""
     if not isinstance(data.train, SizedSource) or isinstance(data.train, StackedDigits):

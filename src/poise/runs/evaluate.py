@@ -19,7 +19,7 @@ from poise.measure.base import Measure
 from poise.measure.catalogue import EvaluationResult
 from poise.measure.context import Translation
 from poise.measure.duality_gap import duality_gap
-from poise.measure.evaluator import Evaluator, check_neighbours
+from poise.measure.evaluator import Evaluator, check_neighbours, notes_on_known_images
 from poise.measure.sample_set import samples_to_bytes
 from poise.networks.translation import Domain, GeneratedPart, generated_part, judge_of_domain, split_parts
 from poise.recipe.model import Recipe
@@ -182,6 +182,7 @@ def measure_run(
     d_features = _discriminator_or_reason(run, measured.part)
     trust = run.trust_code
     evaluator = Evaluator(recipe.data, measured.data, features, n, d=d_features, progress=progress, trust_code=trust)
+    evaluator.notes += notes_on_known_images(measured.data)
     net = game.sampling_network(raw=raw)
 
     def samples(count: int) -> Tensor:

@@ -24,6 +24,7 @@ from poise.engine.batches import notes_on_starts
 from poise.engine.compute import choose_compute
 from poise.engine.step import make_move
 from poise.errors import RecipeError
+from poise.measure.evaluator import notes_on_known_images
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.findings import Finding, Findings
 from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_note
@@ -163,6 +164,7 @@ def check(
         data = recipe.data.load(data_root)
     notes += data.notes + unused_labels_note(recipe, len(data.train.classes)) + untrained_layers_note(recipe)
     notes += notes_on_starts(recipe.latent, data)
+    notes += [] if recipe.measure is None else notes_on_known_images(data)
     findings = check_compatibility(recipe, data.train.shape, len(data.train.classes), data.train.parts)
     findings.warnings += [Finding("data", warning.message, warning.tip, warning.cure) for warning in data.warnings]
     if isinstance(data.train, SizedSource):

@@ -13,6 +13,7 @@ from poise.data.config import ImageDataConfig, loading_memory
 from poise.engine.batches import notes_on_starts
 from poise.engine.compute import choose_compute, is_available
 from poise.errors import CheckpointError, RankLost, RecipeError, memory_errors
+from poise.measure.evaluator import notes_on_known_images
 from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
 from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_note
@@ -254,6 +255,7 @@ def _prepare(
         findings.warnings += check_output_ranges(recipe, data.train)
     notes += code_notes + data.notes + unused_labels_note(recipe, len(data.train.classes))
     notes += notes_on_starts(recipe.latent, data)
+    notes += [] if recipe.measure is None else notes_on_known_images(data)
     notes += untrained_layers_note(recipe) + division_note(recipe, ranks, accumulate)
     notes += [f"warning, data: {warning.message}; {warning.cure}" for warning in data.warnings]
     notes += [f"{warning.field}: {warning.message}; {warning.cure}" for warning in findings.warnings]
