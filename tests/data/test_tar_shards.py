@@ -324,3 +324,86 @@ def test_of_files_of_one_name_the_last_one_is_used(tmp_path: Path) -> None:
     assert np.array_equal(pixels(loaded), pixels(load_tar(tmp_path / "b.tar")))
     assert labels_of(loaded) == ["new", "new", "old", "old"]
     assert "skipped 2 other files: 2 replaced by a later one of the same name" in loaded.notes
+
+
+# ---- samples with several images -------------------------------------------------------------------------
+
+
+def write_samples(path: Path, keys_of: list[list[str]], *, label: str = "cls") -> None:
+    """Samples 0, 1, ..., each with a different image under each of its keys."""
+    files: dict[str, bytes] = {}
+    for i, keys in enumerate(keys_of):
+        files |= {f"{i}.{key}": noise_png(100 * len(key) + i) for key in keys}
+        files |= {f"{i}.{label}": b"%d" % (i % 2)} if label else {}
+    write_tar(path, files)
+
+
+@pytest.mark.parametrize("label", ["cls", ""])
+@pytest.mark.parametrize(
+    ("keys", "used", "note"),
+    [
+        (["jpg", "seg.png"], [["jpg"]] * 4, "under the key jpg; not used: 4 seg.png"),
+        (["seg.png", "JPG"], [["JPG"]] * 4, "under the key jpg; not used: 4 seg.png"),
+        (["mask.png", "image.png"], [["image.png"]] * 4, "under the key image.png; not used: 4 mask.png"),
+        (["png", "jpg"], [["jpg"]] * 4, "under the key jpg; not used: 4 png"),
+        (["depth.png", "jpg", "seg.png"], [["jpg"]] * 4, "under the key jpg; not used: 4 depth.png, 4 seg.png"),
+    ],
+)
+def test_of_several_images_of_a_sample_the_usual_one_is_used(
+    tmp_path: Path, label: str, keys: list[str], used: list[list[str]], note: str
+) -> None:
+    write_samples(tmp_path / "a.tar", [keys] * 4, label=label)
+    write_samples(tmp_path / "b.tar", used, label=label)
+    loaded, alone = (load_tar(tmp_path / name) for name in ("a.tar", "b.tar"))
+    assert np.array_equal(pixels(loaded), pixels(alone))
+    assert loaded.train.fingerprint == alone.train.fingerprint
+    assert any(note in one for one in loaded.notes)
+    assert not any("the images of the samples" in one for one in alone.notes)
+
+
+def test_usual_names_that_no_sample_has_both_of_are_used_together(tmp_path: Path) -> None:
+    write_samples(tmp_path / "a.tar", [["jpg", "seg.png"], ["png", "seg.png"]] * 2)
+    write_samples(tmp_path / "b.tar", [["jpg"], ["png"]] * 2)
+    loaded = load_tar(tmp_path / "a.tar")
+    assert loaded.train.fingerprint == load_tar(tmp_path / "b.tar").train.fingerprint
+    assert any("under the keys jpg and png; not used: 4 seg.png" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("wanted", ["target.png", ".target.png", "TARGET.png"])
+def test_the_key_of_the_images_may_be_given(tmp_path: Path, wanted: str) -> None:
+    write_samples(tmp_path / "a.tar", [["input.png", "target.png"]] * 4)
+    write_samples(tmp_path / "b.tar", [["target.png"]] * 4)
+    loaded = load_tar(tmp_path / "a.tar", image=wanted)
+    assert loaded.train.fingerprint == load_tar(tmp_path / "b.tar").train.fingerprint
+    with pytest.raises(DataError, match=r"data\.image: no image has the key 'x', found 4 input\.png, 4 target\.png"):
+        load_tar(tmp_path / "a.tar", image="x")
+
+
+def test_several_images_without_a_usual_name_are_refused(tmp_path: Path) -> None:
+    write_samples(tmp_path / "a.tar", [["input.png", "target.png"]] * 4)
+    message = (
+        r'data\.image: several images .*, found 4 input\.png, 4 target\.png; .*: data\.image="input\.png"; if each'
+    )
+    with pytest.raises(DataError, match=message):
+        load_tar(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(
+    ("keys_of", "note"),
+    [
+        ([["jpg"], ["png"]] * 3, None),  # one image each
+        ([["seg.png"]] * 6, None),
+        ([["001.png", "002.png"]] * 3, None),  # numbers in names
+        ([["2020.01.02.png", "2020-01-03.png"]] * 3, None),
+        ([["a.png", "b.png", "c.png", "d.png", "e.png", "f.png"]], None),  # keys that do not repeat
+        ([["jpg", "edited.jpg"], ["jpg", "edited.jpg"], *[["jpg"]] * 3], "2 samples have several images, all of which"),
+    ],
+)
+def test_other_images_are_all_used(tmp_path: Path, keys_of: list[list[str]], note: str | None) -> None:
+    write_samples(tmp_path / "a.tar", keys_of)
+    loaded = load_tar(tmp_path / "a.tar")
+    assert len(pixels(loaded)) == sum(map(len, keys_of))
+    assert [one for one in loaded.notes if "images, all of which" in one or "of the samples" in one] == [
+        one for one in loaded.notes if note and one.startswith(note)
+    ]
+    assert note is None or any(one.startswith(note) for one in loaded.notes)

@@ -18,14 +18,13 @@ from typing import Any, ClassVar, Literal
 from poise.data.decode import UnusableImage
 from poise.data.listing import Item, Listing, display_name
 from poise.data.parquet_tables import Rows, Table, damage_in, import_pyarrow, open_table
-from poise.data.shards import Shard, ShardsConfig
+from poise.data.shards import IMAGES, Shard, ShardsConfig
 from poise.data.source import BadFile
 from poise.errors import DataError
 from poise.utils.printing import count_noun
 
-IMAGES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")
 LABELS = ("label", "labels", "class", "cls", "target", "class_name", "fine_label")
-"""The names by which the columns are found without `image` and `label`; the first one that exists."""
+"""The names by which the column of the labels is found without `label`; the first one that exists."""
 
 
 class ParquetConfig(ShardsConfig):
@@ -33,8 +32,6 @@ class ParquetConfig(ShardsConfig):
 
     kind: Literal["parquet"] = "parquet"
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".arrow")
-
-    image: str | None = None
 
     def list_images(self, shards: Sequence[Shard]) -> tuple[Listing, list[str]]:
         """See `ShardsConfig.list_images`.

@@ -30,6 +30,9 @@ from poise.utils.printing import count_noun
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 """A range of numbers in the path of shards, as in `photos-{000..012}.tar`."""
 
+IMAGES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")
+"""The usual names of columns and of images of samples that are the data; the first one that exists."""
+
 MAX_SHARDS = 100_000
 MAX_DEPTH = 3
 """The number of levels of folders that are searched for shards."""
@@ -43,7 +46,8 @@ class ShardsConfig(ScannedConfig):
 
     If the names of the shards or of their folders are those of splits, such as `train-00000-of-00004` and
     `test-00000-of-00001`, only those of `split` are used, and by default those of "train". `label` names what holds the
-    label of an image; without it, it is found by its usual names.
+    label of an image, and `image` which of several images of a row or a sample is used; without them, both are found by
+    their usual names.
     """
 
     container: ClassVar[str] = "set of shards"
@@ -52,6 +56,7 @@ class ShardsConfig(ScannedConfig):
 
     split: str | None = None
     label: str | None = None
+    image: str | None = None
 
     def select_folder(self, folder: str) -> str:
         """See `ScannedConfig.select_folder`."""

@@ -18,12 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
+from itertools import compress
 from pathlib import Path
 from typing import IO, ClassVar, Literal
 
 from poise.data.dataset_json import class_name
 from poise.data.listing import HIDDEN, LABEL_FILE, REPLACED, Item, Listing, display_name, ignored_reason
 from poise.data.paths import access_error
+from poise.data.sample_images import choose_images, key_of
 from poise.data.shards import Shard, ShardsConfig
 from poise.data.source import BadFile
 from poise.errors import DataError
@@ -47,7 +49,10 @@ COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\
 
 
 class TarConfig(ShardsConfig):
-    """Tar archives. The label of an image is in a .cls beside it, or the value of the key `label` of a .json."""
+    """Tar archives. The label of an image is in a .cls beside it, or the value of the key `label` of a .json.
+
+    If samples have several images, `image` is the key of those that are used: `seg.png` of `17.seg.png`.
+    """
 
     kind: Literal["tar"] = "tar"
     suffixes: ClassVar[tuple[str, ...]] = (".tar",)
@@ -56,13 +61,14 @@ class TarConfig(ShardsConfig):
         """See `ShardsConfig.list_images`; without labels, the classes are found by folder.
 
         Raises:
-            DataError: an archive is damaged, or no .json has the key `label`.
+            DataError: an archive is damaged, no .json has the key `label`, or see `choose_images`.
         """
         content = Content()
         for shard in shards:
             content.places.clear()
             for member, label in _read(shard):
                 content.add(shard, member, label)
+        chosen = content.choose_images(self.image)
         listing, keys = content.listing, ", ".join(map(display_name, sorted(content.keys)[:8]))
         if self.label is not None and self.label not in content.labels:
             what = f"no .json beside an image has a class under the key '{self.label}'"
@@ -78,10 +84,10 @@ class TarConfig(ShardsConfig):
             classes = ", ".join(map(display_name, sorted(content.labels)[:8]))
             unless = f", unless data.label names one of {classes}" if classes else ""
             notes = [f"the .json files have no label{unless}"] if keys else []
-            return listing, notes + content.notes()
+            return listing, chosen + notes + content.notes()
         content.attach(source)
         note = f"the labels are {'the .cls files' if source == CLS else f'the values of {source} in .json'}"
-        return listing, [note, *content.notes()]
+        return listing, [*chosen, note, *content.notes()]
 
 
 @dataclass
@@ -91,6 +97,7 @@ class Content:
     Attributes:
         listing: the images, and other files.
         samples: the sample of each image.
+        image_keys: the key of each image; see `sample_images`.
         labels: the label of each sample, by where it is: `CLS`, or the key of a .json.
         keys: all keys of the .json files.
         contradictory: the samples with more than one label, by where these are.
@@ -100,6 +107,7 @@ class Content:
 
     listing: Listing = field(default_factory=Listing)
     samples: list[str] = field(default_factory=list)
+    image_keys: list[str] = field(default_factory=list)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
     contradictory: dict[str, set[str]] = field(default_factory=dict)
@@ -135,6 +143,7 @@ class Content:
             self.places[path] = len(self.listing.items)
             self.listing.items.append(Item(name, read))
             self.samples.append(sample)
+            self.image_keys.append(sys.intern(key_of(base)))
 
     def _forget_labels(self, path: str, sample: str, suffix: str) -> None:
         """Forget what an earlier file of the same path said."""
@@ -163,6 +172,17 @@ class Content:
     def _add_label(self, source: str, sample: str, word: str) -> None:
         if self.labels.setdefault(source, {}).setdefault(sample, sys.intern(word)) != word:
             self.contradictory.setdefault(source, set()).add(sample)
+
+    def choose_images(self, wanted: str | None) -> list[str]:
+        """Leave out the images of samples that are not the data, with notes; see `choose_images`.
+
+        Raises:
+            DataError: see there.
+        """
+        used, notes = choose_images(self.samples, self.image_keys, wanted)
+        self.listing.items = list(compress(self.listing.items, used))
+        self.samples = list(compress(self.samples, used))
+        return notes
 
     def notes(self) -> list[str]:
         """A note on .json files that can't be read."""
