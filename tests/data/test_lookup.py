@@ -290,6 +290,21 @@ def test_what_refers_to_no_data_is_refused(
         data_config(value)
 
 
+@pytest.mark.parametrize("name", ["new.png", "new.tar", "new.parquet", "new.npz", "new.zip", "folder"])
+def test_a_linked_file_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], name: str
+) -> None:
+    target = tmp_path / "blobs" / "3fe2a1"
+    target.parent.mkdir()
+    (tmp_path / name).rename(target)
+    (tmp_path / "outer").symlink_to(tmp_path)
+    (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path / "blobs")
+    expected = target if name == "folder" else tmp_path / name
+    assert data_table(f"{tmp_path}/outer/{name}")["path"] == str(expected)
+    assert data_table(f"../{name}")["path"] == str(expected)
+
+
 def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
     """A shell does not expand it in `--data=~/folder`."""
     monkeypatch.setenv("HOME", str(tmp_path))

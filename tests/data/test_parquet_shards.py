@@ -74,6 +74,19 @@ def test_the_images_are_those_of_a_folder(tmp_path: Path, name: str) -> None:
     assert native_size(data_config(str(tmp_path / name))) == (8, 8)
 
 
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("given", ["link", "hash"])
+def test_a_shard_may_be_a_link_to_a_file_that_is_called_by_its_hash(tmp_path: Path, name: str, given: str) -> None:
+    """As in the cache of Hugging Face."""
+    (tmp_path / "snapshot").mkdir()
+    WRITERS[name](tmp_path / "3fe2a1", ROWS, FEATURES)
+    (tmp_path / "snapshot" / name).symlink_to(tmp_path / "3fe2a1")
+    value = tmp_path / "snapshot" / name if given == "link" else f"parquet:{tmp_path / '3fe2a1'}"
+    config = data_config(str(value))
+    assert Path(config.paths[0]).name == (name if given == "link" else "3fe2a1")
+    assert config.load().train.class_counts == (5, 6)
+
+
 @pytest.mark.parametrize("layout", ["data/{}-00000-of-00001.parquet", "{}/data-00000-of-00001.arrow"])
 def test_folders_of_hugging_face_are_recognised_and_their_splits_kept_apart(tmp_path: Path, layout: str) -> None:
     write = WRITERS["a.parquet" if "parquet" in layout else "b.arrow"]

@@ -76,7 +76,7 @@ def data_table(
         stated = stated if path != expand_home(value) else ""
         table = {
             "kind": stated or _kind_of(path, previous, option, two_domains),
-            "path": path_text(path.resolve(), option),
+            "path": path_text(_absolute(path), option),
         }
     elif path.is_symlink():
         what, found = "this link leads nowhere", f"'{value}', a link to {display_name(str(path.readlink()))}"
@@ -95,6 +95,14 @@ def data_table(
         note = f"{names} of the recipe: not kept, as data of kind '{table['kind']}' has no such key"
         print_line(f"note: {option} {value}: {note}", err=True)
     return {**kept, **table}
+
+
+def _absolute(path: Path) -> Path:
+    """The absolute path without links, except that a file keeps its own name, whose suffix says what it is.
+
+    In the cache of Hugging Face `x.parquet` is a link to a file that is called by its hash.
+    """
+    return path.parent.resolve() / path.name if path.is_file() else path.resolve()
 
 
 def _is_range(path: Path) -> bool:

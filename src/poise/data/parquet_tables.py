@@ -21,6 +21,9 @@ from poise.errors import RecipeError
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 """The last bytes of an arrow stream. pyarrow takes a stream that is cut off between two batches for a whole one."""
 
+PARQUET = b"PAR1"
+"""The first bytes of a parquet file."""
+
 MAX_OPEN = 4
 """The number of files that are open at a time, of all shards."""
 
@@ -166,7 +169,12 @@ def import_pyarrow() -> Any:
 
 
 def _table_at(path: Path) -> Table:
-    return (ParquetTable if path.suffix.lower() == ".parquet" else ArrowTable)(path)
+    """The table in a file, whose format is that of its suffix or, under another name, that of its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix not in (".parquet", ".arrow"):
+        with path.open("rb") as file:
+            suffix = ".parquet" if file.read(len(PARQUET)) == PARQUET else ".arrow"
+    return ParquetTable(path) if suffix == ".parquet" else ArrowTable(path)
 
 
 @contextmanager
