@@ -312,7 +312,22 @@ def test_an_invalid_dataset_json_gives_a_warning(tmp_path: Path, raw: bytes) -> 
 def test_images_without_a_label_give_a_warning(tmp_path: Path) -> None:
     loaded = load(stylegan_dataset(tmp_path / "p", pairs(LABELS)[:-2]))
     assert loaded.train.classes == ()
-    assert "no label for 2 of 12 images" in loaded.warnings[0].message
+    assert loaded.warnings[0].message == "dataset.json has no label for 2 of 12 images, so the images have no classes"
+
+
+def test_without_an_incomplete_dataset_json_folders_are_classes(
+    tmp_path: Path, write_images: Callable[..., None]
+) -> None:
+    """As the cure says."""
+    for name in ("cats", "dogs"):
+        write_images(tmp_path / name, 3)
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["cats/0.png", 0]]}))
+    loaded = load(tmp_path)
+    assert loaded.train.classes == ()
+    assert loaded.warnings[0].message.endswith("images, so the images have no classes")
+    assert loaded.warnings[0].cure == "give every image a label, or remove the file: then folders are classes"
+    (tmp_path / "dataset.json").unlink()
+    assert load(tmp_path).train.classes == ("cats", "dogs")
 
 
 def test_a_dataset_json_in_another_folder_is_ignored(tmp_path: Path, write_images: Callable[..., None]) -> None:

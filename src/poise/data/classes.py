@@ -141,9 +141,9 @@ def classes_by_table(names: Sequence[str], table: dict[str, str] | None, root: s
         return Classes(None, (), (note,))
     found = [table.get(posixpath.relpath(name, root) if root else name) for name in names]
     if missing := found.count(None):
-        message = f"dataset.json has no label for {missing:,} of {count_noun(len(names), 'image')}: it is ignored"
-        cure = "give every image a label, or remove the file"
-        return Classes(None, (), (), (DataWarning(message, cure, "T13"),))
+        what = f"dataset.json has no label for {missing:,} of {count_noun(len(names), 'image')}"
+        cure = "give every image a label, or remove the file: then folders are classes"
+        return Classes(None, (), (), (DataWarning(f"{what}, so the images have no classes", cure, "T13"),))
     by_label = classes_by_label([label for label in found if label is not None])
     return by_label._replace(notes=tuple(f"from dataset.json: {note}" for note in by_label.notes))
 
