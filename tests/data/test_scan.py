@@ -33,9 +33,15 @@ def float_tiff(mode: type) -> bytes:
     return out.getvalue()
 
 
+def boxed(*brands: bytes) -> bytes:
+    """The start of a file of the family of MPEG-4."""
+    content = b"ftyp" + brands[0] + b"\0" * 4 + b"".join(brands[1:])
+    return struct.pack(">I", 4 + len(content)) + content + b"\0\0\0\x20meta avif"
+
+
 BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"\0" * 10**8))
 BAD_FILES = {
-    "I01-0-bytes": ("x.png", b"", "^not an image$"),
+    "I01-0-bytes": ("x.png", b"", "^an empty file$"),
     "I01-text-named-jpg": ("x.jpg", b"just some words\n" * 9, "^not an image$"),
     "I01-html-named-png": ("x.png", b"<!doctype html><title>404</title>", "^not an image$"),
     "I01-signature-only": ("x.png", b"\x89PNG\r\n\x1a\n", "^not an image$"),
@@ -50,8 +56,16 @@ BAD_FILES = {
     "I08-ztxt-bomb": ("x.png", png(8, 8, BOMB), "^damaged: Decompressed data too large"),
     "I10-float-tiff": ("x.tif", float_tiff(np.float32), "^float pixels"),
     "I10-32-bit-tiff": ("x.tif", float_tiff(np.int32), "^32-bit pixels"),
-    "I19-eps-named-png": ("x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^not an image$"),
-    "I19-ppm-named-png": ("x.png", b"P6 2 2 255\n" + b"\0" * 12, "^not an image$"),
+    "I19-eps-named-png": ("x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "^PostScript, which is not"),
+    "I19-ppm-named-png": ("x.png", b"P6 2 2 255\n" + b"\0" * 12, "^PNM, which is not read: convert it to PNG$"),
+    "I19-avif-named-jpg": ("x.jpg", boxed(b"avif", b"mif1", b"miaf"), "^AVIF, which is not read: convert it to PNG$"),
+    "I19-avif-by-its-other-brands": ("x.jpg", boxed(b"mif1", b"miaf", b"avif"), "^AVIF, "),
+    "I19-heic-named-jpg": ("x.jpg", boxed(b"heic", b"mif1"), "^HEIC, "),
+    "I19-mp4-named-jpg": ("x.jpg", boxed(b"isom", b"mp41"), "^not an image$"),
+    "I19-jp2-named-png": ("x.png", b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 30, "^JPEG 2000, "),
+    "I19-jxl-named-png": ("x.png", b"\xff\x0a" + b"\0" * 30, "^JPEG XL, "),
+    "I19-svg-named-png": ("x.png", b'<?xml version="1.0"?>\n<svg width="9"></svg>', "^SVG, "),
+    "I19-html-with-svg": ("x.png", b"<!doctype html><HTML><svg></svg>", "^not an image$"),
 }
 
 
@@ -213,8 +227,8 @@ def test_max_bad(tmp_path: Path, write_images: WriteImages) -> None:
     for i in range(4):
         (tmp_path / f"bad-{i}.png").write_bytes(b"")
     message = (
-        "data.path: 4 of 7 image files can't be used: bad-0.png (not an image), bad-1.png (not an image), "
-        "bad-2.png (not an image), ...; repair or remove them, or raise data.max_bad, which is 0.5"
+        "data.path: 4 of 7 image files can't be used: bad-0.png (an empty file), bad-1.png (an empty file), "
+        "bad-2.png (an empty file), ...; repair or remove them, or raise data.max_bad, which is 0.5"
     )
     with pytest.raises(DataError) as raised:
         load(tmp_path)

@@ -27,7 +27,7 @@ def test_bad_images_are_listed(poise: Callable, tmp_path: Path) -> None:
     (tmp_path / "in" / "cut \U0001f600.png").write_bytes(whole[: len(whole) // 2])
     result = poise("train", "--data", tmp_path / "in", "--out", tmp_path / "out", *SMALL)
     assert result.code == 0, result.err
-    assert "bad image: empty.png: not an image" in result.err
+    assert "bad image: empty.png: an empty file" in result.err
     with (tmp_path / "out" / "bad_images.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = list(csv.reader(file))
     assert header == ["name", "reason"]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from poise.data.decode import SUFFIXES, Header, decode_image, describe_error, strict_pillow
+from poise.data.decode import SUFFIXES, Header, decode_image, strict_pillow
 from poise.data.fit import TargetFormat, convert_array
 from poise.data.listing import Item, Listing, display_name, sort_key, stamp_of
 from poise.data.npz import SAVE, NpzConfig, check_images, load_arrays
@@ -19,6 +19,7 @@ from poise.data.paths import WHERE, file_at
 from poise.data.scan import THREADS, ThreadedWork, read_headers
 from poise.data.source import BadFile
 from poise.data.two_domains import listing_at, ordinary_kind
+from poise.data.unread_formats import explain
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.paths import expand_home
@@ -113,7 +114,7 @@ def _read_file(item: Item, target: TargetFormat) -> Bytes:
         with strict_pillow(), item.open() as stream:
             return decode_image(stream, target)[0]
     except Exception as error:  # a decoder can raise anything
-        raise UnreadableImage(describe_error(error)) from None
+        raise UnreadableImage(explain(error, item.open)) from None
 
 
 def _from_array(path: str, target: TargetFormat) -> StoredImages:

@@ -16,12 +16,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from poise.data.decode import decode_image, describe_error, read_header, strict_pillow
+from poise.data.decode import decode_image, read_header, strict_pillow
 from poise.data.fit import TargetFormat
 from poise.data.listing import display_name
 from poise.data.paths import WHERE, PathText, access_error, file_at
 from poise.data.source import DataSplits
 from poise.data.toys import PlaneConfig, ToySource
+from poise.data.unread_formats import explain
 from poise.errors import DataError
 from poise.utils.images import Bytes
 
@@ -117,7 +118,7 @@ def read_darkness(path: str) -> Bytes:
             height, width = (max(1, round(scale * side)) for side in (header.height, header.width))
             pixels, _ = decode_image(BytesIO(raw), TargetFormat((height, width), 1, "white", "squeeze"))
     except Exception as error:  # a decoder can raise anything
-        what, found = "can't be used as a density", f"{display_name(path)}: {describe_error(error)}"
+        what, found = "can't be used as a density", f"{display_name(path)}: {explain(error, lambda: BytesIO(raw))}"
         raise DataError(what, where=WHERE, found=found, cure="give an image, drawn in black on white") from None
     darkness = np.ascontiguousarray(255 - pixels[..., 0])
     if not darkness.any():

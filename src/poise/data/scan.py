@@ -22,7 +22,7 @@ from pydantic import Field
 from poise.data.classes import Classes, Container
 from poise.data.config import ImageDataConfig
 from poise.data.dataset_json import find_classes
-from poise.data.decode import SUFFIXES, Header, Trait, decode_image, describe_error, read_header, strict_pillow
+from poise.data.decode import SUFFIXES, Header, Trait, decode_image, read_header, strict_pillow
 from poise.data.decode_cache import Destination, Entry, Files, cached
 from poise.data.decoded import DecodedImages, files_of, statistics_of
 from poise.data.fit import Background, Fit, TargetFormat
@@ -33,6 +33,7 @@ from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import BadFile, DataSplits, DataWarning
 from poise.data.split import group_hashes
+from poise.data.unread_formats import explain
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
@@ -266,7 +267,7 @@ def read_headers(work: ThreadedWork, items: list[Item]) -> list[Header | str]:
                 header = read_header(stream)
                 return known.setdefault(header, header)
         except Exception as error:  # a decoder can raise anything, and one file must not end the scan
-            return describe_error(error)
+            return explain(error, item.open)
 
     return work(header_of, items, "inspecting {:,} of {:,} images")
 
@@ -284,7 +285,7 @@ def _read_pixels(
             with items[row].open() as stream:
                 images[row], traits = decode_image(stream, target)
         except Exception as error:  # see `read_headers`
-            return describe_error(error)
+            return explain(error, items[row].open)
         found = frozenset(traits)
         return known.setdefault(found, found)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 from poise.core.types import Shape
 from poise.data.config import ImageDataConfig
-from poise.data.decode import Header, Trait, decode_image, describe_error, read_header, strict_pillow
+from poise.data.decode import Header, Trait, decode_image, read_header, strict_pillow
 from poise.data.fit import TargetFormat, aspect_text, cropped_size, has_other_aspect
 from poise.data.listing import display_name
+from poise.data.unread_formats import explain
 from poise.errors import DataError
 from poise.utils.images import Bytes
 
@@ -53,7 +55,10 @@ def read_image(path: Path, config: ImageDataConfig, shape: Shape) -> SingleImage
     except Exception as error:  # a decoder can raise anything
         cure = "give a PNG, JPEG, WebP, BMP, GIF or TIFF file"
         raise DataError(
-            "can't be used as an image", where=display_name(str(path)), found=describe_error(error), cure=cure
+            "can't be used as an image",
+            where=display_name(str(path)),
+            found=explain(error, partial(path.open, "rb")),
+            cure=cure,
         ) from None
     converted = config.convert(pixels[None, ..., :2] if drops_blue else pixels[None])
     return SingleImage(converted[0].copy(), _describe_changes(header, traits, target))
