@@ -448,6 +448,13 @@ def with_copies(file: Path, copies: int) -> Table:
     return save_npz(file, images)
 
 
+def with_flips(file: Path, copies: int, mirror: bool = True) -> Table:
+    images = noise(200)
+    images[100 : 100 + copies] = images[:copies, :, ::-1]
+    table = save_npz(file, images)
+    return table | {"data": table["data"] | {"mirror": mirror}}
+
+
 TRANSLATION: Table = {
     "latent": {"kind": "source"},
     "objective": {"kind": "hinge"},
@@ -520,6 +527,9 @@ DATA_CASES: dict[str, DataCase] = {
     ),
     "many of one colour": DataCase(plain_copies, (20,), (1,), "data", "T01", "20 of 200 images are of a single colour"),
     "copies": DataCase(with_copies, (3,), (2,), "data", "M02", "3 of 200 images are copies"),
+    "flips": DataCase(
+        with_flips, (3,), (3, False), "data", "M02", "3 of 200 images are copies of others or of their flips"
+    ),
     "copied pairs": DataCase(pairs_with_copies, (3,), (2,), "data", "M02", "3 of 200 pairs are copies"),
     "copies in a domain": DataCase(domains_with_copies, (3,), (2,), "data", "M02", "b: 3 of 200 images are copies"),
     "a domain of one colour": DataCase(

@@ -6,7 +6,6 @@ step; in the warm-up, D alone is trained against an untrained G, which shows whe
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from poise.core.ranks import ALONE
 from poise.core.types import MoveContext, Side
@@ -35,6 +33,7 @@ from poise.training.component_checks import check_components
 from poise.training.initial_weights import describe_initial_weights, read_initial_weights
 from poise.training.output_ranges import check_output_ranges, label_dominates
 from poise.training.rank_checks import check_division, of_one_part
+from poise.training.repeats import Repeats, count_repeats
 from poise.training.state import TrainState, check_single_sample_batch
 from poise.training.step_time import StepTime, row_seconds, time_steps
 from poise.user_code.loading import allow_user_code
@@ -44,9 +43,6 @@ from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
 MAX_SIZE_RATIO = 20
 """The largest ratio of the players' numbers of weights without a warning (tip T22). The G of SNGAN and SAGAN has
 fifteen times as many weights as D at the shipped width, and these train (docs/zoo.md)."""
-
-MAX_IMAGES = 20_000
-"""The number of images that are searched for copies."""
 
 MAX_COPIES, MIN_IMAGES_PER_CLASS = 0.01, 3.0
 """The largest fraction of copies and the smallest number of images per class without a warning."""
@@ -218,14 +214,15 @@ def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:
         reason = f"a batch of {recipe.batch} contains some images twice, because {available}"
         warn("batch", reason, "M02", f"set it to {max(2, fewest // 2)}, or add images")
     for name, source in zip(("a: ", "b: ") if len(domains) > 1 else ("",), domains, strict=True):
-        flat = source.gather(source.evenly_spaced(MAX_IMAGES)).images.flatten(1)
-        plain = int((flat.amin(1) == flat.amax(1)).sum())
-        if plain > MAX_COPIES * len(flat):
-            reason = f"{name}{plain:,} of {len(flat):,} images {agree(plain, 'is', 'are')} of a single colour"
+        found = count_repeats(source, mirror=recipe.mirrors_images)
+        if found.plain > MAX_COPIES * found.total:
+            reason = (
+                f"{name}{found.plain:,} of {found.total:,} images {agree(found.plain, 'is', 'are')} of a single colour"
+            )
             warn("data", reason, "T01", "check these images, and remove them")
-        if not train.paired and (reason := _copies(flat, "images", plain)):
+        if not train.paired and (reason := _copies(found, "images", found.plain)):
             warn("data", name + reason, "M02", "remove the copies")
-    if train.paired and (reason := _copies(train.gather(train.evenly_spaced(MAX_IMAGES)).images.flatten(1), "pairs")):
+    if train.paired and (reason := _copies(count_repeats(train, mirror=recipe.mirrors_images), "pairs")):
         warn("data", reason, "M02", "remove the copies")
     classes = len(train.classes)
     if classes == 1:
@@ -238,20 +235,19 @@ def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:
         warn("data", reason, "T13", "name the folder one level up, or put all images into one folder")
 
 
-def _copies(flat: Tensor, what: str, expected: int = 0) -> str:
-    """What is wrong with samples, uint8, N x D, of which too many are copies; empty if nothing is.
+def _copies(found: Repeats, what: str, expected: int = 0) -> str:
+    """What is wrong with samples of which too many are copies; empty if nothing is.
 
     Args:
-        flat: the samples.
+        found: see `count_repeats`.
         what: "images" or "pairs".
         expected: how many copies need no words, because something else is said of them.
     """
-    digests = {hashlib.blake2b(row.numpy().tobytes(), digest_size=8).digest() for row in flat}
-    copies = len(flat) - len(digests)
-    if copies <= max(MAX_COPIES * len(flat), expected):
+    if found.copies <= max(MAX_COPIES * found.total, expected):
         return ""
-    verb = agree(copies, "is a copy of another", "are copies of others")
-    return f"{copies:,} of {len(flat):,} {what} {verb}: G will generate those more often"
+    verb = agree(found.copies, "is a copy of another", "are copies of others")
+    flips = f" or of {agree(found.copies, 'its flip', 'their flips')}" if found.flips else ""
+    return f"{found.copies:,} of {found.total:,} {what} {verb}{flips}: G will generate those more often"
 
 
 def _compare_sizes(sizes: dict[str, int], findings: Findings, with_width: Sequence[str] = ("g", "d")) -> None:
