@@ -17,6 +17,7 @@ from poise.data.source import DataSplits
 from poise.errors import CheckpointError, Diverged, RecipeError, Stopped
 from poise.measure import classifier
 from poise.measure.catalogue import select_measures
+from poise.measure.config import MeasureConfig
 from poise.measure.evaluator import ENOUGH_TO_RANK
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
@@ -24,8 +25,8 @@ from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.evaluate import measure_run
 from poise.runs.folder import RunFolder
 from poise.runs.run import Run
-from poise.training.evaluation import PATIENCE, Best, PeriodicEvaluator
-from poise.training.listener import NullListener
+from poise.training.evaluation import PATIENCE, Best, PeriodicEvaluator, settings_of
+from poise.training.listener import NullListener, StartInfo
 from poise.training.train import train
 from poise.utils.files import append_line, write_text
 from poise.watch.base import Alarm
@@ -415,6 +416,74 @@ def test_other_settings_discard_the_best(tmp_path: Path, measures: tuple[str, ..
     train(broad(11, *measures, **how), out, resume=True)
     assert info(out)["best"]["step"] == 11
     assert kept(out) == ["step-00000011"]
+
+
+def test_values_of_the_two_domains_are_not_comparable() -> None:
+    """A translation in both directions alone has two; see below for the other settings."""
+    assert settings_of(MeasureConfig(domain="a")) != settings_of(MeasureConfig(domain="b"))
+
+
+def recorded(folder: RunFolder, recipe: Recipe, first: int) -> PeriodicEvaluator:
+    """The evaluator of a run that is resumed at step `first` with this recipe, which is then that of the folder."""
+    evaluator = PeriodicEvaluator(recipe, recipe.data.load(), folder, first, torch.device("cpu"), print)
+    write_text(folder.recipe, recipe.to_toml())
+    return evaluator
+
+
+@pytest.mark.parametrize("in_manifest", [True, False], ids=["now", "earlier-version"])
+@pytest.mark.parametrize(
+    ("how", "fields"),
+    [
+        ({"n": 50}, "measure.n"),
+        ({"features": "pixels"}, "measure.features"),
+        ({"measures": ["modes", "fid"]}, "measure.measures"),
+        ({"measures": ["modes"], "n": 50}, "measure.measures and measure.n"),
+        ({"every": 5}, ""),
+        ({"measures": ["fid"]}, ""),
+    ],
+)
+def test_the_former_best_is_named_when_settings_have_changed(
+    tmp_path: Path, how: dict[str, Any], fields: str, in_manifest: bool
+) -> None:
+    """Its value counts no more, in no later process either, until a checkpoint with the new settings replaces it."""
+    folder, before = RunFolder(tmp_path), measured(ring())
+    settings = recorded(folder, before, 0).settings
+    facts = {"measure": settings} if in_manifest else {}
+    for step, value in ((3, 0.5), (6, 0.1), (9, 0.4)):
+        values = {"fid": value, "modes": 8.0}
+        append_line(folder.measures, {"step": step, "measures": values, "floor": {}, "n": 100})
+    checkpoint.write(folder.best, 6, {"weight": torch.zeros(1)}, {"seconds": 0.0}, facts)
+    for _ in range(2 if in_manifest else 1):
+        evaluator = recorded(folder, measured(ring(), **how), 9)
+        if not fields:
+            assert (evaluator.best, evaluator.notes) == (Best(6, 0.1), [])
+            continue
+        assert (evaluator.best, evaluator.last) == (None, None)
+        (note,) = evaluator.notes
+        assert note.startswith(f"{fields} changed: earlier values are not comparable; the former best, of step 6, ")
+        evaluator.roll_back(8)
+        assert evaluator.best is None
+    assert recorded(folder, before, 9).best == (Best(6, 0.1) if in_manifest or not fields else None)
+
+
+def test_the_former_best_stays_until_there_is_a_new_one(tmp_path: Path) -> None:
+    """Stopped before its first measurement with the new settings, a run still has its best weights."""
+    out, listener = tmp_path / "run", StartListener()
+    stopped(broad(20, "fid", every=6), out, 8)
+    former = best_tensors(out)
+    stopped(broad(20, "fid", every=6, n=50), out, 10, resume=True)
+    assert kept(out) == ["step-00000006"]
+    assert best_tensors(out) == former
+    assert "best" not in info(out)
+    train(broad(12, "fid", every=6, n=50), out, resume=True, listener=listener)
+    assert sum("measure.n changed" in line for line in listener.lines) == 1
+    assert kept(out) == ["step-00000012"]
+    assert info(out)["best"]["step"] == 12
+
+
+class StartListener(NullListener):
+    def on_start(self, start: StartInfo) -> None:
+        self.lines = start.lines
 
 
 def test_the_best_of_new_settings_stays_when_the_run_is_resumed_again(tmp_path: Path) -> None:

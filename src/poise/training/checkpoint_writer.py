@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from poise.errors import CheckpointError, DiskError, Diverged
 from poise.runs import checkpoint, checkpoint_folder
@@ -104,18 +106,19 @@ class CheckpointWriter:
             self._told_of_skipping = True
             self.notify(f"no checkpoint of step {step}, nor of later steps, as long as {name} is not finite")
 
-    def save_best(self, seconds: float) -> None:
+    def save_best(self, seconds: float, settings: Mapping[str, Any]) -> None:
         """Replace the checkpoint in `best/`; a failure is only reported.
 
         Args:
             seconds: the training time so far.
+            settings: those of the measurement (`settings_of`), for the manifest.
 
         Raises:
             AlarmTriggered: a number is not finite, and the policy of the alarm is to roll back or to stop.
         """
         step = self.state.steps_done
         try:
-            self._write(self.folder.best, seconds)
+            self._write(self.folder.best, seconds, {"measure": settings})
             checkpoint_folder.prune(self.folder.best, 1)
         except (OSError, CheckpointError, DiskError) as error:
             self.notify(f"could not keep the best weights, those of step {step}: {error}")
@@ -127,8 +130,8 @@ class CheckpointWriter:
         recipe, horizon = self.state.recipe, self.alarm_handler.horizon
         checkpoint_folder.prune(self.folder.saves, recipe.log.keep, horizon, partial(due.saves, recipe))
 
-    def _write(self, folder: Path, seconds: float) -> None:
+    def _write(self, folder: Path, seconds: float, facts: Mapping[str, Any] = MappingProxyType({})) -> None:
         step, state = self.state.steps_done, self.state
-        contents = state.checkpoint_contents(seconds, self.alarm_handler.num_written)
+        tensors, contents, manifest = state.checkpoint_contents(seconds, self.alarm_handler.num_written)
         with reporting(f"writing the checkpoint of step {step:,}"):
-            checkpoint.write(folder, step, *contents, state.non_finite_buffers)
+            checkpoint.write(folder, step, tensors, contents, {**manifest, **facts}, state.non_finite_buffers)

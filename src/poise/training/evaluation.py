@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,11 @@ from poise.data.source import DataSplits
 from poise.engine.game import Game
 from poise.errors import CheckpointError
 from poise.measure.catalogue import MEASURES, EvaluationResult, MeasureResult, select_measures
+from poise.measure.config import MeasureConfig
 from poise.measure.evaluator import ENOUGH_TO_RANK, Evaluator
+from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.encode import make_reconstructor
 from poise.runs.evaluate import MeasuredSamples
 from poise.runs.folder import RunFolder
@@ -30,6 +33,11 @@ two may be worse by chance."""
 
 SETTINGS = ("n", "features")
 """The keys of a line of `measures.jsonl` that must be equal for two values to be comparable."""
+
+
+def settings_of(config: MeasureConfig) -> dict[str, Any]:
+    """What two values of a run must share to be comparable, as JSON; the manifest of a checkpoint in `best/` has it."""
+    return {"measures": [config.measures[0]], "n": config.n, "features": config.features, "domain": config.domain}
 
 
 class Best(NamedTuple):
@@ -52,8 +60,8 @@ class PeriodicEvaluator:
         interrupt: called often; an exception that it raises ends the evaluation, and nothing is written.
 
     Attributes:
-        settings_changed: whether the resumed run was measured with other settings, so that its earlier values are not
-            comparable.
+        settings: see `settings_of`.
+        notes: a message if the checkpoint in `best/` was measured with other settings.
         num_since_best: the number of measurements since the best one.
         n: the number of samples of the last measurement.
     """
@@ -81,10 +89,10 @@ class PeriodicEvaluator:
         self.best: Best | None = None
         self.last: float | None = None
         self.last_step, self.num_since_best, self.n = first, 0, 0
-        self.settings_changed = first > 0 and self._have_settings_changed()
+        self.settings = settings_of(self.config)
+        self._former_settings = self._settings_in_folder() if first else self.settings
         self._restore_best(folder.read_measures(first) if first else [])
-        if self.settings_changed:
-            self.best = self.last = None
+        self.notes = self._describe_changes(first)
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -93,16 +101,37 @@ class PeriodicEvaluator:
             self.recipe.data, self.measured.data, self.config.features, self.config.n, progress=self._report_progress
         )
 
-    def _have_settings_changed(self) -> bool:
-        """Whether the resumed run was measured with other features, sample size, domain or first measure."""
+    def _settings_in_folder(self) -> dict[str, Any]:
+        """The settings in the `recipe.toml` of a run that is resumed; the present ones if it can't be read."""
         try:
-            before = self.folder.read_recipe().get("measure", {})
+            before = self.folder.parse_recipe(decode).measure
         except CheckpointError:
-            return False  # unknown
-        now = self.config.model_dump(mode="json")
-        names = ("features", "n", "domain")
-        settings = [(*map(table.get, names), *table.get("measures", ())[:1]) for table in (before, now)]
-        return settings[0] != settings[1]
+            return self.settings
+        return {} if before is None else settings_of(before)
+
+    def _changed_settings(self, manifest: Mapping[str, Any]) -> list[str]:
+        """The settings that differ from those with which a checkpoint in `best/` was measured, by its manifest.
+
+        Earlier versions have not recorded them there: then they are those of `recipe.toml`.
+        """
+        recorded = manifest.get("measure", self._former_settings)
+        before = recorded if isinstance(recorded, Mapping) else {}
+        return [f"measure.{name}" for name, value in self.settings.items() if before.get(name) != value]
+
+    def _describe_changes(self, first: int) -> list[str]:
+        """A message if the checkpoint in `best/`, not later than `first`, was measured with other settings."""
+        former = {} if self.best else checkpoint_folder.valid_steps(self.folder.best)
+        step = max((step for step in former if step <= first), default=None)
+        if step is None:
+            return []
+        changed = self._changed_settings(checkpoint.verify(self._path_of_best(step)))
+        if not changed:
+            return []
+        text = f"{' and '.join(changed)} changed: earlier values are not comparable"
+        return [f"{text}; the former best, of step {step:,}, stays in {self.folder.best} until a new one is measured"]
+
+    def _path_of_best(self, step: int) -> Path:
+        return self.folder.best / f"step-{step:08d}"
 
     def has_result(self, step: int) -> bool:
         """Whether `measures.jsonl` has a line for `step`."""
@@ -142,7 +171,8 @@ class PeriodicEvaluator:
         """Find the best of the lines that are comparable with the last one, and whose weights are in `best/`.
 
         The weights of the best line may not be there: their checkpoint could not be written, or a later one had
-        replaced it and was deleted when the run was rolled back. Then the newest checkpoint in `best/` counts.
+        replaced it and was deleted when the run was rolled back. Then the newest checkpoint in `best/` counts. None
+        does that was measured with other settings.
         """
         self.best = self.last = None
         last = tuple(map(lines[-1].get, SETTINGS)) if lines else ()
@@ -159,18 +189,17 @@ class PeriodicEvaluator:
         self.num_since_best = len(known) - 1 - readable[-1] if readable else self.num_since_best
 
     def _best_is_readable(self, step: int) -> bool:
-        """Whether the best checkpoint, of `step`, exists and is valid; notifies if it is damaged."""
-        path = self.folder.best / f"step-{step:08d}"
+        """Whether the best checkpoint, of `step`, exists, is valid (notifies if it is damaged) and is comparable."""
+        path = self._path_of_best(step)
         if not path.is_dir():
             return False
         try:
-            checkpoint.verify(path)
+            return not self._changed_settings(checkpoint.verify(path))
         except CheckpointError as error:
             self.notify(
                 f"the best checkpoint is damaged, the best of later ones will be kept: {self.folder.best / str(error)}"
             )
             return False
-        return True
 
     def describe(self, result: EvaluationResult, step: int) -> str:
         """Results as a message."""
@@ -205,7 +234,7 @@ class PeriodicEvaluator:
     @property
     def best_is_kept(self) -> bool:
         """Whether the best checkpoint is in `best/`; the disk may have refused it."""
-        return self.best is not None and (self.folder.best / f"step-{self.best.step:08d}").is_dir()
+        return self.best is not None and self._path_of_best(self.best.step).is_dir()
 
     @property
     def is_stalled(self) -> bool:

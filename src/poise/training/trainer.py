@@ -102,6 +102,7 @@ class Trainer:
             self.evaluator = PeriodicEvaluator(
                 recipe, data, folder, self.first, compute.device, listener.on_message, signals.interrupt
             )
+            self.notes += self.evaluator.notes
         returned_to = max(self.state.returns, default=0)
         self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener, returned_to)
         logs = [self.recorder.rows, self.alarm_handler.alarms, *([self.evaluator.lines] if self.evaluator else [])]
@@ -336,7 +337,7 @@ class Trainer:
         except SignalReceived:
             return False
         if evaluator.is_best(self.done):
-            self.checkpoints.save_best(self.stopwatch.seconds)
+            self.checkpoints.save_best(self.stopwatch.seconds, evaluator.settings)
         self.listener.on_message(evaluator.describe(result, self.done))
         self.stopwatch.exclude(self.stopwatch.seconds - started)
         metrics = measures_to_metrics(evaluator.to_json(result, self.done))
@@ -419,9 +420,7 @@ class Trainer:
         if self.data.bad_files:
             self.notes += run_info.write_bad_images(self.data.bad_files, self.folder)
         self.checkpoints.prune()
-        checkpoint_folder.delete_after(
-            self.folder.best, -1 if self.evaluator is not None and self.evaluator.settings_changed else self.first
-        )
+        checkpoint_folder.delete_after(self.folder.best, self.first)
         self.recorder.open()
         self.alarm_handler.resume_at(self.state.alarms, self.first)
         state, recipe = self.state, self.recipe
