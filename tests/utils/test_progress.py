@@ -18,6 +18,7 @@ from poise.cli import progress_view, run_progress
 from poise.cli.progress_view import LiveView, NotebookView, PlainView, equilibrium_note
 from poise.cli.run_progress import RunProgress
 from poise.core.config import find_components
+from poise.core.metrics_log import Row, Stat
 from poise.data.config import DataConfig
 from poise.data.folder import FolderConfig
 from poise.data.npz import NpzConfig
@@ -329,6 +330,45 @@ def test_panel_does_not_open_for_a_run_without_steps_to_make() -> None:
 
 
 # ---- the remaining time -----------------------------------------------------------------------------------------
+
+
+RATE, LOSSES = {"time/images_per_second": Stat.of(640.0)}, {"d/adversarial": Stat.of(0.5), "g/adversarial": Stat.of(1)}
+
+
+def plain_text(row: Row, capsys: pytest.CaptureFixture[str]) -> str:
+    view = PlainView()
+    view.on_start(StartInfo("ring", 0, 10, 4, [], {}, "runs/x"))
+    view.on_row(row)
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def notebook_text(row: Row, capsys: pytest.CaptureFixture[str]) -> str:
+    view = NotebookView()
+    view.on_start(StartInfo("ring", 0, 10, 4, [], {}, "runs/x"))
+    view.on_row(row)
+    view.on_step(10)
+    view.on_end()
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def panel_text(row: Row, capsys: pytest.CaptureFixture[str]) -> str:
+    view = LiveView(TerminalConsole(file=io.StringIO(), width=80))
+    view.on_start(StartInfo("ring", 10, 10, 4, [], {}, "runs/x"))
+    view.on_row(row)
+    return panel(view)
+
+
+@pytest.mark.parametrize("text", [plain_text, notebook_text, panel_text])
+@pytest.mark.parametrize("stats", [{}, RATE, LOSSES, RATE | LOSSES], ids=["none", "rate", "losses", "both"])
+def test_every_view_shows_what_a_row_has(
+    text: Callable[..., str], stats: dict[str, Stat], now: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last row of a run that is resumed with as many steps as it has made has no throughput."""
+    shown = text(Row(10, 640, 1.0, stats), capsys)
+    assert ("640 images/s" in shown) == ("time/images_per_second" in stats)
+    assert ("images/s" in shown) == ("time/images_per_second" in stats)
+    assert all((number in shown) == ("d/adversarial" in stats) for number in ("0.500", "1.000"))
+    assert shown == shown.rstrip(" ") or text is panel_text
 
 
 def run_steps(progress: RunProgress, now: list[float], steps: range, seconds: float, measurement: float = 0.0) -> None:

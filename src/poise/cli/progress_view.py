@@ -83,6 +83,18 @@ def describe_balance(row: Row) -> list[str]:
     return parts
 
 
+def describe_rate(row: Row) -> list[str]:
+    """The throughput of a row, such as "640 images/s"; none if all its steps were made by an earlier process."""
+    rate = row.stats.get("time/images_per_second")
+    return [] if rate is None else [f"{rate.mean:,.0f} images/s"]
+
+
+def describe_losses(row: Row) -> list[str]:
+    """The loss of each player that has one, such as "D 0.693"."""
+    mean = {name: stat.mean for name, stat in row.stats.items()}
+    return [f"{side.upper()} {mean[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in mean]
+
+
 class PlainView:
     """Prints one line per logged row: for log files and pipes."""
 
@@ -113,13 +125,10 @@ class PlainView:
         """Print the row."""
         if self._progress is None:
             return
-        mean = {name: stat.mean for name, stat in row.stats.items()}
-        losses = [f"{side.upper()} {mean[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in mean]
-        self.on_message(
-            f"step {row.step:,}/{self._progress.steps:,}  {mean['time/images_per_second']:,.0f} images/s  "
-            f"{self._progress.times()}  "
-            f"{'  '.join(losses)}{self._equilibrium}  {'  '.join(describe_balance(row))}"
-        )
+        place = f"step {row.step:,}/{self._progress.steps:,}"
+        losses = f"{'  '.join(describe_losses(row))}{self._equilibrium}"
+        parts = [place, *describe_rate(row), self._progress.times(), losses, *describe_balance(row)]
+        self.on_message("  ".join(filter(None, parts)))
 
     def on_message(self, sentence: str) -> None:
         """Print a line."""
@@ -161,10 +170,7 @@ class NotebookView(PlainView):
 
     def on_row(self, row: Row) -> None:
         """Record the losses for the next update of the status line."""
-        mean = {name: stat.mean for name, stat in row.stats.items()}
-        losses = [f"{side.upper()} {mean[n]:.3f}" for side in Side if (n := f"{side}/adversarial") in mean]
-        rate = f"  {mean['time/images_per_second']:,.0f} images/s  "
-        self._losses = rate + "  ".join(losses) + self._equilibrium
+        self._losses = "".join(f"  {part}" for part in (*describe_rate(row), *describe_losses(row))) + self._equilibrium
         self._next_draw = 0.0
 
     def on_message(self, sentence: str) -> None:
@@ -294,7 +300,7 @@ class LiveView:
         if self._start is None or self._progress is None:
             return Text("")
         progress, row = self._progress, self._row
-        rate = f"{row.stats['time/images_per_second'].mean:,.0f} images/s" if row else "first steps ..."
+        rate = " ".join(describe_rate(row)) if row else "first steps ..."
         header = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=progress.steps, completed=progress.step, width=TRACK_WIDTH)
         header.add_row(bar, f"step {progress.step:,} of {progress.steps:,}", rate)
