@@ -29,7 +29,7 @@ from poise.optimizers import RMSprop
 from poise.recipe.decode import decode
 from poise.recipe.model import FREE_TO_CHANGE, Recipe, differences
 from poise.recipe.toml import parse_toml
-from poise.runs import checkpoint
+from poise.runs import checkpoint, checkpoint_folder
 from poise.runs.folder import RunFolder
 from poise.training import due
 from poise.training.alarms import AlarmHandler, AlarmTriggered
@@ -362,7 +362,7 @@ def test_a_fault_that_occurs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [row["step"] for row in lines(out, "rows")] == [7, 14, 20]
     result = info(out)
     assert (result["state"], result["step"], result["setbacks"]) == ("done", 20, 1)
-    assert saves(out) == ["step-00000018", "step-00000020"]
+    assert saves(out) == ["step-00000006", "step-00000018", "step-00000020"]  # the oldest for `collapse`
     assert finite(out)
 
 
@@ -600,17 +600,19 @@ def test_rows_that_wait_for_a_batch_are_examined_after_the_last_step(tmp_path: P
 
 
 def test_policy_keep_copies_the_checkpoint_from_before_the_alarm(tmp_path: Path) -> None:
-    """The alarm is of step 8, and checkpoints are of 3, 6, 9, ...; the newest two stay in saves/."""
+    """The alarm is of step 8, the sign from the first row on, and checkpoints are of 3, 6, 9, ...
+
+    The newest two stay in saves/, and the oldest for the window of `collapse`, which has the same policy.
+    """
     out, listener = tmp_path / "run", Listener()
     train(loud(policy="keep"), out, listener=listener)
     (alarm,) = lines(out, "alarms")
     assert (alarm["step"], alarm["detector"], alarm["level"]) == (8, "gradient_long", "warning")
-    assert saves(out, "kept") == ["step-00000006"]
-    assert saves(out) == ["step-00000018", "step-00000020"]
-    assert checkpoint.verify(out / "kept" / "step-00000006")["step"] == 6
-    assert [output for output in listener.output if "kept" in output] == [
-        f"the checkpoint of step 6 is kept in {out / 'kept'}"
-    ]
+    assert saves(out, "kept") == ["step-00000003"]
+    assert saves(out) == ["step-00000003", "step-00000018", "step-00000020"]
+    assert checkpoint.verify(out / "kept" / "step-00000003")["step"] == 3
+    (message,) = (output for output in listener.output if "kept" in output)
+    assert message.startswith(f"the checkpoint of step 3 is kept in {out / 'kept'}; it is the oldest one, but later")
     assert info(out)["state"] == "done"
 
 
@@ -624,23 +626,43 @@ def test_policy_keep_does_nothing_if_the_best_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "at", "kept"),
-    [([3, 12], 8, [3]), ([3, 6, 9], 9, [9]), ([100, 20], 100, [100]), ([9], 8, []), ([], 8, [])],
-    ids=["older", "of that very step", "by number", "only newer", "none"],
+    ("there", "since", "kept"),
+    [
+        ([6, 12, 24], 16, 12),
+        ([6, 12, 18], 18, 18),
+        ([102, 24], 100, 24),
+        ([18, 24], 16, 18),
+        ([18, 24], 0, 18),
+        ([6, 9, 12], 10, 6),
+        ([4, 9], 10, 9),
+        ([], 8, None),
+    ],
+    ids=["older", "of that very step", "by number", "all later", "from the first row on", "due", "none due", "none"],
 )
-def test_which_checkpoint_is_kept(there: list[int], at: int, kept: list[int], tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+@pytest.mark.parametrize("detector", ["collapse", "not_finite"])
+def test_which_checkpoint_is_kept(
+    there: list[int], since: int, kept: int | None, detector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that a roll-back would return to (of those due every six steps); after `not_finite` the newest."""
+    monkeypatch.setattr(checkpoint_folder, "verify", lambda path: {"step": checkpoint.step_of(path)})
+    folder, listener = RunFolder(tmp_path / "run"), Listener()
     for number in there:
         place = folder.saves / f"step-{number:08d}"
         place.mkdir(parents=True)
         (place / "what").write_text(str(number))
     folder.path.mkdir(exist_ok=True)
     (folder.saves / ".tmp-1").mkdir(parents=True)
-    handler = AlarmHandler(guarded(policy={"collapse": "keep"}), folder, 0, NullListener())
+    handler = AlarmHandler(guarded(200, policy={detector: "keep"}), folder, 0, listener)
+    if kept is not None and detector == "not_finite":
+        kept = max([number for number in there if number % 6 == 0] or there)
     for _ in range(2):  # a second alarm finds it there already
-        handler.handle(Alarm(at, "collapse", "warning", "", "", ""))
-    assert saves(folder.path, "kept") == [f"step-{number:08d}" for number in kept]
-    assert [(folder.kept / name / "what").read_text() for name in saves(folder.path, "kept")] == list(map(str, kept))
+        handler.handle(Alarm(150, detector, "warning", "", "", "", since))
+    names = [] if kept is None else [f"step-{kept:08d}"]
+    assert saves(folder.path, "kept") == names
+    assert all((folder.kept / name / "what").read_text() == str(kept) for name in names)
+    later = f"; it is the oldest one, but later than the first sign of {detector}, which began after step {since:,}"
+    end = later if kept is not None and detector == "collapse" and kept > since else ""
+    assert listener.output == [f"the checkpoint of step {kept:,} is kept in {folder.kept}{end}" for _ in names] * 2
 
 
 @pytest.mark.parametrize(("policy", "stops"), [("roll_back", False), ("stop", True), ("note", None), ("keep", None)])

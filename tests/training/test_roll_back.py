@@ -273,10 +273,44 @@ def test_pruning_leaves_a_checkpoint_from_before_the_window(
         assert not before or step - before[-1] <= 2 * (window + every)
 
 
-def test_only_detectors_that_roll_back_keep_more_checkpoints(tmp_path: Path) -> None:
-    for policy, number in (("roll_back", 4), ("warn", 2)):
-        train(watched(24, 2, policy), tmp_path / policy)
-        assert len(saves(tmp_path / policy)) == number
+def alone(recipe: Recipe) -> Recipe:
+    """The recipe without the default policy `keep` of a detector with a longer window."""
+    table = recipe.canonical()
+    table["monitor"]["policy"]["collapse"] = "warn"
+    return decode(table)
+
+
+@pytest.mark.parametrize(
+    ("policy", "measured", "number"),
+    [("roll_back", False, 4), ("roll_back", True, 4), ("keep", False, 4), ("keep", True, 2), ("warn", False, 2)],
+)
+def test_policies_that_need_an_older_checkpoint_keep_one(
+    policy: str, measured: bool, number: int, tmp_path: Path
+) -> None:
+    """At most two more than `log.keep`; `keep` needs none beside the best weights."""
+    train(alone(watched(24, 2, policy, measured=measured)), tmp_path / policy)
+    assert len(saves(tmp_path / policy)) == number
+
+
+def test_a_window_of_the_policy_keep_does_not_change_where_a_roll_back_leads(tmp_path: Path) -> None:
+    """That of `collapse` is longer."""
+    for name, recipe in (("alone", alone(watched(24, 2))), ("both", watched(24, 2))):
+        train(recipe, tmp_path / name)
+    assert saves(tmp_path / "both") == saves(tmp_path / "alone")
+
+
+def test_the_policy_keep_keeps_a_checkpoint_from_before_the_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a checkpoint after each step and two of them in `saves/`, those from before would be gone."""
+    plant(monkeypatch, from_step(15, 99))
+    out, listener = tmp_path / "run", Listener()
+    train(alone(watched(24, 1, "keep")), out, listener=listener)
+    (alarm,) = lines(out, "alarms")
+    (name,) = saves(out, "kept")
+    assert 0 < int(name.removeprefix("step-")) <= alarm["since"] < 15
+    step = int(name.removeprefix("step-"))
+    assert f"the checkpoint of step {step} is kept in {out / 'kept'}" in listener.output
 
 
 def test_what_follows_is_not_judged_by_rows_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

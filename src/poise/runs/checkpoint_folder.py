@@ -6,7 +6,7 @@ skipped, and stay as evidence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,24 @@ def may_have_changes(saves: Path) -> bool:
     return False
 
 
+def choosable(saves: Path, is_due: Callable[[int], bool], best: Path | None = None) -> dict[int, Path]:
+    """The valid checkpoints, by step, from which one from before a sign of failure is chosen.
+
+    Args:
+        saves: the folder of the checkpoints.
+        is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
+            stopped, are left out, as long as there are any, so that it goes on like one that was never stopped.
+        best: a folder of further checkpoints.
+    """
+    saved = valid_steps(saves)
+    return ({} if best is None else valid_steps(best)) | {step: saved[step] for step in saved if is_due(step)} or saved
+
+
+def sound_step(steps: Collection[int], sound: int) -> int:
+    """The newest of these steps that is not later than step `sound`; the oldest one if all are later."""
+    return max((step for step in steps if step <= sound), default=min(steps))
+
+
 def return_to(
     saves: Path,
     sound: int,
@@ -121,8 +139,7 @@ def return_to(
         saves: the folder of the checkpoints.
         sound: the step.
         best: a folder of further checkpoints. One of them is copied to `saves` if it is the one.
-        is_due: whether a checkpoint is due after this number of steps. Others, which were written because the run was
-            stopped, are not chosen, as long as there are any, so that it goes on like one that was never stopped.
+        is_due: see `choosable`.
         knows_beginning: whether the run can start again; otherwise it returns to the oldest one if `sound` is 0, too.
 
     Returns:
@@ -131,13 +148,12 @@ def return_to(
     Raises:
         DiskError: the copy can't be written, or a later checkpoint not be deleted.
     """
-    saved = valid_steps(saves)
-    valid = ({} if best is None else valid_steps(best)) | {step: saved[step] for step in saved if is_due(step)} or saved
+    valid = choosable(saves, is_due, best)
     if knows_beginning and sound == 0:
         valid = {0: saves}
     if not valid:
         return 0
-    step = max((step for step in valid if step <= sound), default=min(valid))
+    step = sound_step(valid, sound)
     if step and valid[step].parent != saves:
         with disk_errors(saves):
             copy(valid[step], saves)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from poise.core.metrics_log import Stat, stats_from_json
 from poise.errors import DiskError
 from poise.recipe.advice import fit_advice
 from poise.recipe.model import Recipe
-from poise.runs import checkpoint, checkpoint_folder
+from poise.runs import checkpoint_folder
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import JsonLinesFile
+from poise.training import due
 from poise.training.listener import ProgressListener
 from poise.utils.printing import count_noun
 from poise.utils.system import disk_errors
@@ -169,10 +171,22 @@ class AlarmHandler:
 
     @property
     def horizon(self) -> int | None:
-        """The step from before which a checkpoint is kept; None if no alarm about a window rolls back."""
-        names = [name for name in DETECTORS if name != NOT_FINITE and self.monitoring.policy_of(name) in ROLLING_BACK]
-        longest = self.monitor.longest_window(names)
+        """The step from before which a checkpoint is kept; None if no alarm about a window needs it.
+
+        The policy `keep` needs it as long as there are no best weights, but only if there is none for a roll-back,
+        which would otherwise lead further back than necessary.
+        """
+        returning = self._longest_window(ROLLING_BACK)
+        longest = self._longest_window(("keep",)) if returning is None and not self._has_best else returning
         return None if longest is None else self.monitor.history.step - longest
+
+    def _longest_window(self, policies: tuple[Policy, ...]) -> int | None:
+        names = [name for name in DETECTORS if name != NOT_FINITE and self.monitoring.policy_of(name) in policies]
+        return self.monitor.longest_window(names)
+
+    @property
+    def _has_best(self) -> bool:
+        return any(self.folder.best.glob("step-*"))
 
     @staticmethod
     def last_sound_step(alarm: Alarm) -> int:
@@ -180,24 +194,25 @@ class AlarmHandler:
         return alarm.step if alarm.detector == NOT_FINITE else alarm.since
 
     def _keep_checkpoint(self, alarm: Alarm) -> None:
-        """Copy the newest checkpoint from before the alarm to `kept/`, which is never pruned.
+        """Copy the checkpoint that a roll-back would return to, or else the oldest, to `kept/`, which is never pruned.
 
         Nothing is copied if the run keeps its best weights anyway.
         """
-        if any(self.folder.best.glob("step-*")):
+        if self._has_best:
             return
-        steps = {
-            path: step for path in self.folder.saves.glob("step-*") if (step := checkpoint.step_of(path)) is not None
-        }
-        before = [path for path, step in steps.items() if step <= alarm.step]
-        if not before:
+        valid = checkpoint_folder.choosable(self.folder.saves, partial(due.saves, self.recipe))
+        if not valid:
             return
-        newest = max(before, key=steps.__getitem__)
+        sound = self.last_sound_step(alarm)
+        step = checkpoint_folder.sound_step(valid, sound)
         try:
             with disk_errors(self.folder.kept):
-                checkpoint_folder.copy(newest, self.folder.kept)
+                checkpoint_folder.copy(valid[step], self.folder.kept)
         except DiskError as error:
-            message = f"could not keep the checkpoint of step {steps[newest]:,}, training continues: {error}"
+            message = f"could not keep the checkpoint of step {step:,}, training continues: {error}"
         else:
-            message = f"the checkpoint of step {steps[newest]:,} is kept in {self.folder.kept}"
+            message = f"the checkpoint of step {step:,} is kept in {self.folder.kept}"
+            if step > sound:
+                began = f"{alarm.detector}, which began after step {sound:,}"
+                message += f"; it is the oldest one, but later than the first sign of {began}"
         self.listener.on_message(message)
