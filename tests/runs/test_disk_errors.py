@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from contracts.tiny import unequal
 from poise.errors import DiskError
@@ -232,3 +233,27 @@ def test_a_resumed_run_purges_the_events_after_its_checkpoint(tmp_path: Path) ->
     newest = max((tmp_path / "run" / "tensorboard").iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
     purged = [event.step for event in EventFileLoader(str(newest)).Load() if event.HasField("session_log")]
     assert purged == [9]
+
+
+@pytest.mark.parametrize("since", [0, 20, 60])
+def test_tensorboard_forgets_what_a_roll_back_has_discarded(since: int, tmp_path: Path) -> None:
+    """Returns to the first step included, several times and within a second; the grid of step 0 stays."""
+    tracker = TensorBoardTracker()
+    for time in range(3):
+        tracker.open(TrackedRun(tmp_path, {}), since if time else 0)
+        if not time:
+            tracker.add_image(0, "samples", b"png", (1, 1, 3))
+        for step in range(20 + (since if time else 0), 80, 20):
+            tracker.add_scalars(step, {"d/adversarial": float(time)})
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = {event.step: event.value for event in shown.Scalars("d/adversarial")}
+    assert [event.step for event in shown.Scalars("d/adversarial")] == [20, 40, 60]
+    assert found == {step: 2.0 if step > since else 0.0 for step in (20, 40, 60)}
+    assert [event.step for event in shown.Images("samples")] == [0]
+
+
+def test_the_first_events_of_a_run_purge_nothing(tmp_path: Path) -> None:
+    tracker = TensorBoardTracker()
+    tracker.open(TrackedRun(tmp_path, {}), 0)
+    tracker.add_scalars(1, {"d/adversarial": 1.0})
+    assert not any(event.HasField("session_log") for event in EventFileLoader(str(tracker.path)).Load())

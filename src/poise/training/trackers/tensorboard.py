@@ -29,9 +29,10 @@ class TensorBoardTracker(Tracker):
 
     def open(self, run: TrackedRun, since: int) -> None:
         """Start a new file, which makes TensorBoard discard what earlier files have after step `since`."""
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        self.path = run.path / "tensorboard" / name
-        self.purge_step, self._has_header = since + 1 if since else None, False
+        place = f"{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"  # TensorBoard reads in the order of names
+        self.path = run.path / "tensorboard" / f"events.out.tfevents.{int(time.time()):010d}.{place}"
+        earlier = any(self.path.parent.glob("events.out.tfevents.*"))
+        self.purge_step, self._has_header = since + 1 if earlier else None, False
 
     def add_scalars(self, step: int, numbers: Mapping[str, float]) -> None:
         """See `Tracker.add_scalars`.
