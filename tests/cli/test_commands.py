@@ -495,7 +495,9 @@ def test_checkpoints_that_cannot_be_written(
     monkeypatch.setattr(checkpoint, "write", refusing(100))
     words = ["--set", "log.saves=1", "--set", "log.rows=1"]
     result = poise("train", "ring", "--steps", steps, "--out", tmp_path / "out", *small, *words)
-    result.assert_error(6, "saves", "could not save", "No space left on device")
+    out = tmp_path / "out"
+    cure = f"step {last} could not be saved: when the disk can be written again, continue with: poise train --resume"
+    result.assert_error(6, f"{out / 'saves'}: can't be written: No space left on device; {cure} --out {out}")
     assert steps_told(tmp_path / "out")[-1] == last
     assert state(tmp_path / "out") == "failed"
 

@@ -6,18 +6,21 @@ import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from contracts.tiny import unequal
-from poise.errors import DiskError
+from poise.core.metrics_log import Row
+from poise.errors import DiskError, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_table
+from poise.runs import checkpoint
 from poise.runs.folder import RunFolder
 from poise.runs.jsonl import JsonLinesFile
 from poise.runs.run import Run
@@ -202,9 +205,50 @@ def test_no_checkpoint_without_its_rows(refuse: Refusing, tmp_path: Path) -> Non
     """The monitor of a resumed run needs the rows, so there is no checkpoint without them."""
     config = small(steps=4, log={"rows": 4, "samples": 100, "saves": 4, "sheet": 4})
     refuse("rows.jsonl", lambda n: True)
-    with pytest.raises(DiskError, match="could not save"):
+    with pytest.raises(DiskError, match=r"rows\.jsonl: .*step 4 could not be saved"):
         train(config, tmp_path / "run")
     assert not any((tmp_path / "run" / "saves").glob("step-*"))
+
+
+class StopAt(Notes):
+    """Stops the run by a signal in a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def on_row(self, row: Row) -> None:
+        if row.step == self.step:
+            raise Stopped("a test")
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2, 3])
+@pytest.mark.parametrize("stopped", [False, True], ids=["last", "signal"])
+def test_a_checkpoint_that_the_run_ends_with_is_tried_three_times(
+    stopped: bool, failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the last step, or of a signal in another one."""
+    step, out, write, calls = 3 if stopped else 4, tmp_path / "run", checkpoint.write, [0]
+
+    def refusing(saves: Path, *rest: Any) -> Path:
+        calls[0] += 1
+        if calls[0] <= failures:
+            raise FULL
+        return write(saves, *rest)
+
+    monkeypatch.setattr(checkpoint, "write", refusing)
+    config = small(steps=4)
+    expected: Any = nullcontext() if failures < 3 else pytest.raises(DiskError, match="could not be saved")
+    if stopped and failures < 3:
+        expected = pytest.raises(Stopped, match=f"after step {step}, state saved")
+    with expected as caught:
+        train(config, out, listener=StopAt(step if stopped else 0))
+    assert calls[0] == min(failures + 1, 3)
+    assert [path.name for path in (out / "saves").glob("step-*")] == [f"step-{step:08d}"] * (failures < 3)
+    if failures == 3:
+        assert f"continue with: poise train --resume --out {out}" in str(caught.value)
+        assert "[Errno" not in str(caught.value)
+        assert train(config, out, resume=True).info["state"] == "done"
 
 
 def test_a_roll_back_deletes_pending_lines(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -71,6 +72,11 @@ class RunFolder:
         self.alarms, self.kept, self.code = path / "alarms.jsonl", path / "kept", path / "code"
         self.samples, self.saves, self.tensorboard = path / "samples", path / "saves", path / "tensorboard"
         self.start_over = False
+
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the run; one without a checkpoint starts from the beginning."""
+        return f"poise train --resume --out {shlex.quote(str(self.path))}"
 
     def sample_grid(self, step: int) -> Path:
         """The file of the sample grid of this step."""

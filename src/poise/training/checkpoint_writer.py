@@ -20,6 +20,7 @@ from poise.training.alarms import NOT_FINITE, AlarmHandler
 from poise.training.state import TrainState
 from poise.utils.files import sync_file
 from poise.utils.progress import reporting
+from poise.utils.system import disk_errors
 
 
 class CheckpointWriter:
@@ -47,6 +48,8 @@ class CheckpointWriter:
         """The number of checkpoints in succession that could not be written."""
         self.info_failures = 0
         """The number of times in succession that `run.json` could not be written after a checkpoint."""
+        self.newest_step = state.steps_done
+        """The step that a resumed run would continue from."""
         self._told_of_skipping = False
 
     def save(self, seconds: float, *, required: bool) -> None:
@@ -54,8 +57,8 @@ class CheckpointWriter:
 
         Args:
             seconds: the training time so far.
-            required: whether the run can't continue without this checkpoint. Otherwise a failure is only reported,
-                until three checkpoints in succession have failed.
+            required: whether the run can't continue without this checkpoint, which is then tried three times at once.
+                Otherwise a failure is only reported, until three checkpoints in succession have failed.
 
         Raises:
             AlarmTriggered: a number is not finite, and the policy of the alarm is to roll back or to stop.
@@ -66,24 +69,43 @@ class CheckpointWriter:
         if not self.state.step_metrics.all_finite():  # in the steps since the last row
             self.alarm_handler.not_finite(step, self.state.describe_non_finite() or "a logged value")
         try:
-            for file in self.logs:
-                file.flush()
-                sync_file(file.path)
-            self._write(self.folder.saves, seconds)
-            self.prune()
-            self.failures = 0
+            self._write_after_logs(seconds, MAX_ATTEMPTS if required else 1)
+            self.failures, self.newest_step = 0, step
         except Diverged as error:
             self.alarm_handler.not_finite(step, error.where)
             if required:  # the alarm's policy was to continue, but there is no state to stop with
                 raise
             self._tell_of_skipping(step, error.where)
-        except (OSError, CheckpointError, DiskError) as error:
+        except (CheckpointError, DiskError) as error:
             self.failures += 1
             if required or self.failures >= MAX_ATTEMPTS:
-                raise DiskError(f"could not save: {error}", where=str(self.folder.saves)) from None
+                cure = f"step {step:,} could not be saved: when the disk can be written again, continue with: "
+                cure += self.folder.resume_command
+                raise DiskError(error.what, where=error.where, found=error.found, cure=cure) from None
             self.notify(f"could not save at step {step}, training continues: {error}")
         else:
             self._write_info(step)
+
+    def _write_after_logs(self, seconds: float, attempts: int) -> None:
+        """Write a checkpoint to `saves/`, after all lines that a run needs that is resumed from it.
+
+        Raises:
+            DiskError, CheckpointError: all attempts have failed.
+            Diverged: a tensor is not finite.
+        """
+        for remaining in reversed(range(attempts)):
+            try:
+                for file in self.logs:
+                    file.flush()
+                    with disk_errors(file.path):
+                        sync_file(file.path)
+                self._write(self.folder.saves, seconds)
+                with disk_errors(self.folder.saves):
+                    self.prune()
+                return
+            except (CheckpointError, DiskError):
+                if not remaining:
+                    raise
 
     def _write_info(self, step: int) -> None:
         """Write `run.json` beside a checkpoint that has been written, from which the run can be resumed without it.
@@ -119,8 +141,9 @@ class CheckpointWriter:
         step = self.state.steps_done
         try:
             self._write(self.folder.best, seconds, {"measure": settings})
-            checkpoint_folder.prune(self.folder.best, 1)
-        except (OSError, CheckpointError, DiskError) as error:
+            with disk_errors(self.folder.best):
+                checkpoint_folder.prune(self.folder.best, 1)
+        except (CheckpointError, DiskError) as error:
             self.notify(f"could not keep the best weights, those of step {step}: {error}")
         except Diverged as error:
             self.alarm_handler.not_finite(step, error.where)
@@ -133,5 +156,5 @@ class CheckpointWriter:
     def _write(self, folder: Path, seconds: float, facts: Mapping[str, Any] = MappingProxyType({})) -> None:
         step, state = self.state.steps_done, self.state
         tensors, contents, manifest = state.checkpoint_contents(seconds, self.alarm_handler.num_written)
-        with reporting(f"writing the checkpoint of step {step:,}"):
+        with reporting(f"writing the checkpoint of step {step:,}"), disk_errors(folder):
             checkpoint.write(folder, step, tensors, contents, {**manifest, **facts}, state.non_finite_buffers)
