@@ -12,7 +12,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from poise.core import rank_store
-from poise.core.process_ranks import ProcessRanks, connected_ranks
+from poise.core.process_ranks import ProcessRanks, connected_ranks, lost_ranks
 from poise.core.rank_store import START, store_of_start
 from poise.errors import RankLost, RecipeError
 
@@ -67,6 +67,28 @@ def test_ranks_meet_and_see_nothing_of_an_earlier_start(
 def test_a_rank_that_does_not_come_is_named(rank: int, missing: str) -> None:
     with pytest.raises(RankLost, match=f"not all ranks have started, found no answer from {missing}in 0 seconds"):
         store_of_start(dist.HashStore(), rank, 3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        (
+            "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Read error [127.0.0.1]:16278: Connection reset by "
+            "peer. This is typically caused by a remote worker hanging. Check the logs. GLHF! \U0001f3d6",
+            "Read error [127.0.0.1]:16278: Connection reset by peer",
+        ),
+        ("[/a/b.cc:81] Timed out waiting 5000ms for recv operation to complete", "Timed out waiting 5000ms for recv "),
+        ("Connection closed by peer.\nmore\n", "Connection closed by peer"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_the_reason_of_a_lost_rank_is_one_sentence(message: str, found: str) -> None:
+    with pytest.raises(RankLost) as caught, lost_ranks():
+        raise RuntimeError(message)
+    assert caught.value.found.startswith(found.strip())
+    assert not caught.value.found.endswith(".")
+    assert "GLHF" not in str(caught.value)
+    assert str(caught.value).endswith("; start all ranks again")
 
 
 class TwoCards:

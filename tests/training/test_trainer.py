@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from poise.core.types import Side
-from poise.errors import Diverged, Stopped
+from poise.errors import Diverged, RankLost, Stopped
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
 from poise.runs.run import Run
+from poise.training.state import TrainState
 from poise.training.train import open_trainer, train
 from poise.training.trainer import Trainer
+from runs.small_runs import ring
 
 
 def recipe(steps: int = 6, **changes: Any) -> Recipe:
@@ -116,3 +118,28 @@ def test_a_stop_with_weights_that_are_not_finite_is_a_divergence(tmp_path: Path)
     with pytest.raises(Diverged):
         drive(recipe(monitor={"roll_backs": 0}), tmp_path / "run", spoil)
     assert RunFolder(tmp_path / "run").read_info()["state"] == "failed"
+
+
+@pytest.mark.parametrize(("at", "saved"), [(3, 0), (9, 6), (12, 6), (16, 12)])
+@pytest.mark.parametrize("error", [RankLost("a rank is lost", cure="repeat it"), KeyboardInterrupt()], ids=repr)
+def test_run_json_of_a_run_that_ends_without_saving_has_the_step_that_it_continues_from(
+    error: BaseException, at: int, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints are of steps 6, 12 and 18; the error comes in a step, the number of which is `at`."""
+    out, step = tmp_path / "run", TrainState.step
+
+    def lost(state: TrainState) -> None:
+        if state.steps_done == at - 1:
+            raise error
+        step(state)
+
+    monkeypatch.setattr(TrainState, "step", lost)
+    with pytest.raises(type(error)) as caught:
+        train(ring(), out)
+    if isinstance(caught.value, RankLost):
+        text = "continue from the last checkpoint" if saved else "there is no checkpoint yet, start again"
+        assert str(caught.value) == f"a rank is lost; {text} with: poise train --resume --out {out}"
+    info = RunFolder(out).read_info()
+    assert (info["state"], info["step"]) == ("stopped", saved)
+    with open_trainer(ring(), out, resume=True) as trainer:
+        assert trainer.first == saved

@@ -102,14 +102,20 @@ def _timeout() -> float:
     return seconds
 
 
+def reason_of(error: BaseException) -> str:
+    """The first sentence of an error's message, without the place in PyTorch's code that it may begin with."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split("] ", 1)[-1].split(". ", 1)[0].strip().rstrip(".")
+
+
 @contextmanager
 def lost_ranks() -> Iterator[None]:
     """Convert the errors of a collective, when another rank has died or doesn't answer, to `RankLost`."""
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0].split("] ", 1)[-1].strip()
-        raise RankLost("the connection to another rank is lost", found=reason) from None
+        what = "the connection to another rank is lost"
+        raise RankLost(what, found=reason_of(error), cure="start all ranks again") from None
 
 
 class _Mean(torch.autograd.Function):

@@ -63,5 +63,5 @@ def _wait(end: float, seconds: float, missing: list[int]) -> None:
     """
     if time.monotonic() > end:
         found = f"no answer from rank {', '.join(map(str, missing))} in {seconds:,g} seconds"
-        raise RankLost("not all ranks have started", found=found)
+        raise RankLost("not all ranks have started", found=found, cure="start all ranks again")
     time.sleep(POLL)

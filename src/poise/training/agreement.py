@@ -14,6 +14,7 @@ from typing import Literal
 
 from poise.core.ranks import Ranks
 from poise.errors import PoiseError, RankFailed, RankLost, is_out_of_memory
+from poise.runs.folder import RunFolder
 from poise.training.signals import SignalReceived
 from poise.user_code.loading import fault_of_user_code
 
@@ -42,6 +43,22 @@ def exit_code(error: BaseException) -> int:
         return 7
     fault = fault_of_user_code(error)
     return 1 if fault is None else fault.exit_code
+
+
+@contextmanager
+def resumable(folder: RunFolder) -> Iterator[None]:
+    """Let the error about a rank that is lost in this block say how the run is continued.
+
+    Args:
+        folder: the run folder.
+    """
+    try:
+        yield
+    except RankLost as error:
+        saved = any(folder.saves.glob("step-*"))
+        cure = "continue from the last checkpoint" if saved else "there is no checkpoint yet, start again"
+        cure += f" with: {folder.resume_command}"
+        raise RankLost(error.what, where=error.where, found=error.found, cure=cure) from None
 
 
 class Agreement:

@@ -9,7 +9,7 @@ from poise.engine.compute import ComputeSettings
 from poise.recipe.model import Recipe
 from poise.runs.folder import RunFolder
 from poise.runs.run import Run
-from poise.training.agreement import CONTINUE, ROLL_BACK, STOP, Agreement, Order
+from poise.training.agreement import CONTINUE, ROLL_BACK, STOP, Agreement, Order, resumable
 from poise.training.due import averages_metrics, saves
 from poise.training.initial_weights import InitialWeights
 from poise.training.signals import Signals
@@ -59,7 +59,7 @@ class Follower:
             PoiseError: see `poise.training.train.train`.
         """
         self.signals.deferred = True
-        with self.agreement.failures():
+        with resumable(self.folder), self.agreement.failures():
             while self._agree() == ROLL_BACK:  # rank 0 has opened the run folder, and rolled back if an alarm wants it
                 pass
             self.state.share()

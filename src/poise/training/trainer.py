@@ -6,7 +6,6 @@ before the sign of failure and continues with lower learning rates; `alarms.py` 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -27,7 +26,7 @@ from poise.runs.jsonl import MAX_ATTEMPTS
 from poise.runs.run import Run
 from poise.runs.sample_view import SampleView
 from poise.training import due, run_info
-from poise.training.agreement import CONTINUE, ROLL_BACK, STOP, Agreement
+from poise.training.agreement import CONTINUE, ROLL_BACK, STOP, Agreement, resumable
 from poise.training.alarms import AlarmHandler, AlarmTriggered
 from poise.training.checkpoint_writer import CheckpointWriter
 from poise.training.evaluation import PeriodicEvaluator
@@ -133,7 +132,7 @@ class Trainer:
         The block makes all steps or raises an error, such as that of `stop`. At its end `run.json` gets the state of
         the run: done, stopped or failed.
         """
-        with self.agreement.failures(), self._outcome():
+        with resumable(self.folder), self.agreement.failures(), self._outcome():
             self._open()
             self.signals.deferred = True
             self._begin()
@@ -297,7 +296,7 @@ class Trainer:
         self._stop(requested_by)
 
     def _stop(self, requested_by: str) -> NoReturn:
-        cure = f"continue with: poise train --resume --out {shlex.quote(str(self.folder.path))}"
+        cure = f"continue with: {self.folder.resume_command}"
         raise Stopped(f"stopped by {requested_by} after step {self.done}, state saved; {cure}")
 
     def _row(self) -> None:
@@ -371,6 +370,7 @@ class Trainer:
         trial = begin_trial(self.state, alarm, step, self._check) if triggered.advises else None
         self.agreement.on(ROLL_BACK)
         left = self.state.roll_back(self.folder.saves)
+        self.checkpoints.newest_step = self.done
         self.agreement.on()
         self.state.share()
         self.stopwatch.count_from(self.done)
@@ -445,4 +445,6 @@ class Trainer:
         best = None if self.evaluator is None else self.evaluator.best_info()
         counts, root = self.alarm_handler.counts, self.data_root
         info = run_info.run_json(self.state, run_state, self.stopwatch.seconds, counts, best, root)
+        if run_state == "stopped":  # perhaps without a checkpoint of this step, as another rank is lost
+            info["step"] = self.checkpoints.newest_step
         write_json(self.folder.info, info)
