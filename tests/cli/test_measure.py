@@ -169,7 +169,7 @@ def test_best_and_newest_agree_with_logged_measures(poise: Any, run: Path) -> No
 
 def test_best_without_a_best_checkpoint(poise: Any, run: Path, tmp_path: Path) -> None:
     without = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best")))
-    poise("measure", without, "--best").assert_error(4, "best", "no valid checkpoint", "[measure] in its recipe")
+    poise("measure", without, "--best").assert_error(4, "best", "no valid checkpoint", "leave out --best")
 
 
 def test_best_differs_from_newest(poise: Any, run: Path, tmp_path: Path) -> None:

@@ -382,6 +382,59 @@ def test_a_damaged_recipe_is_an_error(poise: Poise, run: Path, text: str) -> Non
     assert (run / "recipe.toml").read_text() == recipe
 
 
+def damaged(saves: Path) -> None:
+    """Cut a byte off the tensors of all checkpoints of a folder."""
+    for path in saves.glob(f"step-*/{checkpoint.TENSORS}"):
+        path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("place", ["best", "kept"])
+def test_an_intact_checkpoint_elsewhere_is_named(poise: Poise, run: Path, whole: Path, place: str) -> None:
+    """If those of `saves/` are damaged, with a way to use it that works."""
+    (best,) = (run / "best").iterdir()
+    intact = run / place / best.name
+    if place == "kept":
+        intact.parent.mkdir()
+        best.rename(intact)
+    damaged(run / "saves")
+    copying = f"{intact} is intact: copy this folder into {run / 'saves'} and repeat the command"
+    poise("train", "--resume", "--out", run).assert_error(4, "no valid checkpoint", f"{copying}, or start a new run")
+    use = f"{intact} is intact: add --best" if place == "best" else copying
+    poise("sample", run).assert_error(4, "no valid checkpoint", use)
+    assert poise("sample", run, "--best").code == (0 if place == "best" else 4)
+    shutil.copytree(intact, run / "saves" / intact.name, dirs_exist_ok=True)
+    assert poise("sample", run).code == 0
+    train(small(), run, resume=True)
+    assert weights(run) == weights(whole)
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_no_cure_is_named_that_does_not_help(poise: Poise, run: Path, also: bool) -> None:
+    """A damaged best checkpoint, and intact ones in `saves/`, or damaged ones too."""
+    damaged(run / "best")
+    if also:
+        damaged(run / "saves")
+        result = poise("train", "--resume", "--out", run)
+        result.assert_error(4, "no valid checkpoint", "; start a new run")
+        assert "is intact" not in result.err
+    result = poise("sample", run, "--best")
+    result.assert_error(4, "no valid checkpoint", "" if also else f"{place(run)} is intact: leave out --best")
+    assert ("is intact" in result.err) != also
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(-1, "is truncated: 9 bytes instead of 10"), (1, "is too long: 11 bytes instead of 10")]
+)
+def test_a_file_of_another_size_is_described(size: int, words: str, tmp_path: Path) -> None:
+    path = checkpoint.write(tmp_path, 6, {}, {"seconds": 0.0}, {})
+    files = {name: {"size": 10, "sha256": ""} for name in (checkpoint.TENSORS, checkpoint.STATE)}
+    manifest = {"format": 2, "step": 6, "files": files, "aliases": {}}
+    (path / checkpoint.MANIFEST).write_bytes(checkpoint.seal_manifest(manifest))
+    (path / checkpoint.TENSORS).write_bytes(bytes(10 + size))
+    with pytest.raises(checkpoint.CheckpointError, match=words):
+        checkpoint.verify(path)
+
+
 def test_a_damaged_best_checkpoint_is_replaced(poise: Poise, run: Path) -> None:
     (best,) = (run / "best").iterdir()
     (best / checkpoint.TENSORS).write_bytes(b"?")

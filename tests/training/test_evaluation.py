@@ -145,6 +145,18 @@ def test_a_run_without_a_measure_table_has_no_files(tmp_path: Path) -> None:
         Run(tmp_path / "run", best=True).sample(2)
 
 
+@pytest.mark.parametrize(
+    ("steps", "every", "at", "due"), [(20, 6, 4, 6), (20, 30, 4, 20), (20, 3, 7, 9)], ids=["first", "last", "second"]
+)
+def test_without_a_best_checkpoint_the_next_measurement_is_named(
+    steps: int, every: int, at: int, due: int, tmp_path: Path
+) -> None:
+    """A run that has not been measured yet, or by a measure that can't be computed."""
+    stopped(measured(ring(steps), measures=["class_balance"], every=every), tmp_path / "run", at)
+    with pytest.raises(CheckpointError, match=rf"is due at step {due}: leave out --best until then$"):
+        Run(tmp_path / "run", best=True).sample(2)
+
+
 # ---- training is not affected -----------------------------------------------------------------
 
 
@@ -618,6 +630,8 @@ def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> No
     assert "no class_balance: the feature extractor does not classify" in message
     assert kept(tmp_path / "run") == []
     assert "best" not in info(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="none of its measurements has led to one: leave out --best"):
+        Run(tmp_path / "run", best=True).sample(2)
 
 
 def test_a_generator_that_has_diverged_ends_the_run_by_the_monitor_not_by_its_measures(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def verify(path: Path) -> dict[str, Any]:
         except OSError:
             raise CheckpointError(f"{name} is missing", where=path.name) from None
         if len(data) != size:
-            raise CheckpointError(f"{name} is truncated: {len(data)} of {size} bytes", where=path.name)
+            wrong = "is truncated" if len(data) < size else "is too long"
+            raise CheckpointError(f"{name} {wrong}: {len(data):,} bytes instead of {size:,}", where=path.name)
         if hashlib.sha256(data).hexdigest() != digest:
             raise CheckpointError(f"{name} is damaged: its SHA-256 differs from the manifest's", where=path.name)
     return manifest

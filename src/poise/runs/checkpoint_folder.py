@@ -87,6 +87,11 @@ def valid_steps(saves: Path) -> dict[int, Path]:
     return valid
 
 
+def how_to_use(intact: Path, saves: Path) -> str:
+    """What to do with an intact checkpoint of `best/` or `kept/` if those of `saves` are damaged."""
+    return f"{intact} is intact: copy this folder into {saves} and repeat the command"
+
+
 def copy(path: Path, folder: Path) -> None:
     """Copy a checkpoint to another folder.
 

@@ -122,7 +122,8 @@ def choose_checkpoint(
 
     Raises:
         RecipeError: there are valid checkpoints, but the newest was written with another recipe; names the fields.
-        CheckpointError: there are none, or they belong to other data or other critics.
+        CheckpointError: there are none, or they belong to other data or other critics. If there is an intact one in
+            `best/` or `kept/` beside `saves`, it is named.
     """
     skipped: list[str] = []
     mismatches: list[PoiseError] = []
@@ -140,8 +141,13 @@ def choose_checkpoint(
         skipped.append(f"{candidate.path.name}: {mismatch.what}{found}")
     if mismatches:
         raise mismatches[0]
-    found = "; ".join(skipped) or "none at all"
-    raise CheckpointError("no valid checkpoint to resume from", where=str(saves), found=found, cure="start a new run")
+    found, cure = "; ".join(skipped) or "none at all", "start a new run"
+    for folder in (saves.parent / "best", saves.parent / "kept"):
+        intact, _ = checkpoint_folder.newest_valid(folder)
+        if intact is not None and _mismatch(intact, recipe, fingerprint, saves, critics, stages) is None:
+            cure = f"{checkpoint_folder.how_to_use(intact.path, saves)}, or {cure}"
+            break
+    raise CheckpointError("no valid checkpoint to resume from", where=str(saves), found=found, cure=cure)
 
 
 def _mismatch(

@@ -125,12 +125,23 @@ class Run:
 
     @cached_property
     def _opened(self) -> tuple[checkpoint.Checkpoint, Game]:
-        recipe, folder = self.recipe, self.folder.best if self.best else self.folder.saves
-        allow_user_code(recipe, self.trust_code)
-        count = self.info["data"]["count"] or 0
+        allow_user_code(self.recipe, self.trust_code)
+        folder = self.folder.best if self.best else self.folder.saves
+        if (opened := self._open_newest(folder, self.skipped_checkpoints)) is not None:
+            return opened
+        found = "; ".join(self.skipped_checkpoints) or "none at all"
+        cure = self._cure_of_damage() if self.skipped_checkpoints else self._when_due()
+        raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
+
+    def _open_newest(self, folder: Path, skipped: list[str]) -> tuple[checkpoint.Checkpoint, Game] | None:
+        """The newest checkpoint of a folder that is valid and fits, and its game; None if there is none.
+
+        A message for each newer one is appended to `skipped`.
+        """
+        recipe, count = self.recipe, self.info["data"]["count"] or 0
         data_spec = DataSpec(self.shape, len(self.classes), num_samples=count, parts=self.parts)
         cpu, game = ComputeSettings(torch.device("cpu"), "fp32"), None
-        for candidate in checkpoint_folder.valid_checkpoints(folder, self.skipped_checkpoints, self._fetch_tensors):
+        for candidate in checkpoint_folder.valid_checkpoints(folder, skipped, self._fetch_tensors):
             if game is None or self._may_have_changes(candidate):
                 recipe = self._recipe_of(candidate)
                 game = build_game(recipe, data_spec, cpu, RandomStreams(recipe.seed))
@@ -140,13 +151,29 @@ class Run:
                 state_tensors.load_game_tensors(game, candidate.tensors)
                 return candidate, game
             except CheckpointError as error:
-                self.skipped_checkpoints.append(f"{candidate.path.name}: {error.what}")
-        found, cure = "; ".join(self.skipped_checkpoints) or "none at all", ""
-        if self.best and not self.skipped_checkpoints:
-            cure = "only a run that is evaluated during training has one: [measure] in its recipe"
-        elif not self.skipped_checkpoints:
-            cure = f"a run saves its first one at step {recipe.log.saves:,}, or when it is stopped with Ctrl-C"
-        raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
+                skipped.append(f"{candidate.path.name}: {error.what}")
+        return None
+
+    def _cure_of_damage(self) -> str:
+        """Which other checkpoint can be used if all in `saves/`, or in `best/`, are damaged; empty if there is none."""
+        other, option = (self.folder.saves, "leave out") if self.best else (self.folder.best, "add")
+        if (opened := self._open_newest(other, [])) is not None:
+            return f"{opened[0].path} is intact: {option} --best"
+        if not self.best and (opened := self._open_newest(self.folder.kept, [])) is not None:
+            return checkpoint_folder.how_to_use(opened[0].path, self.folder.saves)
+        return ""
+
+    def _when_due(self) -> str:
+        """When a run writes the first checkpoint to `saves/`, or to `best/`."""
+        measure, steps, done = self.recipe.measure, self.recipe.steps, int(self.info.get("step", 0))
+        if not self.best:
+            return f"a run saves its first one at step {self.recipe.log.saves:,}, or when it is stopped with Ctrl-C"
+        if measure is None:
+            return "only a run that is evaluated during training has one: [measure] in its recipe"
+        if done >= steps:
+            return "none of its measurements has led to one: leave out --best"
+        due = min(steps, (done // measure.every + 1) * measure.every)
+        return f"the next measurement, which may lead to one, is due at step {due:,}: leave out --best until then"
 
     def _may_have_changes(self, candidate: checkpoint.Checkpoint) -> bool:
         """Whether the checkpoint may be of another recipe than `recipe.toml`, because of the policy `advise`."""
