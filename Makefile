@@ -29,7 +29,7 @@ docs: $(READY)  ## build the documentation into site/; a broken link or docstrin
 bench: $(READY)  ## training speed, compared with hand-written loops
 	$(BIN)/python benchmarks/throughput.py
 
-tricks: $(READY)  ## the cost of each trick per step, and two direct comparisons on toy data
+tricks: $(READY)  ## the cost of each trick per step, two direct comparisons on toy data, and the exercises of learning GANs over five seeds
 	$(BIN)/python benchmarks/tricks.py
 	$(BIN)/python benchmarks/direct.py packing
 	$(BIN)/python benchmarks/direct.py noise
@@ -76,7 +76,7 @@ reconstruction: $(READY)  ## an autoencoder and PCA, and the bound of a VAE on t
 	$(BIN)/python benchmarks/reconstruction.py pca
 	$(BIN)/python benchmarks/reconstruction.py elbo --data-root data
 
-verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; hours on one core
+verdicts: $(READY)  ## coverage of the intervals and rate of false verdicts on simulated studies; half an hour on one core
 	$(BIN)/python benchmarks/verdicts.py simulate
 
 default: $(READY)  ## the results behind the default recipe for a folder of images, as a table
