@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import poise
 from poise.cli import main
 from poise.core.move import MoveData, join_parts
+from poise.core.ranks import Ranks
 from poise.core.types import DiscriminatorOutput
 from poise.engine.compute import ComputeSettings
 from poise.errors import OutOfMemory, RecipeError
@@ -20,6 +21,7 @@ from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.shipped import load_recipe
 from poise.training.precheck import check
+from poise.training.rank_checks import check_division
 from poise.training.state import TrainState
 from poise.training.train import train as start_training
 from training.test_ranks import write_recipe
@@ -61,6 +63,36 @@ def test_a_batch_that_cannot_be_divided_is_refused(tmp_path: Path, capsys: pytes
         "batch: must be a multiple of 5 with --accumulate 5, found 32; choose --accumulate 4, or set it to 30" in told
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "accumulate", "fresh", "resumed"),
+    [
+        (1, 5, "choose --accumulate 4, or set it to 30", "choose --accumulate 4"),
+        (3, 1, "set it to 33", "a resumed run keeps its batch: start it on 2 ranks"),
+        (2, 3, "choose --accumulate 2, or set it to 30", "choose --accumulate 2"),
+        (3, 2, "set it to 30", "a resumed run keeps its batch: start it on 2 ranks"),
+        (64, 1, "set it to 64", "a resumed run keeps its batch: start it on 32 ranks"),
+    ],
+)
+def test_a_resumed_run_is_not_told_to_change_its_batch(ranks: int, accumulate: int, fresh: str, resumed: str) -> None:
+    """A cure that it names makes the batch of 32 divisible, or leads to one that does."""
+    several = Ranks()
+    several.size = ranks
+    recipe = decode(load_recipe("ring") | {"batch": 32})
+    for resume, cure in ((False, fresh), (True, resumed)):
+        with pytest.raises(RecipeError) as caught:
+            check_division(recipe, several, accumulate, resume=resume)
+        assert caught.value.cure == cure
+
+
+def test_the_command_line_tells_a_resumed_run_what_it_may_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = write_recipe(tmp_path / "recipe.toml", "ring", "steps=2"), tmp_path / "run"
+    assert train(recipe, "--out", out) == 0
+    assert train("--resume", "--out", out, "--steps", 4, "--accumulate", 5) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("found 32; choose --accumulate 4")
 
 
 def test_a_check_takes_the_number_of_parts(tmp_path: Path) -> None:

@@ -488,6 +488,19 @@ def test_a_permanent_fault_stops_the_run(roll_backs: int, tmp_path: Path, monkey
     assert finite(out)
 
 
+@pytest.mark.parametrize("roll_backs", [0, 1])
+def test_checkpoints_are_said_to_be_kept_only_if_there_are_any(
+    roll_backs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault comes before the first checkpoint, at once or again after a return to step 0."""
+    spoil(monkeypatch, {3: of_all}, times=None)
+    with pytest.raises(Diverged, match="not_finite") as caught:
+        train(guarded(roll_backs=roll_backs), tmp_path / "run")
+    assert saves(tmp_path / "run") == []
+    assert caught.value.cure
+    assert "checkpoint" not in caught.value.cure
+
+
 def test_the_command_line_exits_with_code_5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poise: Callable[..., Any]
 ) -> None:

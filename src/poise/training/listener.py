@@ -42,7 +42,7 @@ class ProgressListener(Protocol):
     """Is notified as a run proceeds. All calls come from the training thread and should return at once.
 
     If a method raises an exception, training continues without the listener; `Stopped` stops the run gracefully, with
-    its state saved.
+    its state saved, after the current step, or after the next one if `on_step` raises it.
 
     A listener may also have a method `on_progress(what, share)`. It is called while data is read, if that takes long,
     and while the run is measured or a sample grid or checkpoint is written, with a description of the work and the
@@ -72,9 +72,9 @@ class NullListener:
     """A listener that does nothing; a base class for listeners that need only some of the methods.
 
     All calls come from the training thread and should return at once. If a method raises an exception, training goes on
-    without the listener; `poise.Stopped` stops the run, with its state saved. A method `on_progress(what, share)` may
-    be added: it gets a description of long work, such as reading data, and the fraction that is done, 0 to 1; and an
-    empty description at the end.
+    without the listener; `poise.Stopped` stops the run, with its state saved, after the current step, or after the next
+    one if `on_step` raises it. A method `on_progress(what, share)` may be added: it gets a description of long work,
+    such as reading data, and the fraction that is done, 0 to 1; and an empty description at the end.
     """
 
     def __init_subclass__(cls, **given: Any) -> None:
@@ -118,7 +118,7 @@ class SafeListener:
     """Forwards all calls to another listener and keeps its errors away from the run.
 
     After its first error only `on_end` of that listener is called, so that it can clean up. If it raises `Stopped`, the
-    run stops after the current step, with its state saved.
+    run stops after the current step, or after the next one if `on_step` raises it, with its state saved.
 
     Args:
         listener: the other listener.

@@ -9,8 +9,14 @@ from poise.utils.printing import count_noun
 from poise.watch.monitor import MonitorConfig
 
 
-def check_division(recipe: Recipe, ranks: Ranks, accumulate: int) -> None:
+def check_division(recipe: Recipe, ranks: Ranks, accumulate: int, *, resume: bool = False) -> None:
     """Refuse a batch that can't be divided among the ranks, and on each of them into parts.
+
+    Args:
+        recipe: the recipe.
+        ranks: the processes that train the run together.
+        accumulate: the number of parts of a batch on each of them.
+        resume: whether the run is resumed, so that its batch can't be changed.
 
     Raises:
         RecipeError: a part of the batch, in packs, would not be whole.
@@ -20,13 +26,20 @@ def check_division(recipe: Recipe, ranks: Ranks, accumulate: int) -> None:
         reasons = [f"on {ranks.size} ranks"] if ranks.size > 1 else []
         reasons += [f"with --accumulate {accumulate}"] if accumulate > 1 else []
         reasons += [f"in packs of {recipe.pack}"] if recipe.pack > 1 else []
-        cure = f"set it to {max(1, round(recipe.batch / multiple)) * multiple}"
         whole, rest = divmod(recipe.batch, ranks.size * recipe.pack)
-        if accumulate > 1 and not rest:
-            divisors = [number for number in range(1, whole + 1) if whole % number == 0]
-            cure = f"choose --accumulate {min(divisors, key=lambda number: abs(number - accumulate))}, or {cure}"
+        cures = [f"choose --accumulate {_nearest_divisor(whole, accumulate)}"] if accumulate > 1 and not rest else []
+        if not resume:
+            cures.append(f"set it to {max(1, round(recipe.batch / multiple)) * multiple}")
+        elif rest:
+            size = _nearest_divisor(recipe.batch // recipe.pack, ranks.size)
+            cures.append(f"a resumed run keeps its batch: start it on {count_noun(size, 'rank')}")
         what = f"must be a multiple of {multiple} {' '.join(reasons)}"
-        raise RecipeError(what, where="batch", found=str(recipe.batch), cure=cure)
+        raise RecipeError(what, where="batch", found=str(recipe.batch), cure=", or ".join(cures))
+
+
+def _nearest_divisor(whole: int, number: int) -> int:
+    """The divisor of `whole` that is nearest to `number`."""
+    return min((one for one in range(1, whole + 1) if whole % one == 0), key=lambda one: abs(one - number))
 
 
 def check_advise(recipe: Recipe, ranks: Ranks) -> None:

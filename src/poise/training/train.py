@@ -224,7 +224,7 @@ def _prepare(
     accumulate = 1 if start.accumulate is None else start.accumulate
     compute = choose_compute(start.device, start.precision, recipe, accumulate)
     check_compatibility(recipe).raise_first()
-    check_division(recipe, ranks, accumulate)
+    check_division(recipe, ranks, accumulate, resume=resume and not folder.start_over)
     check_advise(recipe, ranks)
     check_trackers(recipe.log.to)
     notes = [f"{folder.path} has no checkpoint yet: the run starts from the beginning"] if folder.start_over else []
@@ -234,7 +234,7 @@ def _prepare(
         stage = find_stage(folder, _with_known_checksum(folder, recipe))
         recipe, original = stage.recipe, stage.original
         notes += _check_same_recipe(folder, recipe, stage.known)
-        check_division(recipe, ranks, accumulate)
+        check_division(recipe, ranks, accumulate, resume=True)
     elif recipe.init is not None:
         initial = read_initial_weights(recipe.init, trust_code=start.trust_code)
         recipe = recipe.model_copy(update={"init": initial.init})

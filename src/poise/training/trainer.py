@@ -359,9 +359,8 @@ class Trainer:
         where = f"{alarm.detector} at step {alarm.step:,}"
         if triggered.stops or self.state.num_rollbacks >= max_rollbacks:
             after = "" if triggered.stops else f", after {count_noun(self.state.num_rollbacks, 'roll-back')}"
-            raise Diverged(
-                f"{alarm.message}{after}", where=where, cure=f"{triggered.advice}; earlier checkpoints are kept"
-            )
+            kept = "; earlier checkpoints are kept" if any(self.folder.saves.glob("step-*")) else ""
+            raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{triggered.advice}{kept}")
         sound = self.alarm_handler.last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
         is_due, knows_beginning = partial(due.saves, self.recipe), self.state.knows_beginning
