@@ -46,6 +46,7 @@ from _peers_poise import Poise, recipe_for
 from _peers_studiogan import studiogan_dcgan, studiogan_sngan
 from _peers_torchgan import torchgan
 from _peers_tutorial import narrow_tutorial, tutorial
+from poise.data.lookup import data_table
 from poise.data.source import DataSplits, SizedSource
 from poise.errors import DataError
 from poise.measure.catalogue import select_measures
@@ -125,9 +126,8 @@ def make_task(data: str, cifar: Path | None, limit: float, *, quick: bool) -> Ta
     if data == "digits":
         table: Table = load_table(DEFAULT)
     else:
-        choice = default_choice(str(cifar), Limits(limit, SIDE), device="cpu", precision="auto", option="--cifar")
-        assert choice is not None
-        table = choice.table
+        images = data_table(str(cifar), option="--cifar")
+        table = default_choice(images, Limits(limit, SIDE), device="cpu", precision="auto").table
     for change in QUICK if quick else ():
         set_value(table, change)
     recipe = decode(table)

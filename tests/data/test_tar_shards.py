@@ -165,6 +165,17 @@ def test_facts_are_remembered(shards: Path, tmp_path: Path, monkeypatch: pytest.
     assert changed.count == 8
 
 
+@pytest.mark.parametrize("text", ["null", "[12]", "{", '[12, [["wide", 8]], false, []]'])
+def test_damaged_facts_are_found_anew(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("POISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(decode_cache, "MIN_AGE", 0.0)
+    known = image_facts(data_config(str(shards)))
+    (remembered,) = (tmp_path / "cache" / "shards").iterdir()
+    remembered.write_text(json.dumps({"facts": text}))
+    assert known is not None
+    assert image_facts(data_config(str(shards))) == known
+
+
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut within an image": (lambda data: data[:700], "unexpected end of data, after 1 file;"),
     "cut between images": (lambda data: data[:3072], "no header and no end at byte 3,072, after 3 files"),

@@ -52,7 +52,7 @@ def check(
     trust_code: TrustCode = False,
 ) -> None:
     """Inspect a recipe before training: errors, warnings, and an estimate of time and memory. Writes nothing."""
-    from poise.cli.default_recipe import check_time, describe_changes, set_size, sets_steps
+    from poise.cli.default_recipe import check_time, choose_for, set_size, sets_steps
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
     from poise.recipe.checks.findings import Findings
@@ -61,20 +61,20 @@ def check(
     from poise.recipe.shipped import DEFAULT, load_recipe
 
     try:
-        seconds, choice = check_time(time), None
+        changes = ["data.mirror=true", *(changes or [])] if mirror else changes
+        seconds, choice, left = check_time(time), None, changes
         if seconds is not None and (steps is not None or sets_steps(changes)):
             raise RecipeError("can't be combined with a number of steps", where="--time", cure="leave one of them out")
         if recipe is None and data is not None:
             from poise.recipe.choose import Limits
-            from poise.training.default_recipe import default_choice
 
-            choice = default_choice(data, Limits(seconds, size, batch), device=device, precision=precision)
+            limits = Limits(seconds, size, batch)
+            choice, left = choose_for(data, limits, changes, device=device, precision=precision)
         table = choice.table if choice else load_recipe(DEFAULT if recipe is None else recipe)
         table = apply_changes(table, None if choice else data, {"steps": steps, "batch": batch}, None)
-        if size is not None:
+        if size is not None and choice is None:
             set_size(table, size)
-        changes = ["data.mirror=true", *(changes or [])] if mirror else changes
-        table = apply_changes(table, None, {}, changes)
+        table = apply_changes(table, None, {}, left)
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
     except RecipeError as error:
         if as_json:
@@ -97,8 +97,8 @@ def check(
             trust_code=trust_code,
         )
     if choice is not None:
-        report = report._replace(notes=[*choice.reasons, *describe_changes(changes), *report.notes])
-        if seconds is None and steps is None and not sets_steps(changes):
+        report = report._replace(notes=[*choice.reasons, *report.notes])
+        if choice.timed and seconds is None and steps is None and not sets_steps(changes):
             seconds = DEFAULT_SECONDS
     if seconds is not None and report.estimate is not None:
         report = _for_time(report, report.estimate, seconds)

@@ -56,7 +56,7 @@ def train(
     Without a recipe, one is chosen for the images in --data. Without --data as well, the default recipe learns
     handwritten digits.
     """
-    from poise.cli.default_recipe import changed_fields, check_time, describe_changes, set_size, sets_steps
+    from poise.cli.default_recipe import changed_fields, check_time, choose_for, set_size, sets_steps
     from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels, root_of_init
     from poise.cli.recipe_arguments import apply_changes
     from poise.utils.paths import refuse_url
@@ -73,23 +73,23 @@ def train(
             from poise.runs.folder import RunFolder
 
             RunFolder(Path(out)).check(resume=False)  # before data is loaded and steps are timed
-        choice = None
+        changes = ["data.mirror=true", *(changes or [])] if mirror else changes
+        choice, left = None, changes
         if recipe is None and data is not None and init_from is None and not resume:
             _check_choice()
             from poise.recipe.choose import DEFAULT_SECONDS, Limits
-            from poise.training.default_recipe import default_choice
 
-            choice = default_choice(data, Limits(seconds, size, batch), device=device, precision=precision)
-            if choice is not None and seconds is None and steps is None and not sets_steps(changes):
+            limits = Limits(seconds, size, batch)
+            choice, left = choose_for(data, limits, changes, device=device, precision=precision)
+            if choice.timed and seconds is None and steps is None and not sets_steps(changes):
                 seconds = DEFAULT_SECONDS
         table = choice.table if choice else initial_table(recipe, out, resume=resume, init_from=init_from)
         apply_fine_tuning(table, init_from, init_players, freeze, moved=resume)
         fields = {"steps": steps, "seed": seed, "batch": batch}
         table = apply_changes(table, None if choice else data, fields, None)
-        if size is not None:
+        if size is not None and choice is None:
             set_size(table, size)
-        changes = ["data.mirror=true", *(changes or [])] if mirror else changes
-        table = apply_changes(table, None, {}, changes)
+        table = apply_changes(table, None, {}, left)
         recipe_run = init_from if recipe is None and not resume else None
         if recipe_run is not None and data is not None:
             keep_channels(table, recipe_run)
@@ -104,7 +104,7 @@ def train(
         if recipe_run is not None:
             view.on_message(f"recipe: that of {recipe_run}, with the changes given")
         view.on_message("starting ...")
-        for reason in [*choice.reasons, *describe_changes(changes)] if choice else ():
+        for reason in choice.reasons if choice else ():
             view.on_message(reason)
         if seconds is not None:
             from poise.training.default_recipe import train_for

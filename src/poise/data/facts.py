@@ -183,10 +183,18 @@ def _facts_of_shards(config: ShardsConfig) -> ImageFacts | None:
     if files.cacheable:
         with suppress(OSError):
             make_folder(folder)
-        found = json.loads(remembered(folder / f"{files.key}.json", "facts", compute))
-    else:
-        found = json.loads(compute())
-    return None if found is None else ImageFacts(found[0], [(height, width) for height, width in found[1]], found[2])
+        if facts := _parsed(remembered(folder / f"{files.key}.json", "facts", compute)):
+            return facts
+    return _parsed(compute())
+
+
+def _parsed(text: str) -> ImageFacts | None:
+    """The facts that a JSON text remembers; None if it remembers none, or is damaged."""
+    try:
+        count, shapes, grey, _ = json.loads(text)
+        return ImageFacts(int(count), [(int(height), int(width)) for height, width in shapes], bool(grey))
+    except (ValueError, TypeError):
+        return None
 
 
 def _facts_of_items(items: list[Item]) -> ImageFacts | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from poise.core.config import find_components
 from poise.data.config import DataConfig
 from poise.data.facts import ImageFacts
-from poise.recipe.shipped import load_table
+from poise.recipe.shipped import DEFAULT, list_recipes, load_table
 from poise.recipe.toml import Table
 from poise.utils.durations import duration_text
 from poise.utils.printing import count_noun
@@ -67,25 +67,49 @@ class Limits(NamedTuple):
 
     Attributes:
         seconds: the training time.
-        size: the side of the images.
+        size: the side of the images, or (height, width).
         batch: the batch size.
     """
 
     seconds: float | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     batch: int | None = None
 
 
 class Choice(NamedTuple):
-    """A recipe without a number of steps, and the reasons for it.
+    """A recipe and the reasons for it.
 
     Attributes:
         table: the recipe.
         reasons: sentences for the user.
+        timed: whether its number of steps is to follow from the training time; otherwise it has one of its own.
     """
 
     table: Table
     reasons: list[str]
+    timed: bool = True
+
+
+def made_for(kind: str) -> str | None:
+    """The name of the shipped recipe for a kind of data, the shortest one of several; None if there is none."""
+    return min((one.name for one in list_recipes() if one.data == kind), key=len, default=None)
+
+
+def choose_without_facts(data: Table) -> Choice:
+    """The recipe for data of which nothing is known before it is loaded, with the recipe's own number of steps.
+
+    It is the one that is made for data of this kind, see `made_for`; without one, it is the default.
+
+    Args:
+        data: the table `data` of the recipe.
+    """
+    name = made_for(str(data["kind"]))
+    if name is None:
+        reason = f"nothing is known of the images before they are loaded: the recipe {DEFAULT}, with its own settings"
+        return Choice(load_table(DEFAULT) | {"data": data}, [reason], timed=False)
+    table = load_table(name)
+    table["data"] |= data
+    return Choice(table, [f"the recipe {name}, which is made for data of the kind {data['kind']}"], timed=False)
 
 
 def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Callable[[Table], float]) -> Choice:
@@ -109,6 +133,7 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
         table["tricks"] = [*table["tricks"], {"kind": "diff_augment"}]
     if facts.count < FEW_IMAGES:
         table["measure"] |= {"measures": [*table["measure"]["measures"], "copying"]}
+    size: int | tuple[int, int]
     if limits.size is not None:
         size, why = limits.size, "as given"
     else:
@@ -122,7 +147,7 @@ def choose(facts: ImageFacts, data: Table, limits: Limits, images_per_second: Ca
     small = f" with DiffAugment, which is used for {when}" if augmented else ""
     reasons = [
         f"{kind} of about {width} x {height}: the recipe {table['name']}{small}",
-        f"{size} x {size} pixels, {why}, in batches of {table['batch']}",
+        f"{_pixels(size)}, {why}, in batches of {table['batch']}",
     ]
     if facts.count < FEW_TO_LEARN_FROM:
         compare = "compare them with poise measure RUN --neighbours FILE"
@@ -142,14 +167,16 @@ def _choose_translation(
     table["batch"] = limits.batch or batch_size(int(table["batch"]), facts.count)
     seconds = limits.seconds or DEFAULT_SECONDS
     reasons = list[str]()
-    if relation == "domains" and len(set(facts.parts)) > 1:
+    if relation == "domains" and len(set(facts.parts)) > 1 and "channels" not in data:
         data = data | {"channels": max(facts.parts)}
         reasons.append("greyscale images are read in colour (data.channels), as both domains are compared")
 
-    def sized(size: int) -> Table:
-        d = table["network"]["d"] | {"layers": min(3, max(1, size.bit_length() - 5))}
+    def sized(size: int | tuple[int, int]) -> Table:
+        side = size if isinstance(size, int) else min(size)
+        d = table["network"]["d"] | {"layers": min(3, max(1, side.bit_length() - 5))}
         return table | {"data": data | {"size": size}, "network": table["network"] | {"d": d}}
 
+    size: int | tuple[int, int]
     if limits.size is not None:
         size, why = limits.size, "as given"
     else:
@@ -158,8 +185,14 @@ def _choose_translation(
     height, width = facts.typical_shape
     what = count_noun(facts.count, "pair") if relation == "pairs" else "two domains"
     images = f"{what} of images of about {width} x {height}: the recipe {table['name']}"
-    reasons = [images, f"{size} x {size} pixels, {why}, in batches of {table['batch']}", *reasons]
+    reasons = [images, f"{_pixels(size)}, {why}, in batches of {table['batch']}", *reasons]
     return Choice(sized(size), reasons)
+
+
+def _pixels(size: int | tuple[int, int]) -> str:
+    """A size in words, width first as in the size of images."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return f"{width} x {height} pixels"
 
 
 def max_augmented(seconds: float) -> int:

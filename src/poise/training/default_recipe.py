@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from poise.data.facts import image_facts
-from poise.data.lookup import data_config, data_table, table_config
-from poise.errors import DataError, RecipeError
+from poise.data.config import DataConfig, ImageDataConfig, PointsConfig, ToyConfig
+from poise.data.density import DensityConfig
+from poise.data.facts import ImageFacts, image_facts
+from poise.data.listing import display_name
+from poise.data.lookup import data_table, table_config
+from poise.data.two_domains import TwoDomainsConfig
+from poise.errors import RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
-from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose
+from poise.recipe.choose import DEFAULT_SECONDS, Choice, Limits, choose, choose_without_facts, made_for
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.recipe.toml import Table
@@ -22,6 +27,9 @@ from poise.utils.durations import duration_text, parse_duration
 
 TRAINING_SHARE = 0.9
 """The part of a training time that is left for steps; the rest is for sample grids, measures and checkpoints."""
+
+GREY_WITH_ALPHA = 2
+"""The number of channels up to which images are greyscale."""
 
 EVALUATIONS = 8
 """How often a run of a given time is measured."""
@@ -50,11 +58,14 @@ def choose_recipe(
     device: str = "auto",
     precision: str = "auto",
     data_root: str | Path | None = None,
+    **options: Any,
 ) -> ChosenRecipe:
     """The recipe that `poise train --data DATA` trains, for scripts and notebooks.
 
     Fewer than 1,000 headers of the images are read. A larger size than 32 x 32 is chosen only if a few steps of it on
-    noise are fast enough, and unless `steps` is given, the data is loaded and a few steps are timed.
+    noise are fast enough, and unless `steps` is given, the data is loaded and a few steps are timed. If a shipped
+    recipe is made for the data, such as `ring` for points on a ring, it is the choice, with its own number of steps
+    unless `time` or `steps` is given.
 
     Args:
         data: a folder, .zip or .npz of images, or the name of a data set.
@@ -66,27 +77,32 @@ def choose_recipe(
         device: the device that the recipe will be trained on: "auto", "cpu", "cuda", "cuda:1".
         precision: "auto", "fp32" or "bf16".
         data_root: the folder that is searched for data sets given by name.
+        options: other keys of the recipe's table `data`, such as `follow_links=True` or `image="left"`. The choice is
+            made for the images that they lead to.
 
     Returns:
         The recipe and the reasons, as in `recipe, reasons = poise.choose_recipe("images", time="30m")`.
 
     Raises:
-        DataError: there is no such data, it can't be read, or it is not images of a known size.
-        RecipeError: a value is invalid, or the recipe can't be trained.
+        DataError: there is no such data, or it can't be read.
+        RecipeError: a value or an option is invalid, no recipe is made for these points, or the recipe can't be
+            trained.
     """
     if time is not None and steps is not None:
         raise RecipeError("can't be combined with steps", where="time", cure="leave one of them out")
     seconds = None if time is None else training_seconds(time, "time")
     root = None if data_root is None else Path(data_root)
-    choice = default_choice(str(data), Limits(seconds, size, batch), device=device, precision=precision, option="data")
-    if choice is None:
-        data_config(str(data), option="data").load(root)  # raises an error that says why, if it can't be read
-        cure = "give images, or train a recipe by name, such as dcgan for images or ring for points"
-        raise DataError("no recipe can be chosen for this data", where="data", found=f"'{data}'", cure=cure)
-    if mirror:
-        choice.table["data"]["mirror"] = True
+    table = data_table(str(data), option="data") | ({"mirror": True} if mirror else {}) | options
+    if size is not None:
+        table["size"] = size
+    choice = default_choice(table, Limits(seconds, batch=batch), device=device, precision=precision)
+    if not choice.timed:
+        table_config(table).load(root)  # raises an error that says why, if it can't be read
+        choice.table["batch"] = batch or choice.table["batch"]
     if steps is not None:
         return ChosenRecipe(decode(choice.table | {"steps": steps}), choice.reasons)
+    if not choice.timed and seconds is None:
+        return ChosenRecipe(decode(choice.table), choice.reasons)
     recipe, reason = train_for(
         decode(choice.table), seconds or DEFAULT_SECONDS, device=device, precision=precision, data_root=root
     )
@@ -109,40 +125,67 @@ def training_seconds(time: str | float, option: str) -> float:
     return seconds
 
 
-def default_choice(data: str, limits: Limits, *, device: str, precision: str, option: str = "--data") -> Choice | None:
-    """The default recipe for a data set, without a number of steps; None if nothing is known of the images.
+def default_choice(data: Table, limits: Limits, *, device: str, precision: str) -> Choice:
+    """The default recipe for a data set.
 
     Args:
-        data: the name of a data set, or a path.
+        data: the table `data` of the recipe, with everything that changes which images are read and how. Its size, if
+            it has one, takes the place of that of `limits`.
         limits: what the user has decided.
         device: the device that steps are timed on.
         precision: their precision.
-        option: what an error about `data` names.
 
     Raises:
-        DataError: there is no such data.
-        RecipeError: the device is not available, or the networks do not fit the size that the user has decided.
+        RecipeError: a key or a value of the table is invalid, the device is not available, the networks do not fit the
+            size that the user has decided, or the data is points for which no recipe is made.
     """
-    table = data_table(data, option=option)
-    facts = image_facts(table_config(table))
+    config = table_config(data)
+    facts = image_facts(config)
     if facts is None:
-        return None
+        if isinstance(config, PointsConfig) and made_for(str(config.tag())) is None:
+            raise _no_recipe_for(config)
+        return choose_without_facts(data)
+    known = _as_read(facts, config)
+    if "size" in data and isinstance(config, ImageDataConfig):
+        limits = limits._replace(size=config.size)
 
-    def parts_of(candidate: Table) -> tuple[int, ...]:
-        both = candidate["data"].get("channels")
-        return (both, both) if both and facts.parts else facts.parts
+    def shape_of(recipe: Recipe) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+        """Height, width and channels of the samples of a recipe, and the channels of each domain."""
+        assert isinstance(recipe.data, ImageDataConfig)
+        parts = known.parts
+        if parts and isinstance(recipe.data, TwoDomainsConfig):
+            parts = tuple(recipe.data.domain_channels(k) or count for k, count in enumerate(parts))
+        channels = getattr(recipe.data, "channels", None) or (1 if known.grey else 3)
+        return (*recipe.data.height_width, sum(parts) or channels), parts
 
     def images_per_second(candidate: Table) -> float:
-        recipe, size, parts = decode(candidate), int(candidate["data"]["size"]), parts_of(candidate)
-        shape = (size, size, sum(parts) or (1 if facts.grey else 3))
-        seconds = step_seconds_at(recipe, shape, parts, device=device, precision=precision)
-        return recipe.batch / seconds
+        recipe = decode(candidate)
+        shape, parts = shape_of(recipe)
+        return recipe.batch / step_seconds_at(recipe, shape, parts, device=device, precision=precision)
 
-    choice = choose(facts, table, limits, images_per_second)
-    parts, size = parts_of(choice.table), int(choice.table["data"]["size"])
-    shape = (sum(parts) or (1 if facts.grey else 3), size, size)
-    check_compatibility(decode(choice.table), shape, parts=parts).raise_first()
+    choice = choose(known, data, limits, images_per_second)
+    recipe = decode(choice.table)
+    (height, width, channels), parts = shape_of(recipe)
+    check_compatibility(recipe, (channels, height, width), parts=parts).raise_first()
     return choice
+
+
+def _as_read(facts: ImageFacts, config: DataConfig) -> ImageFacts:
+    """The facts about ordinary images once they have the number of channels that the data is read with, if it is set."""
+    channels = None if facts.parts else getattr(config, "channels", None)
+    return facts if channels is None else facts._replace(grey=channels <= GREY_WITH_ALPHA)
+
+
+def _no_recipe_for(config: PointsConfig) -> RecipeError:
+    """The error that data is points for which no shipped recipe is made."""
+    if isinstance(config, DensityConfig):
+        found, given = f"{display_name(config.path)}, which is read as a density of points", shlex.quote(config.path)
+        cure = f"to train on images, give a folder of them; to train on points, poise train ring --data {given}"
+    else:
+        found, cure = f"points of kind '{config.tag()}'", "name a recipe for vectors, such as align"
+        if isinstance(config, ToyConfig):
+            cure = f"poise train ring --data {config.tag()}"
+    return RecipeError("a recipe is chosen for images only", where="data", found=found, cure=cure)
 
 
 def steps_within(seconds: float, step_time: StepTime) -> int:
