@@ -7,16 +7,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from poise.core.config import find_components
 from poise.core.random_streams import RandomStreams
-from poise.data.source import DataSplits
+from poise.core.types import DataSpec
+from poise.data.source import DataSplits, ImageDataset
+from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
-from poise.engine.initial_weights import MAX_LISTED
+from poise.engine.game import Game
+from poise.engine.initial_weights import MAX_LISTED, class_rows, class_tensors
 from poise.errors import CheckpointError, RecipeError
 from poise.measure.fid import fid
+from poise.networks.conditioning import DiscriminatorConditioning, GeneratorConditioning
 from poise.recipe.decode import decode
 from poise.recipe.init import InitConfig
 from poise.recipe.model import Recipe
@@ -42,6 +48,16 @@ CPU = ComputeSettings(torch.device("cpu"), "fp32")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose averaged weights differ from its live ones."""
     return train(digits(), tmp_path_factory.mktemp("source") / "run", device="cpu", precision="fp32")
+
+
+CONDITIONAL = {"g": {"kind": "concat"}, "d": {"kind": "projection"}}
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with labels."""
+    recipe = decode(digits(2).canonical() | {"conditioning": CONDITIONAL})
+    return train(recipe, tmp_path_factory.mktemp("conditional") / "run", device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +227,134 @@ def test_label_embeddings_of_other_classes_are_left(tmp_path: Path) -> None:
         assert torch.equal(mine["embedding.weight"], initially["embedding.weight"])
         others = [name for name, t in mine.items() if t.dim() > 1 and name != "embedding.weight"]
         assert all(torch.equal(mine[name], tensors[side.value][name]) for name in others)
+
+
+SMALL_NET = {"kind": "dcgan", "width": 4}
+SPECTRAL = {"g": SMALL_NET, "d": {**SMALL_NET, "norm": "spectral"}}
+CLASSIFIER = {"kind": "auxiliary_classifier"}
+
+CONDITIONED: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "concat": ({"conditioning": {"g": {"kind": "concat"}}}, {"g": 1}),
+    "class_norm": ({"conditioning": {"g": {"kind": "class_norm"}}}, {"g": 4}),
+    "channels": ({"conditioning": {"d": {"kind": "channels"}}}, {"d": 1}),
+    "projection": ({"conditioning": {"d": {"kind": "projection"}}}, {"d": 1}),
+    "projection with spectral norm": (
+        {"conditioning": {"d": {"kind": "projection"}}, "network": SPECTRAL},
+        {"d": 2},
+    ),
+    "auxiliary classifier": (
+        {"conditioning": {"g": {"kind": "concat"}}, "tricks": [CLASSIFIER]},
+        {"g": 1, "d": 2},
+    ),
+    "auxiliary classifier with spectral norm, packing": (
+        {
+            "conditioning": {"g": {"kind": "concat"}},
+            "tricks": [CLASSIFIER, {"kind": "packing", "samples": 2}],
+            "network": SPECTRAL,
+        },
+        {"g": 1, "d": 3},
+    ),
+    "shared embedding": (
+        {
+            "conditioning": {"g": {"kind": "shared_embedding", "dim": 4}},
+            "network": {"g": {"kind": "biggan", "width": 2}, "d": SMALL_NET},
+        },
+        {"g": 1},
+    ),
+    "translation": (
+        {
+            "conditioning": {"g": {"kind": "channels"}},
+            "data": {"kind": "digit_domains", "size": 16},
+            "latent": {"kind": "source"},
+            "network": {"g": {"kind": "unet", "width": 2}, "d": SMALL_NET, "direction": "a_to_b"},
+        },
+        {"g": 1},
+    ),
+}
+"""A recipe for each way to condition, and the numbers of tensors with a row for each class."""
+
+
+def game_with(table: dict[str, Any], classes: int, seed: int = 0, **initial: Any) -> Game:
+    recipe = decode(digits().canonical() | table)
+    parts = (1, 1) if recipe.data.two_domains else ()
+    spec = DataSpec((sum(parts) or 1, 16, 16), classes, num_samples=10, parts=parts)
+    return build_game(recipe, spec, CPU, RandomStreams(seed), **initial)
+
+
+@pytest.mark.parametrize("how", CONDITIONED)
+def test_the_class_tensors_are_those_whose_shape_depends_on_the_number_of_classes(how: str) -> None:
+    table, counts = CONDITIONED[how]
+    few, many = game_with(table, 3), game_with(table, 5)
+    for side, player in few.players.items():
+        mine, other = player.net.state_dict(), many.players[side].net.state_dict()
+        depend = {name for name in mine if mine[name].shape != other[name].shape}
+        assert class_tensors(player.net) == depend
+        assert len(depend) == counts.get(side.value, 0)
+        assert all(mine[name].shape == (3, *other[name].shape[1:]) for name in depend)
+
+
+def test_every_kind_of_conditioning_is_among_them() -> None:
+    families = [("g", GeneratorConditioning), ("d", DiscriminatorConditioning)]
+    kinds = {(side, kind) for side, family in families for kind in find_components(family, "poise.networks")}
+    tested = {
+        (side, one["kind"]) for table, _ in CONDITIONED.values() for side, one in table.get("conditioning", {}).items()
+    }
+    assert kinds == tested
+
+
+@pytest.mark.parametrize("how", CONDITIONED)
+@pytest.mark.parametrize(
+    ("known", "names"),
+    [("abc", "cba"), ("abc", "bcd"), ("abc", "dabce"), ("abcd", "ca"), ("abc", "def")],
+    ids=["reordered", "as many others", "more", "fewer", "none in common"],
+)
+def test_what_belongs_to_a_class_is_taken_by_its_name(how: str, known: str, names: str) -> None:
+    table, _ = CONDITIONED[how]
+    source, plain = game_with(table, len(known), seed=1), game_with(table, len(names))
+    tensors = {
+        side.value: {key: tensor + torch.rand(tensor.shape) for key, tensor in player.net.state_dict().items()}
+        for side, player in source.players.items()
+    }
+    game = game_with(table, len(names), initial=tensors, rows=class_rows(known, names))
+    for side, player in game.players.items():
+        mine, initially, theirs = player.net.state_dict(), plain.players[side].net.state_dict(), tensors[side.value]
+        of_classes = class_tensors(player.net)
+        for key in mine.keys() - of_classes:
+            assert torch.equal(mine[key], theirs[key].to(mine[key].dtype))
+        for key in of_classes:
+            for row, name in enumerate(names):
+                expected = theirs[key][known.index(name)] if name in known else initially[key][row]
+                assert torch.equal(mine[key][row], expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "line", "share"),
+    [
+        ("1032456789", "classes: each starts from the weights of the class of the same name", 1.0),
+        ("01", "classes: each starts from the weights of the class of the same name", 1.0),
+        ("0a", "classes: 1 class starts from the weights of the class of the same name; a is new and keeps its", 0.5),
+        ("ab0", "classes: 1 class starts from the weights of the class of the same name; a, b are new and keep", 1 / 3),
+        ("ab", "classes: the weights of all classes keep their initial values, as that run has none of these", 0.0),
+        ("0123456789", "", 1.0),
+    ],
+)
+def test_a_line_says_which_classes_are_taken(conditional: Run, names: str, line: str, share: float) -> None:
+    recipe = tuned(conditional, conditioning=CONDITIONAL)
+    data = DataSplits(ImageDataset(np.zeros((20, 16, 16, 1), np.uint8), np.zeros(20, np.int64), tuple(names)))
+    initial = read_initial_weights(InitConfig.model_validate({"from": str(conditional.path)}))
+    state = TrainState(recipe, CPU, data, initial.tensors, initial_classes=initial.classes)
+    lines = describe_initial_weights(initial, state.game, data.train.classes)
+    said = [one for one in lines if one.startswith("classes")]
+    assert len(said) == bool(line)
+    assert said[:1] == [one for one in said if one.startswith(line)]
+    sizes = {key: tensor.numel() for key, tensor in state.game.g.net.state_dict().items()}
+    taken = sum(sizes.values()) - (1 - share) * sizes["embedding.weight"]
+    assert f"G: {len(sizes) - (not share)} of {len(sizes)} tensors ({taken / sum(sizes.values()):.0%} of" in lines[1]
+    assert "embedding" not in "".join(lines[3:])
+    if names[0] == "0":
+        assert torch.equal(
+            state.game.g.net.state_dict()["embedding.weight"][0], initial.tensors["g"]["embedding.weight"][0]
+        )
 
 
 def test_another_size_takes_what_fits_and_names_the_rest(source: Run) -> None:

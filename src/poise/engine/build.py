@@ -17,7 +17,7 @@ from poise.core.types import DataSpec, Side, packed_shape
 from poise.data.source import CALIBRATION_SAMPLES
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Discriminate, Game, discriminate_jointly, discriminate_separately
-from poise.engine.initial_weights import InitialTensors, align_names, copy_matching_
+from poise.engine.initial_weights import ClassRows, InitialTensors, align_names, copy_matching_, fit_classes
 from poise.errors import RecipeError
 from poise.networks.base import (
     DiscriminatorConfig,
@@ -45,12 +45,14 @@ def build_game(
     streams: RandomStreams,
     initial: InitialTensors | None = None,
     critics: Mapping[str, Critic] = MappingProxyType({}),
+    rows: ClassRows | None = None,
 ) -> Game:
     """Build the game that a recipe describes, in the state before step 0.
 
     The initial weights of each network come from a random stream of their own, so that changing one network does not
     change the initial weights of the others. Those that match a tensor of `initial` are replaced by it, also in the
-    averages and copies that tricks keep. `critics` are the frozen networks that tricks need, by trick.
+    averages and copies that tricks keep. `critics` are the frozen networks that tricks need, by trick. `rows` are those
+    of the classes in `initial`, if it is of data with other classes.
     """
     with streams.seeded_global("init/g"):
         g = _generator(recipe, data_spec)
@@ -75,7 +77,7 @@ def build_game(
     if initial is not None:
         for name, net in (("g", nets[Side.G]), ("d", nets.get(Side.D)), ("e", encoder)):
             if net is not None:
-                copy_matching_(net, align_names(net, initial.get(name, {})))
+                copy_matching_(net, fit_classes(net, align_names(net, initial.get(name, {})), rows))
     if transforms or initial is not None:  # build the other tricks again, for the networks as they are now
         rebuilt = _tricks(recipe, nets, data_spec, critics)
         pairs = zip(tricks, rebuilt, strict=True)

@@ -1,8 +1,12 @@
-"""Initial weights from other networks: the tensors of the same name and shape are copied, all others are left."""
+"""Initial weights from other networks: the tensors of the same name and shape are copied, all others are left.
+
+Where a tensor has a row for each class, and the classes are others or in another order, its rows are copied by the
+names of the classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +22,57 @@ MAX_LISTED = 10
 
 InitialTensors = Mapping[str, Mapping[str, Tensor]]
 """State dicts by network: "g", "d" and "e" (G's encoder)."""
+
+
+ClassRows = Sequence[int | None]
+"""For each class of the data, its row in tensors of other data; None for a class that these don't have."""
+
+
+def class_rows(known: Sequence[str], names: Sequence[str]) -> ClassRows | None:
+    """Where the classes `names` are among the classes `known`; None if they are the same, or one of both has none."""
+    if not known or not names or tuple(known) == tuple(names):
+        return None
+    rows = {name: row for row, name in enumerate(known)}
+    return [rows.get(name) for name in names]
+
+
+def class_tensors(net: nn.Module) -> set[str]:
+    """The names of the weights and buffers of a network whose first dimension counts the classes.
+
+    They are those of the layers that a module names in `class_layers`, without the singular vector of spectral norm
+    that has an entry for each input.
+    """
+    return {
+        f"{prefix}.{layer}.{name}".removeprefix(".")
+        for prefix, module in net.named_modules()
+        for layer in getattr(module, "class_layers", ())
+        for name in getattr(module, layer).state_dict()
+        if not name.endswith("._v")
+    }
+
+
+def fit_classes(net: nn.Module, tensors: Mapping[str, Tensor], rows: ClassRows | None) -> dict[str, Tensor]:
+    """A state dict for `net` in which the tensors of `class_tensors` have the rows of the classes of `net`.
+
+    The rows of classes that the state dict lacks are those of `net`. A tensor whose other dimensions differ is left.
+
+    Args:
+        net: the network.
+        tensors: the state dict, with the names that the tensors have in `net`.
+        rows: see `class_rows`; with None nothing is changed.
+    """
+    fitted = dict(tensors)
+    if rows is None:
+        return fitted
+    new = [row for row, old in enumerate(rows) if old is not None]
+    old = [row for row in rows if row is not None]
+    state = net.state_dict()
+    for name in class_tensors(net) & fitted.keys():
+        source = tensors[name]
+        if source.shape[1:] == state[name].shape[1:]:
+            fitted[name] = state[name].detach().clone()
+            fitted[name][new] = source[old].to(state[name])
+    return fitted
 
 
 class Matches(NamedTuple):

@@ -283,6 +283,8 @@ class WithClassifier(nn.Module):
     Source: Odena et al. 2017, arXiv:1610.09585.
     """
 
+    class_layers = ("head",)
+
     def __init__(self, net: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.takes_labels = getattr(net, "takes_labels", False)

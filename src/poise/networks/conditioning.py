@@ -4,6 +4,9 @@ Each kind of conditioning is a module that wraps an unconditional network. For G
 the label, or gives batch norms a scale and shift per class. For D, and for a G that translates images, it adds channels
 with an embedding of the label to the image; for D it may also add to the score the inner product of the features with
 an embedding of the label. Labels are int64, B, below the number of classes.
+
+A module names those of its layers whose weights have a row for each class in `class_layers`, so that a run that starts
+from the weights of another one finds the rows of the classes that both have (`engine/initial_weights.py`).
 """
 
 from __future__ import annotations
@@ -107,6 +110,7 @@ class Concat(nn.Module):
     """
 
     takes_labels = True
+    class_layers = ("embedding",)
 
     def __init__(self, net: nn.Module, num_classes: int, dim: int, scale: float = 1.0) -> None:
         super().__init__()
@@ -138,6 +142,8 @@ class ClassNormConfig(GeneratorConditioning):
 
 class ClassBatchNorm(nn.Module):
     """A batch norm without affine weights, followed by a scale and shift per class, which start at 1 and 0."""
+
+    class_layers = ("scale", "shift")
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, num_classes: int) -> None:
         super().__init__()
@@ -236,6 +242,7 @@ class Channels(nn.Module):
     """net([x, embedding of y, repeated at each pixel]): D's score of the image x, or G's translation of it."""
 
     takes_labels = True
+    class_layers = ("embedding",)
 
     def __init__(self, net: nn.Module, num_classes: int, dim: int) -> None:
         super().__init__()
@@ -267,6 +274,7 @@ class Projection(nn.Module):
     """
 
     takes_labels = True
+    class_layers = ("embedding",)
 
     def __init__(self, net: nn.Module, num_classes: int) -> None:
         super().__init__()

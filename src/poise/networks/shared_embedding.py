@@ -42,6 +42,7 @@ class SharedEmbedding(nn.Module):
     """
 
     takes_labels = True
+    class_layers = ("embedding",)
 
     def __init__(self, net: nn.Module, num_classes: int, dim: int, scale: float = 1.0) -> None:
         super().__init__()

@@ -120,7 +120,7 @@ def check_components(state: TrainState) -> None:
 def _try_step(state: TrainState, recipe: Recipe) -> None:
     streams, source, compute = state.streams, state.source, replace(state.compute, accumulate=1)
     with _blamed_on(recipe):
-        game = build_game(recipe, source.spec(), compute, streams, state.initial, state.critics.networks)
+        game = build_game(recipe, source.spec(), compute, streams, state.initial, state.critics.networks, state.rows)
         for component, part, methods in _expectations(recipe, game):
             for name, expectation in methods.items():
                 if hasattr(part, name):

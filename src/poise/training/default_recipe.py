@@ -171,7 +171,7 @@ def default_choice(data: Table, limits: Limits, *, device: str, precision: str) 
 
 
 def _as_read(facts: ImageFacts, config: DataConfig) -> ImageFacts:
-    """The facts about ordinary images once they have the number of channels that the data is read with, if it is set."""
+    """The facts about ordinary images with the number of channels that the data is read with, if it is set."""
     channels = None if facts.parts else getattr(config, "channels", None)
     return facts if channels is None else facts._replace(grey=channels <= GREY_WITH_ALPHA)
 

@@ -45,8 +45,9 @@ class Follower:
         original: Recipe | None = None,
     ) -> None:
         self.recipe, self.folder, self.signals, self.agreement = recipe, folder, signals, agreement
-        tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
-        self.state = TrainState(recipe, compute, data, tensors, copies, agreement.ranks, original)
+        tensors, classes = (None, ()) if initial is None else (initial.tensors, initial.classes)
+        copies = folder.critics if resume else None
+        self.state = TrainState(recipe, compute, data, tensors, copies, agreement.ranks, original, classes)
         if resume:
             self.state.resume(folder.saves)
         self.first = self.state.steps_done

@@ -170,9 +170,10 @@ def check(
     try:
         check_division(recipe, ALONE, accumulate)
         initial = None if recipe.init is None else read_initial_weights(recipe.init, trust_code=trust_code)
-        state = TrainState(recipe, compute, data, None if initial is None else initial.tensors)
+        tensors, known = (None, ()) if initial is None else (initial.tensors, initial.classes)
+        state = TrainState(recipe, compute, data, tensors, initial_classes=known)
         notes += state.critics.notes
-        notes += [] if initial is None else describe_initial_weights(initial, state.game)
+        notes += [] if initial is None else describe_initial_weights(initial, state.game, data.train.classes)
         check_single_sample_batch(of_one_part(recipe, ALONE, accumulate), compute, data)
         check_components(state)
         findings.warnings += check_output_ranges(recipe, data.train)

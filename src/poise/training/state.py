@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,16 @@ from poise.data.source import DataSplits
 from poise.engine.batches import RealBatches, bind_latent, sampling_latent
 from poise.engine.build import build_game
 from poise.engine.compute import ComputeSettings
-from poise.engine.initial_weights import NETWORK_NAMES, InitialTensors, align_names, describe_left, shortened
+from poise.engine.initial_weights import (
+    NETWORK_NAMES,
+    ClassRows,
+    InitialTensors,
+    align_names,
+    class_rows,
+    describe_left,
+    fit_classes,
+    shortened,
+)
 from poise.engine.reconstruction_step import reconstruction_step
 from poise.engine.step import alternate, make_move, simultaneous
 from poise.engine.step_metrics import StepMetrics
@@ -78,8 +88,10 @@ class TrainState:
         copies: the folder of the copies of frozen critics, if the run is resumed.
         ranks: the processes that train the run together.
         original: the recipe that the run was started with, if it has been changed since (the policy `advise`).
+        initial_classes: the names of the classes of the data that `initial` was trained on.
 
     Attributes:
+        rows: where the classes are in `initial`, see `class_rows`.
         changes: the changes since then.
         critics: the frozen critics.
         steps_done: the number of steps done.
@@ -98,11 +110,13 @@ class TrainState:
         copies: Path | None = None,
         ranks: Ranks = ALONE,
         original: Recipe | None = None,
+        initial_classes: Sequence[str] = (),
     ) -> None:
         self.original, self.changes = original or recipe, Changes()
         self.recipe, self.compute, self.data, self.initial, self.ranks = recipe, compute, data, initial, ranks
         self.monitoring = recipe.monitor or MonitorConfig()
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
+        self.rows = class_rows(initial_classes, self.source.classes)
         self.fingerprint = self.source.fingerprint
         self.num_rollbacks, self.returns = 0, tuple[int, ...]()
         self.alarms: int | None = None
@@ -113,8 +127,8 @@ class TrainState:
     def initialize(self, initial: InitialTensors | None = None) -> None:
         """Set the state before the first step, with the networks' tensors of the run's start or with `initial`."""
         spec, critics = self.source.spec(), self.critics.networks
-        initial = self.initial if initial is None else initial
-        self.game = build_game(self.recipe, spec, self.compute, self.streams, initial, critics)
+        initial, rows = (self.initial, self.rows) if initial is None else (initial, None)
+        self.game = build_game(self.recipe, spec, self.compute, self.streams, initial, critics, rows)
         max_d_moves = max(1, self.game.tempo.max_moves.d)
         self.batches = RealBatches(self.source, self.compute.device, max_d_moves, mirror=self.recipe.mirrors_images)
         mirror = self.recipe.mirrors_images
@@ -204,7 +218,7 @@ class TrainState:
             if not self.knows_beginning:
                 raise
             if self.changes and self.initial is not None:
-                left.extend(self._not_taken(self.initial, "the initial weights"))
+                left.extend(self._not_taken(self.initial, "the initial weights", rows=self.rows))
         self.returns = (*(step for step in self.returns if step < self.steps_done), self.steps_done)
         return left
 
@@ -217,14 +231,18 @@ class TrainState:
         anew = state_tensors.load_matching_tensors(self.game, self.step_metrics, tensors)
         return self._not_taken(networks, "the checkpoint", *(f"{name} starts anew" for name in anew))
 
-    def _not_taken(self, networks: InitialTensors, place: str, *others: str) -> list[str]:
+    def _not_taken(
+        self, networks: InitialTensors, place: str, *others: str, rows: ClassRows | None = None
+    ) -> list[str]:
         """What the networks do not take of these tensors, and other messages, in one message; none if there is none."""
         nets = {"g": self.game.g.net, "e": self.game.g.encoder, "d": None if self.game.d is None else self.game.d.net}
         left = [
             message
             for name, net in nets.items()
             if net is not None and name in networks
-            for message in describe_left(NETWORK_NAMES[name], net, align_names(net, networks[name]), place)
+            for message in describe_left(
+                NETWORK_NAMES[name], net, fit_classes(net, align_names(net, networks[name]), rows), place
+            )
         ]
         left = [*shortened(left), *others]
         return [f"not taken from {place}: {'; '.join(left)}"] if left else []

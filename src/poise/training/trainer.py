@@ -83,10 +83,11 @@ class Trainer:
         self.folder, self.data, self.data_root = folder, data, data_root
         self.agreement = agreement
         self.listener, self.signals, self.notes = listener, signals, list(notes)
-        tensors, copies = None if initial is None else initial.tensors, folder.critics if resume else None
-        self.state = TrainState(recipe, compute, data, tensors, copies, self.agreement.ranks, original)
+        tensors, classes = (None, ()) if initial is None else (initial.tensors, initial.classes)
+        copies, ranks = folder.critics if resume else None, self.agreement.ranks
+        self.state = TrainState(recipe, compute, data, tensors, copies, ranks, original, classes)
         if initial is not None:
-            self.notes += describe_initial_weights(initial, self.state.game)
+            self.notes += describe_initial_weights(initial, self.state.game, data.train.classes)
         self.notes += self.state.critics.notes
         if resume:
             self.notes += self.state.resume(folder.saves)
