@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,6 +130,67 @@ def test_links(tmp_path: Path, write_images: WriteImages, follow: bool) -> None:
     assert has_note(loaded, "links to visited folders")
 
 
+@pytest.fixture
+def half_lost(tmp_path: Path, write_images: WriteImages) -> Path:
+    """Two classes, and links to two more."""
+    for name in ("set/dogs", "set/zebras", "disk/cats", "disk/birds"):
+        write_images(tmp_path / name, 4)
+    for name in ("cats", "birds"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "disk" / name)
+    return tmp_path / "set"
+
+
+def test_skipped_folders_are_a_warning_and_not_counted_as_files(half_lost: Path) -> None:
+    (half_lost / "dogs" / "bad.png").write_bytes(b"")
+    loaded = load(half_lost, max_bad=0.12)
+    assert "skipped 1 of 9 image files as invalid" in loaded.notes
+    (warning,) = loaded.warnings
+    assert warning.message == (
+        "2 folders are skipped with all that is in them: birds, cats (a link out of the folder (data.follow_links))"
+    )
+    assert warning.cure == "set data.follow_links=true to follow the links"
+    assert not load(half_lost, follow_links=True).warnings
+
+
+def test_nothing_but_skipped_folders_is_refused_with_the_cure(half_lost: Path) -> None:
+    for name in ("dogs", "zebras"):
+        shutil.rmtree(half_lost / name)
+    with pytest.raises(
+        DataError, match=r"no images outside of skipped folders, found 2 skipped folders: birds, cats"
+    ) as e:
+        load(half_lost)
+    assert e.value.cure == "set data.follow_links=true to follow the links"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_too_many_bad_files_get_the_cure_for_their_reason(
+    tmp_path: Path, write_images: WriteImages, links: bool
+) -> None:
+    write_images(tmp_path / "set", 2)
+    write_images(tmp_path / "disk", 1)
+    for i in range(3):
+        path = tmp_path / "set" / f"more-{i}.png"
+        path.symlink_to(tmp_path / "disk" / "good-000.png") if links else path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"3 of 5 image files can't be used: more-0\.png \(") as e:
+        load(tmp_path / "set")
+    repair = "repair or remove them, or raise data.max_bad, which is 0.5"
+    assert e.value.cure == ("set data.follow_links=true to follow the links" if links else repair)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("cats", True), ("one.png", False)])
+def test_a_broken_link_without_suffix_is_taken_for_a_folder(
+    tmp_path: Path, write_images: WriteImages, name: str, folder: bool
+) -> None:
+    write_images(tmp_path, 3)
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    loaded = load(tmp_path)
+    assert loaded.bad_files == [(name, "a broken link")]
+    assert has_note(loaded, "skipped 1 of 4 image files") != folder
+    messages = [(one.message, one.cure) for one in loaded.warnings]
+    expected = ("1 folder is skipped with all that is in it: cats (a broken link)", "repair or remove it")
+    assert messages == [expected] * folder
+
+
 def test_a_link_to_a_folder_inside_is_not_a_class(tmp_path: Path, write_images: WriteImages) -> None:
     """Also if the name of the link is sorted first: the images are found under the real folder's name."""
     write_images(tmp_path / "cats", 2)
@@ -183,6 +245,10 @@ def test_an_unreadable_sub_folder_is_a_bad_file(
     monkeypatch.setattr(os, "scandir", guarded)
     loaded = load(tmp_path)
     assert [tuple(bad) for bad in loaded.bad_files] == [("closed", "unreadable folder: Permission denied")]
+    assert not has_note(loaded, "as invalid")
+    (warning,) = loaded.warnings
+    assert warning.message.endswith("it: closed (unreadable folder: Permission denied)")
+    assert warning.cure == "make it readable, or remove it"
     assert len(trained(loaded)) == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,25 @@ def test_images_of_the_same_name_are_a_pair_and_each_domain_has_its_channels(tmp
     a, b = splits.train.domain_sources
     assert (a.shape, b.shape) == ((1, 8, 8), (3, 8, 8))
     assert torch.equal(torch.cat([a.preview(3), b.preview(3)], 1), splits.train.preview(3))
+
+
+@pytest.mark.parametrize("kind", [pairs, domains])
+def test_skipped_folders_are_named_with_the_cure(tmp_path: Path, draw: Draw, kind: Callable[..., DataSplits]) -> None:
+    for i in range(4):
+        for folder in ("set/a", "set/b", "disk/b", "disk"):
+            draw(f"{folder}/{i}.png", 10 * i)
+    (tmp_path / "set" / "b" / "more").symlink_to(tmp_path / "disk")
+    splits = kind(tmp_path / "set")
+    (warning,) = [one for one in splits.warnings if "folder" in one.message]
+    assert "1 folder is skipped with all that is in it: b/more (a link out" in warning.message
+    assert not said(splits, "as invalid")
+    shutil.rmtree(tmp_path / "set" / "b")
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "disk" / "b")
+    with pytest.raises(
+        DataError, match=r"one of the two domains is skipped, found 1 skipped folder: b \(a link.*follow_"
+    ):
+        kind(tmp_path / "set")
+    assert not kind(tmp_path / "set", follow_links=True).bad_files
 
 
 def test_any_two_folders_are_two_domains_in_alphabetical_order(tmp_path: Path, draw: Draw) -> None:

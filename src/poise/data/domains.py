@@ -26,8 +26,8 @@ from poise.data.listing import Listing, display_name
 from poise.data.notes import file_notes
 from poise.data.npz import ArrayNames, NpzConfig, load_arrays, load_set
 from poise.data.paths import WHERE, PathText, located
-from poise.data.scan import scan
-from poise.data.source import BadFile, DataSplits, ImageDataset, SizedSource
+from poise.data.scan import folder_warning, scan, without_folders
+from poise.data.source import DataSplits, ImageDataset, SizedSource
 from poise.data.two_domains import (
     DOMAINS,
     Layout,
@@ -196,7 +196,7 @@ class DomainsConfig(TwoDomainsConfig):
         """One domain from a path of its own."""
         try:
             splits = self.ordinary(domain, path).load()
-            splits.bad_files = [BadFile(f"{DOMAINS[domain]}: {file.name}", file.reason) for file in splits.bad_files]
+            splits.bad_files = [file._replace(name=f"{DOMAINS[domain]}: {file.name}") for file in splits.bad_files]
             return splits
         except DataError as error:
             raise located(error, f"data.{DOMAINS[domain]}") from None
@@ -229,8 +229,10 @@ class DomainsConfig(TwoDomainsConfig):
         assert isinstance(held_out.train, ImageDataset)
         splits.held_out, notes = with_classes_of(splits.train, held_out.train)
         splits.notes += notes
-        if held_out.bad_files:
-            splits.notes.append(f"held out: skipped {count_noun(len(held_out.bad_files), 'image file')} as invalid")
+        if bad := without_folders(held_out.bad_files):
+            splits.notes.append(f"held out: skipped {count_noun(len(bad), 'image file')} as invalid")
+        found = folder_warning(held_out.bad_files)
+        splits.warnings += [one._replace(message=f"held out: {one.message}") for one in found]
         splits.bad_files += held_out.bad_files
         return splits
 

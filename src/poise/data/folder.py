@@ -14,6 +14,8 @@ from typing import IO, ClassVar, Literal
 from poise.data.listing import (
     HIDDEN,
     LABEL_FILE,
+    LINK_OUT,
+    WITHOUT_SUFFIX,
     Item,
     Listing,
     changed_at,
@@ -25,14 +27,12 @@ from poise.data.listing import (
 )
 from poise.data.paths import WHERE, access_error, folder_at
 from poise.data.scan import ScannedConfig, scan
-from poise.data.source import BadFile, DataSplits
+from poise.data.source import BadFile, DataSplits, SkippedFolder
 from poise.errors import DataError
-
-LINK_OUT = "a link out of the folder (data.follow_links)"
 
 
 class FolderConfig(ScannedConfig):
-    """A folder. Links that lead out of it are bad files unless `follow_links` is set."""
+    """A folder. Links that lead out of it are skipped, and listed as bad files, unless `follow_links` is set."""
 
     container: ClassVar[str] = "folder"
     kind: Literal["folder"] = "folder"
@@ -97,7 +97,8 @@ class Walk:
                 with os.scandir(self.top / folder) as entries:
                     content = sorted(entries, key=lambda entry: sort_key(entry.name))
             except OSError as error:
-                self._listing.bad_files.append(BadFile(display_name(folder), f"unreadable folder: {error.strerror}"))
+                reason = f"unreadable folder: {error.strerror}"
+                self._listing.bad_files.append(SkippedFolder(display_name(folder), reason))
                 continue
             if folder and is_run({entry.name for entry in content}):
                 self._listing.num_runs += 1
@@ -108,7 +109,10 @@ class Walk:
         return self._listing
 
     def _add(self, entry: os.DirEntry[str], name: str) -> None:
-        """Classify a directory entry: a folder to visit, an image, a label file, a bad file, or one to ignore."""
+        """Classify a directory entry: a folder to visit, an image, a label file, a bad file, or one to ignore.
+
+        A link without suffix that leads nowhere is taken for one to a folder.
+        """
         ignored = ignored_reason(entry.name)
         if ignored == HIDDEN:
             self._listing.ignored[HIDDEN] += 1
@@ -116,8 +120,11 @@ class Walk:
         try:
             status = _status(entry)
         except OSError as error:
-            if ignored is None or entry.is_dir(follow_symlinks=False):
-                self._listing.bad_files.append(BadFile(display_name(name), _unreachable(error, entry.is_symlink())))
+            reason = _unreachable(error, entry.is_symlink())
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and ignored == WITHOUT_SUFFIX):
+                self._listing.bad_files.append(SkippedFolder(display_name(name), reason))
+            elif ignored is None:
+                self._listing.bad_files.append(BadFile(display_name(name), reason))
             else:
                 self._listing.ignored[ignored] += 1
             return
@@ -143,7 +150,7 @@ class Walk:
     def _add_folder(self, name: str, status: os.stat_result, link: bool, out: bool) -> None:
         """Add a folder to visit. A link to a folder inside is ignored, since its images are found under their paths."""
         if out and not self.follow:
-            self._listing.bad_files.append(BadFile(display_name(name), LINK_OUT))
+            self._listing.bad_files.append(SkippedFolder(display_name(name), LINK_OUT))
         elif (link and not out) or (identity := _identity(self.top / name, status)) in self._visited:
             self._listing.ignored["links to visited folders"] += 1
         else:

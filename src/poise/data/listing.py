@@ -14,6 +14,8 @@ from poise.data.decode import SUFFIXES
 from poise.data.source import BadFile
 
 HIDDEN = "hidden"
+LINK_OUT = "a link out of the folder (data.follow_links)"
+WITHOUT_SUFFIX = "without suffix"
 LABEL_FILE = "dataset.json"
 REPLACED = "replaced by a later one of the same name"
 """Why an entry of an archive is ignored that would be lost if the archive were unpacked."""
@@ -77,7 +79,7 @@ class Listing:
         items: the image files.
         label_files: the files called `dataset.json`.
         folders: all folders that are not hidden, with or without images.
-        bad_files: files that look like images and cannot be used.
+        bad_files: files that look like images and cannot be used, and folders that cannot be read.
         ignored: the number of other files, by suffix.
         num_runs: the number of poise's run folders, which are skipped because their images are generated.
         labels: the label of each image by its name, for shards; None if they define no classes.
@@ -121,7 +123,7 @@ def ignored_reason(name: str) -> str | None:
     if name.startswith(".") or name.lower() in SYSTEM_FILES:
         return HIDDEN
     suffix = PurePosixPath(name).suffix.lower()
-    return None if suffix in SUFFIXES else suffix or "without suffix"
+    return None if suffix in SUFFIXES else suffix or WITHOUT_SUFFIX
 
 
 def sort_key(name: str) -> bytes:

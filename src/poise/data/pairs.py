@@ -23,7 +23,15 @@ from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.npz import ArrayNames, NpzConfig, check_images, convert_images, find_classes, load_arrays
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.scan import HalfChannels, bad_files, check_bad_fraction, count_traits, decode_items
+from poise.data.scan import (
+    HalfChannels,
+    bad_files,
+    check_bad,
+    count_traits,
+    decode_items,
+    folder_warning,
+    without_folders,
+)
 from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataset
 from poise.data.split import group_hashes
 from poise.data.two_domains import (
@@ -190,9 +198,9 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
     ]
     bad = sorted([*(file for part in parts for file in part.bad_files), *reasons], key=lambda file: sort_key(file.name))
     usable = [index for index, found in enumerate(rows) if not any(isinstance(row, str) for row in found)]
-    num_files = sum(map(len, matches.pairs)) + len(bad) - len(reasons)
-    check_bad_fraction(bad, num_files, config.max_bad)
-    check_enough(len(usable), f"{count_noun(len(bad), 'bad image file')} in {_named(folders)}", least=1)
+    num_good = sum(map(len, matches.pairs)) - len(reasons)
+    check_bad(bad, num_good, config.max_bad)
+    check_enough(len(usable), f"{bad_files(bad)} in {_named(folders)}", least=1)
     domains = []
     for k, found in enumerate(decoded):
         used = np.array([rows[index][k] for index in usable], np.intp)
@@ -201,7 +209,7 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
         domains.append(_Domain(found.images, used, files, count_traits(found, used)))
     if len(folders) == 1:
         domains = _cut(domains[0], config)
-    missing = [*_match_notes(matches), *_bad_notes(bad, num_files, len(rows) - len(usable))]
+    missing = [*_match_notes(matches), *_bad_notes(without_folders(bad), num_good, len(rows) - len(usable))]
     return _describe(_stack(domains), domains, config, bad, missing)
 
 
@@ -252,7 +260,8 @@ def _describe(
         notes = content_notes(headers, domain.traits, target) + pixel_notes(statistics, found_groups[-1])
         found_notes.append(suffixes + notes)
         found_warnings.append(range_note(statistics, domain.traits[Trait.SIXTEEN_BIT]))
-    return Pairs(images, parts, bad, missing, merge_notes(found_notes), merge_warnings(found_warnings), found_groups[0])
+    warnings = [*folder_warning(bad), *merge_warnings(found_warnings)]
+    return Pairs(images, parts, bad, missing, merge_notes(found_notes), warnings, found_groups[0])
 
 
 def _groups(images: Bytes, statistics: PixelStatistics, config: PairsConfig) -> Bytes:
@@ -306,7 +315,8 @@ def _split(config: PairsConfig, pairs: Pairs, held_out: Pairs | None = None) -> 
         splits = DataSplits(train, other)
     held_out_missing = [] if held_out is None else [f"held out: {note}" for note in held_out.missing]
     splits.notes = [*pairs.missing, *held_out_missing, *pairs.notes]
-    splits.warnings = list(pairs.warnings)
+    found = [] if held_out is None else folder_warning(held_out.bad)
+    splits.warnings = [*pairs.warnings, *(one._replace(message=f"held out: {one.message}") for one in found)]
     splits.bad_files = [*pairs.bad, *(held_out.bad if held_out is not None else [])]
     return splits
 
@@ -339,8 +349,9 @@ def _match_notes(matches: Matches) -> list[str]:
     return notes
 
 
-def _bad_notes(bad: Sequence[BadFile], num_files: int, num_lost: int) -> list[str]:
+def _bad_notes(bad: Sequence[BadFile], num_good: int, num_lost: int) -> list[str]:
     if not bad:
         return []
+    num_files = len(bad) + num_good
     lost = f", and with {agree(len(bad), 'it', 'them')} {count_noun(num_lost, 'pair')}" if num_lost else ""
     return [f"skipped {len(bad):,} of {count_noun(num_files, 'image file')} as invalid{lost}"]

@@ -46,6 +46,12 @@ class BadFile(NamedTuple):
     reason: str
 
 
+class SkippedFolder(BadFile):
+    """A folder that cannot be read, so that all images in it are lost, and the reason."""
+
+    __slots__ = ()
+
+
 class Source(ABC):
     """An endless sequence of batches of real samples.
 
@@ -315,7 +321,7 @@ class DataSplits:
         train: the training samples.
         held_out: samples that are never used for training, or None.
         notes: sentences to show to the user once.
-        bad_files: the files that were skipped, with the reasons.
+        bad_files: the files and folders that were skipped, with the reasons.
         warnings: likely mistakes, which `poise check` and the start of a run report.
     """
 

@@ -24,8 +24,8 @@ from poise.data.folder import FolderConfig, list_folder
 from poise.data.listing import Listing, display_name
 from poise.data.npz import NpzConfig
 from poise.data.paths import KINDS, WHERE
-from poise.data.scan import ScannedConfig
-from poise.data.source import DataWarning
+from poise.data.scan import ScannedConfig, skipped_error
+from poise.data.source import DataWarning, SkippedFolder
 from poise.data.zip_archive import ZipConfig, listing_of, open_archive
 from poise.errors import DataError
 from poise.utils.images import Bytes
@@ -174,9 +174,13 @@ def find_layout(listing: Listing, *, side_by_side: bool) -> Layout:
         side_by_side: whether one folder of images that hold both domains is a layout too.
 
     Raises:
-        DataError: the folders are not two domains; says what was found, and which layouts there are.
+        DataError: the folders are not two domains, or one of them is skipped; says what was found, and which layouts
+            there are.
     """
     base, tops, has_images = top_level(listing)
+    skipped = [one for one in listing.bad_files if isinstance(one, SkippedFolder) and "/" not in one.name]
+    if skipped and len(tops) < len(DOMAINS):
+        raise skipped_error("a folder that may be one of the two domains is skipped", skipped)
     splits = {} if has_images else _find_splits(listing, base, tops, side_by_side)
     if not splits:
         train = _find_domains(listing, base, side_by_side)
