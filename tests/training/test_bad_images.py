@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SMALL = ["--set", "network.g.width=4", "--set", "network.d.width=4", "--set", "batch=4", "--steps", "2"]
@@ -34,6 +36,33 @@ def test_bad_images_are_listed(poise: Callable, tmp_path: Path) -> None:
     assert len(rows) == 3
     assert {name for name, _ in rows} >= {"empty.png", "cut \U0001f600.png"}
     assert all(reason for _, reason in rows)
+
+
+@pytest.mark.parametrize("number", [2, 12])
+def test_the_check_lists_them_with_their_reasons(poise: Callable, tmp_path: Path, number: int) -> None:
+    pictures(tmp_path / "in", 16)
+    for i in range(number):
+        (tmp_path / "in" / f"cut-{i:02}.png").write_bytes(b"")
+    (tmp_path / "in" / "lost").symlink_to(tmp_path)
+    found = json.loads(poise("check", "--data", tmp_path / "in", "--json", *SMALL).out)
+    names = [*(f"cut-{i:02}.png" for i in range(number)), "lost"]
+    assert [file["name"] for file in found["bad_files"]] == names
+    assert found["bad_files"][-1] == {"name": "lost", "reason": "a link out of the folder (data.follow_links)"}
+    lines = poise("check", "--data", tmp_path / "in", *SMALL).out.splitlines()
+    listed = [line for line in lines if line.startswith(("bad image: ", "and "))]
+    expected = [f"bad image: {file['name']}: {file['reason']}" for file in found["bad_files"]]
+    assert listed == (expected if number < 10 else [*expected[:10], "and 3 more; --json lists all of them"])
+
+
+def test_an_error_of_the_data_is_a_refusal_in_json(poise: Callable, tmp_path: Path) -> None:
+    pictures(tmp_path / "in", 1)
+    for words in (["--data", tmp_path / "in"], ["dcgan", "--data", tmp_path / "none"]):
+        result = poise("check", *words, "--json", *SMALL)
+        assert result.code == 3
+        found = json.loads(result.out)
+        (refusal,) = found["refusals"]
+        assert refusal["message"].split(",")[0] in result.last
+        assert found["bad_files"] == []
 
 
 def test_too_many_bad_images_are_refused_before_anything_is_written(poise: Callable, tmp_path: Path) -> None:

@@ -393,9 +393,9 @@ def test_every_objective_has_a_family() -> None:
 def test_the_report_as_json() -> None:
     report = checked(far(optimizer={"g": DEAF, "d": DEAF}, **RELATIVISTIC), warm_up=True)
     result = json.loads(json.dumps(report.as_json(), allow_nan=False))
-    assert list(result) == ["refusals", "warnings", "notes", "estimate", "warm_up"]
+    assert list(result) == ["refusals", "warnings", "notes", "bad_files", "estimate", "warm_up"]
     assert result["refusals"] == []
     assert [list(one) for one in result["warnings"]] == [["field", "message", "tip", "cure"]]
     assert set(result["estimate"]) == {"seconds_per_step", "seconds", "megabytes", "save_megabytes", "parameters"}
     assert set(result["warm_up"]) == {"moves", "losses", "passed", "words"}
-    assert list(checked(missing(), with_data=False).as_json()) == ["refusals", "warnings", "notes"]
+    assert list(checked(missing(), with_data=False).as_json()) == ["refusals", "warnings", "notes", "bad_files"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,12 +57,11 @@ def check(
     from poise.cli.default_recipe import check_time, choose_for, set_size, sets_steps
     from poise.cli.recipe_arguments import apply_changes
     from poise.errors import RecipeError
-    from poise.recipe.checks.findings import Findings
     from poise.recipe.choose import DEFAULT_SECONDS
     from poise.recipe.decode import decode
     from poise.recipe.shipped import DEFAULT, load_recipe
 
-    try:
+    with _refusals_in_json() if as_json else nullcontext():
         changes = ["data.mirror=true", *(changes or [])] if mirror else changes
         seconds, choice, left = check_time(time), None, changes
         if seconds is not None and (steps is not None or sets_steps(changes)):
@@ -76,16 +77,10 @@ def check(
             set_size(table, size)
         table = apply_changes(table, None, {}, left)
         decoded = decode(table, recipe if recipe and recipe.endswith(".toml") else "")
-    except RecipeError as error:
-        if as_json:
-            findings = Findings()
-            findings.refuse(error)
-            print_json({"refusals": [refusal._asdict() for refusal in findings.refusals], "warnings": []})
-        raise
     from poise.cli.results import progress_bar
     from poise.training.precheck import check as run_checks
 
-    with progress_bar("checking"):
+    with _refusals_in_json() if as_json else nullcontext(), progress_bar("checking"):
         report = run_checks(
             decoded,
             data_root=data_root,
@@ -109,6 +104,22 @@ def check(
     report.findings.raise_first()
 
 
+@contextmanager
+def _refusals_in_json() -> Iterator[None]:
+    """Print an error about the recipe or the data, which ends the check, as the only refusal."""
+    from poise.errors import DataError, RecipeError
+    from poise.recipe.checks.findings import Findings
+    from poise.training.precheck import Report
+
+    try:
+        yield
+    except (DataError, RecipeError) as error:
+        findings = Findings()
+        findings.refuse(error)
+        print_json(Report(findings, [], None, None).as_json())
+        raise
+
+
 def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
     """The report on a run of this time instead of the recipe's number of steps."""
     from poise.training.default_recipe import steps_within
@@ -122,6 +133,7 @@ def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
 def _print_report(name: str, report: Report) -> None:
     from rich.table import Table
 
+    from poise.training.run_info import bad_image_notes
     from poise.utils.console import TerminalConsole
     from poise.utils.printing import printable
 
@@ -134,6 +146,8 @@ def _print_report(name: str, report: Report) -> None:
             console.print(_finding_line(level, colour, finding))
     for note in report.notes:
         console.print(printable(f"note     {note}"))
+    for line in bad_image_notes(report.bad_files, "--json lists all of them"):
+        console.print(printable(line))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     if (warm_up := report.warm_up) is not None:
         table.add_row("warm-up", warm_up.words)

@@ -17,7 +17,7 @@ import torch
 from poise.core.ranks import ALONE
 from poise.core.types import MoveContext, Side
 from poise.data.config import ImageDataConfig, loading_memory
-from poise.data.source import DataSplits, SizedSource
+from poise.data.source import BadFile, DataSplits, SizedSource
 from poise.engine.batches import notes_on_starts
 from poise.engine.compute import choose_compute
 from poise.engine.step import make_move
@@ -100,12 +100,21 @@ class WarmUp(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The result of the check."""
+    """The result of the check.
+
+    Attributes:
+        findings: refusals and warnings.
+        notes: what else there is to know.
+        estimate: the cost of the run; None if nothing was built.
+        warm_up: the result of the warm-up; None without one.
+        bad_files: the files and folders of the data that can't be used.
+    """
 
     findings: Findings
     notes: list[str]
     estimate: Estimate | None
     warm_up: WarmUp | None
+    bad_files: Sequence[BadFile] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The report as `check --json` prints it."""
@@ -113,6 +122,7 @@ class Report(NamedTuple):
             "refusals": [finding._asdict() for finding in self.findings.refusals],
             "warnings": [finding._asdict() for finding in self.findings.warnings],
             "notes": self.notes,
+            "bad_files": [file._asdict() for file in self.bad_files],
         }
         if self.estimate is not None:
             report["estimate"] = self.estimate.as_json()
@@ -166,7 +176,7 @@ def check(
     if isinstance(data.train, SizedSource):
         _check_images(recipe, data, findings)
     if findings.refusals:
-        return Report(findings, notes, None, None)
+        return Report(findings, notes, None, None, data.bad_files)
     try:
         check_division(recipe, ALONE, accumulate)
         initial = None if recipe.init is None else read_initial_weights(recipe.init, trust_code=trust_code)
@@ -182,7 +192,7 @@ def check(
             findings.warnings += label_dominates(state.game.g.net, state.sampling_latent, classes, state.streams)
     except RecipeError as error:
         findings.refuse(error)
-        return Report(findings, notes, None, None)
+        return Report(findings, notes, None, None, data.bad_files)
     with_width = [side for side, network in recipe.network.configs.items() if hasattr(network, "width")]
     if recipe.network.d is None or not recipe.network.d.small_on_purpose:
         _compare_sizes(run_info.parameter_counts(state.game), findings, with_width)
@@ -194,7 +204,7 @@ def check(
         cure = f"check the data, {learner.upper()}'s learning rate and its network first"
         findings.warnings.append(Finding(f"network.{learner}", result.words, "T24", cure))
     state.initialize()
-    return Report(findings, notes, _estimate(state), result)
+    return Report(findings, notes, _estimate(state), result, data.bad_files)
 
 
 def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -226,12 +226,15 @@ def write_bad_images(bad: list[BadFile], folder: RunFolder) -> list[str]:
     path = folder.path / "bad_images.csv"
     table = StringIO()
     csv.writer(table, lineterminator="\n").writerows([("name", "reason"), *bad])
-    notes = [f"bad image: {file.name}: {file.reason}" for file in bad[:MAX_BAD_NOTES]]
     try:
         write_text(path, table.getvalue())
     except DiskError as error:  # the run does not need the list
-        more = f"and {len(bad) - MAX_BAD_NOTES:,} more; " if len(bad) > MAX_BAD_NOTES else ""
-        return [*notes, f"{more}the list of bad images can't be written: {error}"]
-    if len(bad) > MAX_BAD_NOTES:
-        notes.append(f"and {len(bad) - MAX_BAD_NOTES:,} more; all are listed in {path}")
-    return notes
+        return [*bad_image_notes(bad), f"the list of bad images can't be written: {error}"]
+    return bad_image_notes(bad, f"all are listed in {path}")
+
+
+def bad_image_notes(bad: Sequence[BadFile], where: str = "") -> list[str]:
+    """Messages about the first 10 images that can't be used, and the number of the others with `where` these are."""
+    notes = [f"bad image: {file.name}: {file.reason}" for file in bad[:MAX_BAD_NOTES]]
+    more = f"and {len(bad) - MAX_BAD_NOTES:,} more{'; ' * bool(where)}{where}"
+    return [*notes, more] if len(bad) > MAX_BAD_NOTES else notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from poise.errors import RecipeError
+from poise.errors import PoiseError, RecipeError
 
 
 class Finding(NamedTuple):
@@ -36,7 +36,7 @@ class Findings:
     refusals: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
-    def refuse(self, error: RecipeError) -> None:
+    def refuse(self, error: PoiseError) -> None:
         """Add an error that was raised elsewhere to the refusals."""
         found = f", found {error.found}" if error.found else ""
         self.refusals.append(Finding(error.where, f"{error.what}{found}", "", error.cure))
