@@ -131,6 +131,23 @@ def test_a_disk_that_is_too_small_is_refused_before_decoding(
     assert (num_decoded, large_files(), caught.value.exit_code) == ([0], [".lock"], 6)
 
 
+@pytest.mark.parametrize("place", ["the cache", "the lock"])
+def test_a_cache_that_can_not_be_written_gets_the_cure(
+    config: ScannedConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "the cache":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("POISE_CACHE", str(tmp_path / "file"))
+    else:
+
+        def refuse(path: Path, *args: Any) -> int:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(locks.system, "open", refuse)
+    with pytest.raises(DiskError, match=r"large-pictures.*can't be written: .*; set POISE_CACHE to a folder"):
+        config.load()
+
+
 def test_an_interrupted_decode_starts_again(config: ScannedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     read, count = scan.decode_image, [0]
 

@@ -11,6 +11,7 @@ import pytest
 from image_helpers import NOISE, WriteImages, encoded, has_note, load, pixels
 from PIL import Image
 
+from poise.data import notes
 from poise.data.npz import NpzConfig
 from poise.data.zip_archive import ZipConfig
 
@@ -247,3 +248,27 @@ def test_fully_transparent_images_are_reported(tmp_path: Path, write_images: Wri
     assert has_note(load(tmp_path, channels=4), "1 image fully transparent: alpha is kept")
     np.savez(tmp_path / "p.npz", images=np.stack((transparent, transparent)))
     assert has_note(NpzConfig(path=str(tmp_path / "p.npz"), size=8).load(), "2 images fully transparent")
+
+
+# ---------------------------------------------------------------- grey images in colour files
+
+GREY = "are grey, although they are stored in colour: data.channels=1"
+
+
+@pytest.mark.parametrize(("number", "which"), [(6, "^all images"), (9, "^all of 5 images that were looked at")])
+def test_grey_images_in_colour_files_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, which: str
+) -> None:
+    monkeypatch.setattr(notes, "MAX_GREY", 6)
+    for i in range(number):
+        Image.fromarray(NOISE[..., :1].repeat(3, 2) // (i + 1)).save(tmp_path / f"{i}.png")
+    np.savez(tmp_path / "set.npz", images=np.stack([NOISE[..., :1].repeat(3, 2) // (i + 1) for i in range(number)]))
+    array = NpzConfig(path=str(tmp_path / "set.npz"), size=8)
+    for loaded in (load(tmp_path), array.load()):
+        (found,) = [note for note in loaded.notes if GREY in note]
+        assert re.match(which, found)
+        assert found not in notes.notes_for_comparison(loaded.notes, resizing=True)
+    assert not has_note(load(tmp_path, channels=3), "stored in colour"), "that was decided"
+    assert not has_note(array.model_copy(update={"channels": 3}).load(), "stored in colour")
+    Image.fromarray(NOISE).save(tmp_path / "0.png")
+    assert not has_note(load(tmp_path), "stored in colour")

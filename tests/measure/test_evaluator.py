@@ -245,6 +245,22 @@ def test_error_of_a_measure_is_the_reason_for_skipping(shades: ImageDataset) -> 
     assert result.skipped == {"bad": "too few of them"}
 
 
+@pytest.mark.parametrize(
+    ("num_held_out", "generated", "reason"),
+    [
+        (1, 1, "there is only 1 real sample to compare with, and it needs at least 2"),
+        (9, 1, "there is only 1 sample, and it needs at least 2"),
+    ],
+)
+def test_too_few_samples_are_counted_in_the_reason(
+    shades: ImageDataset, num_held_out: int, generated: int, reason: str
+) -> None:
+    evaluator = Evaluator(None, split(shades, len(shades) - num_held_out), "pixels")
+    images = first_of(shades.images)
+    result = evaluator.measure(lambda n: images(generated), select_measures(["fid", "kid", "recall", "coverage"]))
+    assert result.skipped == dict.fromkeys(("fid", "kid", "recall", "coverage"), reason)
+
+
 @pytest.fixture(scope="module")
 def ring_evaluator() -> Evaluator:
     config = RingConfig()

@@ -60,6 +60,8 @@ SPARE = 2**28
 BYTES_PER_FILE = 1300
 """The memory that names and places of files take while they are decoded: 1,000 to 1,300 bytes were measured."""
 
+CURE = "set POISE_CACHE to a folder that can be written to"
+
 CHUNK = 2**24
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -170,10 +172,10 @@ class Destination:
             return allocate_images(shape, self.budget)
         folder = _mapped_folder() if self.files.cacheable else Path(tempfile.gettempdir())
         if self.files.cacheable:
-            with disk_errors(folder):
+            with disk_errors(folder, CURE):
                 make_folder(folder)
             lock = folder / f"{self.files.key}.lock"
-            self._stack.enter_context(waiting_lock(lock, "another process is decoding the same images"))
+            self._stack.enter_context(waiting_lock(lock, "another process is decoding the same images", CURE))
             if _load_mapped(self.files.key) is not None:
                 raise AlreadyDecoded
             remove_orphans(folder)
@@ -187,7 +189,7 @@ class Destination:
         """Add a mapped entry to the cache, from which it is mapped anew."""
         assert self.file is not None
         pixels = _pixels(self.files.key)
-        with disk_errors(pixels):
+        with disk_errors(pixels, CURE):
             entry.images.flush()  # type: ignore[attr-defined]
             sync_file(self.file)
             retry_interrupted(lambda: system.replace(self.file, pixels))  # type: ignore[arg-type]

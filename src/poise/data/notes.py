@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 
 from poise.data.decode import SUFFIXES, Header, Trait
 from poise.data.fit import TargetFormat, aspect_text, has_other_aspect
@@ -20,6 +21,9 @@ from poise.utils.printing import agree, count_noun
 MIN_IMAGES = 50
 """A note reports data sets with fewer images."""
 
+MAX_GREY = 500
+"""How many images at most are searched for colours."""
+
 MIN_RANGE = 128
 """A warning reports images whose values span fewer of the 256 levels."""
 
@@ -29,6 +33,7 @@ OUTLIERS = 0.05
 RESIZED = "and are resized to"
 LOSE_COLOUR = "in colour: converted to greyscale (data.channels)"
 WILL_OVERFIT = "D will soon overfit; more images help most, then tip M02 (augmentation of D's input)"
+STORED_IN_COLOUR = "are grey, although they are stored in colour"
 CLASSES = re.compile(r"(from dataset\.json: )?[0-9,]+ class(es)?[:,]")
 """Parts of notes that a comparison leaves out, see `notes_for_comparison`."""
 
@@ -45,7 +50,12 @@ def notes_for_comparison(notes: Sequence[str], *, resizing: bool) -> list[str]:
     return [
         note
         for note in notes
-        if not ((RESIZED in note and not resizing) or note.endswith(WILL_OVERFIT) or CLASSES.match(note) is not None)
+        if not (
+            (RESIZED in note and not resizing)
+            or STORED_IN_COLOUR in note
+            or note.endswith(WILL_OVERFIT)
+            or CLASSES.match(note) is not None
+        )
     ]
 
 
@@ -138,6 +148,23 @@ def pixel_notes(statistics: PixelStatistics, groups: Bytes) -> list[str]:
     if n < MIN_IMAGES:
         notes.append(f"only {n} images: {WILL_OVERFIT}")
     return notes
+
+
+def grey_note(images: Bytes, rows: npt.NDArray[np.intp]) -> list[str]:
+    """A note if images with colour channels are grey: all of them, or all of `MAX_GREY` that are evenly spaced.
+
+    Args:
+        images: N x H x W x C; the first three of three or four channels are the colours.
+        rows: those of the images that are used.
+    """
+    looked_at = rows[:: max(1, -(-len(rows) // MAX_GREY))]
+    if images.shape[3] < 3 or not len(rows):
+        return []
+    for row in looked_at:
+        if (images[row, ..., :1] != images[row, ..., 1:3]).any():
+            return []
+    which = "all images" if len(looked_at) == len(rows) else f"all of {len(looked_at):,} images that were looked at"
+    return [f"{which} {STORED_IN_COLOUR}: data.channels=1 reads them as greyscale"]
 
 
 def range_note(statistics: PixelStatistics, num_16_bit: int = 0) -> list[DataWarning]:

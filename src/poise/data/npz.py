@@ -16,7 +16,7 @@ from poise.data.config import ImageDataConfig
 from poise.data.fit import Background, Fit, TargetFormat, convert_array
 from poise.data.image_array import check_enough, split_dataset
 from poise.data.listing import display_name
-from poise.data.notes import alpha_notes, colour_note, pixel_notes, range_note, resize_note
+from poise.data.notes import alpha_notes, colour_note, grey_note, pixel_notes, range_note, resize_note
 from poise.data.paths import WHERE, PathText, access_error, file_at
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import DataSplits
@@ -90,6 +90,7 @@ def load_set(arrays: dict[str, npt.NDArray[Any]], names: ArrayNames, config: Npz
     groups = group_hashes(converted, rows, statistics.hashes, mirror=config.mirror)
     splits = split_dataset(converted, rows, classes.labels, classes.names, config.held_out, groups)
     splits.notes = [*classes.notes, *notes, *pixel_notes(statistics, groups)]
+    splits.notes += grey_note(converted, rows) if config.channels is None else []
     splits.warnings = [*classes.warnings, *range_note(statistics)]
     return splits
 

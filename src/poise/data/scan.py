@@ -29,7 +29,7 @@ from poise.data.decoded import DecodedImages, files_of, statistics_of
 from poise.data.fit import Background, Fit, TargetFormat
 from poise.data.image_array import MIN_COUNT, check_enough, split_dataset
 from poise.data.listing import LINK_OUT, Item, Listing, display_name, sort_key
-from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
+from poise.data.notes import content_notes, file_notes, grey_note, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
 from poise.data.source import BadFile, DataSplits, DataWarning, SkippedFolder
@@ -209,6 +209,8 @@ def describe(
     notes = [*classes.notes, *file_notes(listing, without_folders(bad), good)]
     if good:
         notes += content_notes([header for _, header in good], trait_counts, target)
+    if config.channels is None:
+        notes += grey_note(decoded.images, usable)
     warnings = [*folder_warning(bad), *classes.warnings, *range_note(statistics, trait_counts[Trait.SIXTEEN_BIT])]
     return Scanned(decoded.images, usable, statistics, classes, notes, warnings, bad)
 

@@ -98,15 +98,28 @@ class Measure(NamedTuple):
     has_baseline: bool = False
 
 
+class TooFewRows(ValueError):
+    """There are fewer samples than a measure needs.
+
+    Attributes:
+        least: how many it needs.
+    """
+
+    def __init__(self, message: str, least: int) -> None:
+        super().__init__(message)
+        self.least = least
+
+
 def validate_matrix(values: Tensor, name: str, min_rows: int = 1) -> Tensor:
     """Values as float64 on the CPU.
 
     Raises:
-        ValueError: they are not a finite matrix with at least `min_rows` rows; names them.
+        ValueError: they are not a finite matrix with at least `min_rows` rows; names them. It is `TooFewRows` if they
+            are a matrix.
     """
     if values.dim() != 2 or len(values) < min_rows:
-        found = list(values.shape)
-        raise ValueError(f"{name} must be a matrix of at least {count_noun(min_rows, 'row')}, found shape {found}")
+        message = f"{name} must be a matrix of at least {count_noun(min_rows, 'row')}, found shape {list(values.shape)}"
+        raise TooFewRows(message, min_rows) if values.dim() == 2 else ValueError(message)
     values = values.detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(values).all()):
         raise ValueError(f"{name} must be finite")

@@ -25,8 +25,9 @@ from poise.measure import (
     spectrum,
     translation,
 )
-from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue, Requirement
+from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue, Requirement, TooFewRows
 from poise.measure.context import EvalContext
+from poise.utils.printing import agree, count_noun
 
 MEASURES = {
     measure.name: measure
@@ -143,6 +144,11 @@ def compute_or_reason(measure: Measure, context: EvalContext, available: set[Req
         return next(reason for requirement, reason in MISSING_REASONS.items() if requirement in missing)
     try:
         measured = measure.compute(context)
+    except TooFewRows as error:
+        for samples, noun in ((context.real, "real sample to compare with"), (context.fake, "sample")):
+            if (n := len(samples)) < error.least:
+                return f"there {agree(n, 'is', 'are')} only {count_noun(n, noun)}, and it needs at least {error.least}"
+        return str(error)
     except ValueError as error:
         return str(error)
     except (ArithmeticError, torch.linalg.LinAlgError) as error:

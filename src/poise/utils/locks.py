@@ -78,7 +78,7 @@ def file_lock(path: Path, where: str, what: str = WRITING, cure: str = "") -> It
 
 
 @contextmanager
-def waiting_lock(path: Path, why: str) -> Iterator[None]:
+def waiting_lock(path: Path, why: str, cure: str = "") -> Iterator[None]:
     """Hold the lock on the file at `path`; if another process holds it, say so in a line and wait until it doesn't.
 
     If the file system does not support locks, the block is entered anyway.
@@ -86,11 +86,12 @@ def waiting_lock(path: Path, why: str) -> Iterator[None]:
     Args:
         path: the lock file, which is created if necessary.
         why: what the other process is doing, for the line.
+        cure: what an error says to do.
 
     Raises:
         DiskError: the file can't be created.
     """
-    with disk_errors(path):
+    with disk_errors(path, cure):
         handle = retry_interrupted(lambda: system.open(path, os.O_RDWR | os.O_CREAT))
     try:
         told = False

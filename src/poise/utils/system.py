@@ -93,11 +93,12 @@ def retry_interrupted(call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, cure: str = "") -> Iterator[None]:
     """Convert every `OSError` raised in the block into a `DiskError` that names the file.
 
     Args:
         path: the file or folder to name.
+        cure: what to do.
 
     Raises:
         DiskError: the block raised an `OSError`.
@@ -107,4 +108,4 @@ def disk_errors(path: Path) -> Iterator[None]:
     except PoiseError:
         raise
     except OSError as error:
-        raise DiskError(f"can't be written: {error.strerror or error}", where=str(path)) from None
+        raise DiskError(f"can't be written: {error.strerror or error}", where=str(path), cure=cure) from None
