@@ -110,6 +110,13 @@ def test_as_json(poise: Poise, small: list[str]) -> None:
     assert set(cost["parameters"]) == {"g", "d"}
 
 
+def test_an_error_about_a_run_is_a_refusal_too(poise: Poise, tmp_path: Path) -> None:
+    result = poise("check", "dcgan", "--json", "--set", f'init.from="{tmp_path}"')
+    assert result.code == 4
+    (refusal,) = json.loads(result.out)["refusals"]
+    assert "not a run folder: it has no run.json" in refusal.values()
+
+
 def test_refusals_and_warnings_as_json(poise: Poise, small: list[str]) -> None:
     changes = ["--set", 'objective={kind="energy"}', "--set", 'network.g.output="tanh"']
     result = poise("check", "ring", "--json", *small, *changes)

@@ -106,14 +106,14 @@ def check(
 
 @contextmanager
 def _refusals_in_json() -> Iterator[None]:
-    """Print an error about the recipe or the data, which ends the check, as the only refusal."""
-    from poise.errors import DataError, RecipeError
+    """Print an error, which ends the check, as the only refusal."""
+    from poise.errors import PoiseError
     from poise.recipe.checks.findings import Findings
     from poise.training.precheck import Report
 
     try:
         yield
-    except (DataError, RecipeError) as error:
+    except PoiseError as error:
         findings = Findings()
         findings.refuse(error)
         print_json(Report(findings, [], None, None).as_json())
