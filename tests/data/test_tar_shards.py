@@ -390,6 +390,18 @@ def test_the_key_of_the_images_may_be_given(tmp_path: Path, wanted: str) -> None
         load_tar(tmp_path / "a.tar", image="x")
 
 
+def test_the_key_may_be_a_number(tmp_path: Path) -> None:
+    """Without it, images whose names differ by a number are samples of their own."""
+    write_samples(tmp_path / "a.tar", [["0.png", "1.png"]] * 4)
+    write_samples(tmp_path / "b.tar", [["0.png"]] * 4)
+    loaded = load_tar(tmp_path / "a.tar", image="0.png")
+    assert loaded.train.fingerprint == load_tar(tmp_path / "b.tar").train.fingerprint
+    assert "the images of the samples are those under the key 0.png; not used: 4 1.png" in loaded.notes
+    with_both = load_tar(tmp_path / "a.tar")
+    assert with_both.train.fingerprint != loaded.train.fingerprint
+    assert not any("the images of the samples" in note for note in with_both.notes)
+
+
 def test_several_images_without_a_usual_name_are_refused(tmp_path: Path) -> None:
     write_samples(tmp_path / "a.tar", [["input.png", "target.png"]] * 4)
     message = (

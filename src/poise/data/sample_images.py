@@ -33,13 +33,17 @@ class Choice(NamedTuple):
 
 
 def key_of(name: str) -> str:
-    """The key of an image of a sample, in lower case; empty if it is only a number or a date in the name of a file.
+    """The key of an image of a sample, in lower case."""
+    return posixpath.basename(name).partition(".")[2].lower()
+
+
+def _is_number(key: str) -> bool:
+    """Whether a key is only a number or a date in the name of a file.
 
     So `scan.001.png` and `scan.002.png` are two samples of one image, not two images of one.
     """
-    key = posixpath.basename(name).partition(".")[2].lower()
     inner, _, _ = key.rpartition(".")
-    return key if not inner or any(letter.isalpha() for letter in inner) else ""
+    return bool(inner) and not any(letter.isalpha() for letter in inner)
 
 
 def choose_images(samples: Sequence[str], keys: Sequence[str], wanted: str | None) -> Choice:
@@ -57,7 +61,7 @@ def choose_images(samples: Sequence[str], keys: Sequence[str], wanted: str | Non
     Raises:
         DataError: no image has the wanted key, or none of several keys is a usual one.
     """
-    counts = Counter(filter(None, keys))
+    counts = Counter(keys)
     if wanted is not None:
         chosen = [wanted.lower().removeprefix(".")]
         if chosen[0] not in counts:
@@ -70,7 +74,7 @@ def choose_images(samples: Sequence[str], keys: Sequence[str], wanted: str | Non
         return everything
     keys_of: dict[str, set[str]] = {}
     for sample, key in zip(samples, keys, strict=True):
-        if counts[key] > 1:
+        if counts[key] > 1 and not _is_number(key):
             keys_of.setdefault(sample, set()).add(key)
     several = [found for found in keys_of.values() if len(found) > 1]
     if 2 * len(several) < num_samples:
@@ -94,8 +98,6 @@ def _choice(keys: Sequence[str], counts: Counter[str], chosen: Sequence[str]) ->
     """The images under the chosen keys."""
     used = [key in chosen for key in keys]
     others = Counter({key: n for key, n in counts.items() if key not in chosen})
-    if nameless := len(keys) - counts.total():
-        others["without a key"] = nameless
     unused = f"; not used: {_listed(others)}" if others else ""
     word = agree(len(chosen), "key", "keys")
     return Choice(used, [f"the images of the samples are those under the {word} {' and '.join(chosen)}{unused}"])
