@@ -302,6 +302,12 @@ def test_every_kind_of_conditioning_is_among_them() -> None:
     assert kinds == tested
 
 
+def test_classes_that_start_with_their_number_are_found_by_it() -> None:
+    digits, mnist = ("0", "1", "2"), ("0 - zero", "1 - one", "2 - two")
+    assert class_rows(digits, mnist) is None
+    assert class_rows(mnist, digits[::-1]) == [2, 1, 0]
+
+
 @pytest.mark.parametrize("how", CONDITIONED)
 @pytest.mark.parametrize(
     ("known", "names"),

@@ -6,6 +6,7 @@ names of the classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,13 +25,20 @@ InitialTensors = Mapping[str, Mapping[str, Tensor]]
 """State dicts by network: "g", "d" and "e" (G's encoder)."""
 
 
+NUMBERED = re.compile(r"(\d+) - .*")
+"""The name of a class that starts with its number."""
+
 ClassRows = Sequence[int | None]
 """For each class of the data, its row in tensors of other data; None for a class that these don't have."""
 
 
 def class_rows(known: Sequence[str], names: Sequence[str]) -> ClassRows | None:
-    """Where the classes `names` are among the classes `known`; None if they are the same, or one of both has none."""
-    if not known or not names or tuple(known) == tuple(names):
+    """Where the classes `names` are among the classes `known`; None if they are the same, or one of both has none.
+
+    The class "0 - zero" of torchvision's MNIST is the class "0" of the built-in digits.
+    """
+    known, names = ([NUMBERED.sub(r"\1", name) for name in classes] for classes in (known, names))
+    if not known or not names or known == names:
         return None
     rows = {name: row for row, name in enumerate(known)}
     return [rows.get(name) for name in names]
