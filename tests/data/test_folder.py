@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from poise.data.folder import FolderConfig, Walk
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
+from poise.training.run_info import bad_image_notes
 
 
 def trained(loaded: DataSplits) -> ImageDataset:
@@ -148,8 +149,18 @@ def test_skipped_folders_are_a_warning_and_not_counted_as_files(half_lost: Path)
     assert warning.message == (
         "2 folders are skipped with all that is in them: birds, cats (a link out of the folder (data.follow_links))"
     )
-    assert warning.cure == "set data.follow_links=true to follow the links"
+    assert warning.cure == "set data.follow_links=true to follow the links out of the folder"
     assert not load(half_lost, follow_links=True).warnings
+
+
+def test_the_cure_counts_the_links_that_can_be_followed(half_lost: Path) -> None:
+    (half_lost / "cats").unlink()
+    (half_lost / "cats").symlink_to(half_lost / "nowhere")
+    (warning,) = load(half_lost).warnings
+    assert "birds (a link out of the folder (data.follow_links)), cats (a broken link)" in warning.message
+    assert warning.cure == "set data.follow_links=true to follow the link out of the folder"
+    lines = bad_image_notes(load(half_lost).bad_files)
+    assert lines[1] == "skipped folder: cats: a broken link"
 
 
 def test_nothing_but_skipped_folders_is_refused_with_the_cure(half_lost: Path) -> None:
@@ -159,7 +170,7 @@ def test_nothing_but_skipped_folders_is_refused_with_the_cure(half_lost: Path) -
         DataError, match=r"no images outside of skipped folders, found 2 skipped folders: birds, cats"
     ) as e:
         load(half_lost)
-    assert e.value.cure == "set data.follow_links=true to follow the links"
+    assert e.value.cure == "set data.follow_links=true to follow the links out of the folder"
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -174,7 +185,7 @@ def test_too_many_bad_files_get_the_cure_for_their_reason(
     with pytest.raises(DataError, match=r"3 of 5 image files can't be used: more-0\.png \(") as e:
         load(tmp_path / "set")
     repair = "repair or remove them, or raise data.max_bad, which is 0.5"
-    assert e.value.cure == ("set data.follow_links=true to follow the links" if links else repair)
+    assert e.value.cure == ("set data.follow_links=true to follow the links out of the folder" if links else repair)
 
 
 @pytest.mark.parametrize(("name", "folder"), [("cats", True), ("one.png", False)])

@@ -380,7 +380,8 @@ def _are_links(bad: Sequence[BadFile]) -> bool:
 def _cure(bad: Sequence[BadFile], them: str) -> str:
     """How to make use of them."""
     if _are_links(bad):
-        return f"set data.follow_links=true to follow the {agree(len(bad), 'link', 'links')}"
+        links = sum(one.reason == LINK_OUT for one in bad)
+        return f"set data.follow_links=true to follow the {agree(links, 'link', 'links')} out of the folder"
     if all(one.reason.startswith("unreadable") for one in bad):
         return f"make {them} readable, or remove {them}"
     return f"repair or remove {them}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from poise.data.domains import TwoDomains
-from poise.data.source import BadFile, SizedSource, Source
+from poise.data.source import BadFile, SizedSource, SkippedFolder, Source
 from poise.engine.compute import ComputeSettings
 from poise.engine.game import Game
 from poise.engine.initial_weights import NETWORK_NAMES
@@ -229,12 +229,14 @@ def write_bad_images(bad: list[BadFile], folder: RunFolder) -> list[str]:
     try:
         write_text(path, table.getvalue())
     except DiskError as error:  # the run does not need the list
-        return [*bad_image_notes(bad), f"the list of bad images can't be written: {error}"]
+        failure = f"the list of bad images can't be written: {error}"
+        return [*bad_image_notes(bad, failure), *[failure] * (len(bad) <= MAX_BAD_NOTES)]
     return bad_image_notes(bad, f"all are listed in {path}")
 
 
 def bad_image_notes(bad: Sequence[BadFile], where: str = "") -> list[str]:
-    """Messages about the first 10 images that can't be used, and the number of the others with `where` these are."""
-    notes = [f"bad image: {file.name}: {file.reason}" for file in bad[:MAX_BAD_NOTES]]
+    """Messages about the first 10 of what can't be used, and the number of the others with `where` these are."""
+    kinds = ["skipped folder" if isinstance(one, SkippedFolder) else "bad image" for one in bad[:MAX_BAD_NOTES]]
+    notes = [f"{kind}: {one.name}: {one.reason}" for kind, one in zip(kinds, bad, strict=False)]
     more = f"and {len(bad) - MAX_BAD_NOTES:,} more{'; ' * bool(where)}{where}"
     return [*notes, more] if len(bad) > MAX_BAD_NOTES else notes
