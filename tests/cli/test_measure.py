@@ -308,6 +308,17 @@ def test_data_that_changed(poise: Any, moved: tuple[Path, Path]) -> None:
     poise(*words).assert_error(3, str(out), "not what this run was trained on")
 
 
+def test_data_that_earlier_versions_divided_otherwise(poise: Any, moved: tuple[Path, Path]) -> None:
+    out, data = moved
+    recipe = out / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("mirror = false", "mirror = true"))
+    other = shades()
+    other["images"][3, 3, 3, 0] ^= 1
+    np.savez(data, **other)
+    words = ["measure", out, "--measures", "fid", "--features", "pixels"]
+    poise(*words).assert_error(3, "; if it has images and their flips (data.mirror), the version of poise that started")
+
+
 def test_data_that_is_gone(poise: Any, moved: tuple[Path, Path]) -> None:
     out, data = moved
     data.unlink()

@@ -45,6 +45,14 @@ def root_of_run(given: Path | None, info: Mapping[str, Any], data: DataConfig, r
     raise DataError("the folder of the run's data set is not there", where=str(run), found=recorded, cure=cure)
 
 
+def _divided_otherwise(data: DataConfig) -> list[str]:
+    """A cure if earlier versions of poise may have given data of this kind another fingerprint; none otherwise."""
+    contents = ["images and their flips (data.mirror)"] if getattr(data, "mirror", False) else []
+    contents += ["samples of several images"] if data.tag() == "tar" else []
+    use = "the version of poise that started the run must be used, as later ones divide it otherwise"
+    return [f"if it has {' or '.join(contents)}, {use}"] if contents else []
+
+
 def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root: Path | None = None) -> DataSplits:
     """Load the data of a run.
 
@@ -71,6 +79,7 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     loaded, place = splits.train.fingerprint, " and ".join(data.paths)
     if fingerprint is not None and loaded != fingerprint:
         found = f"{data.tag()}{f' {place}' if place else ''} with fingerprint {loaded}, but the run has {fingerprint}"
+        cure = "; ".join([*filter(None, [cure]), *_divided_otherwise(data)])
         raise DataError("the data is not what this run was trained on", where=str(run), found=found, cure=cure)
     return splits
 
