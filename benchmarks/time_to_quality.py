@@ -312,7 +312,9 @@ def describe_times(lines: list[dict[str, Any]]) -> str:
     known, middle = times(lines), median_seconds(lines)
     if math.isinf(middle):
         best = min((point[2] for line in lines for point in line["curve"]), default=math.inf)
-        return f"not within {max(line['trained'] for line in lines):,.0f} s (best FID {best:.1f})"
+        shortest, longest = (f"{choose(line['trained'] for line in lines):,.0f}" for choose in (min, max))
+        within = longest if shortest == longest else f"{shortest} to {longest}"
+        return f"not within {within} s (best FID {best:.1f})"
     low, high = (f"{value:,.0f}" if math.isfinite(value) else "not met" for value in (known[0], known[-1]))
     return f"{middle:,.0f}" if len(known) == 1 else f"{middle:,.0f} [{low}, {high}]"
 
