@@ -66,6 +66,21 @@ def test_an_error_of_the_data_is_a_refusal_in_json(poise: Callable, tmp_path: Pa
         assert found["bad_files"] == []
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_the_check_lists_them_when_they_are_too_many(poise: Callable, tmp_path: Path, *, link: bool) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        path = tmp_path / "in" / f"bad-{i}"
+        path.symlink_to(tmp_path) if link else path.with_suffix(".png").write_bytes(b"")
+    words = ["check", "dcgan", "--data", tmp_path / "in", *SMALL]
+    found = json.loads(poise(*words, "--json").out)["bad_files"]
+    assert [file["name"] for file in found] == [f"bad-{i}" + ".png" * (not link) for i in range(5)]
+    result = poise(*words)
+    assert result.code == 3
+    kind = "skipped folder" if link else "bad image"
+    assert result.out.splitlines() == [f"{kind}: {file['name']}: {file['reason']}" for file in found]
+
+
 def test_too_many_bad_images_are_refused_before_anything_is_written(poise: Callable, tmp_path: Path) -> None:
     pictures(tmp_path / "in", 4)
     for number in range(5):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +28,7 @@ from poise.utils.printing import print_json
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from poise.data.source import BadFile
     from poise.recipe.checks.findings import Finding
     from poise.training.precheck import Estimate, Report
 
@@ -61,7 +62,7 @@ def check(
     from poise.recipe.decode import decode
     from poise.recipe.shipped import DEFAULT, load_recipe
 
-    with _refusals_in_json() if as_json else nullcontext():
+    with _errors_reported(as_json=as_json):
         changes = ["data.mirror=true", *(changes or [])] if mirror else changes
         seconds, choice, left = check_time(time), None, changes
         if seconds is not None and (steps is not None or sets_steps(changes)):
@@ -80,7 +81,7 @@ def check(
     from poise.cli.results import progress_bar
     from poise.training.precheck import check as run_checks
 
-    with _refusals_in_json() if as_json else nullcontext(), progress_bar("checking"):
+    with _errors_reported(as_json=as_json), progress_bar("checking"):
         report = run_checks(
             decoded,
             data_root=data_root,
@@ -105,19 +106,32 @@ def check(
 
 
 @contextmanager
-def _refusals_in_json() -> Iterator[None]:
-    """Print an error, which ends the check, as the only refusal."""
+def _errors_reported(*, as_json: bool) -> Iterator[None]:
+    """Print what is known of an error, which ends the check: the files that can't be used, in JSON also the error."""
+    from poise.data.source import UnusableFilesError
     from poise.errors import PoiseError
     from poise.recipe.checks.findings import Findings
     from poise.training.precheck import Report
+    from poise.utils.printing import print_line
 
     try:
         yield
     except PoiseError as error:
-        findings = Findings()
-        findings.refuse(error)
-        print_json(Report(findings, [], None, None).as_json())
+        bad_files = error.bad_files if isinstance(error, UnusableFilesError) else ()
+        if as_json:
+            findings = Findings()
+            findings.refuse(error)
+            print_json(Report(findings, [], None, None, bad_files).as_json())
+        else:
+            for line in _bad_file_lines(bad_files):
+                print_line(line)
         raise
+
+
+def _bad_file_lines(bad_files: Sequence[BadFile]) -> list[str]:
+    from poise.training.run_info import bad_image_notes
+
+    return bad_image_notes(bad_files, "--json lists all of them")
 
 
 def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
@@ -133,7 +147,6 @@ def _for_time(report: Report, estimate: Estimate, seconds: float) -> Report:
 def _print_report(name: str, report: Report) -> None:
     from rich.table import Table
 
-    from poise.training.run_info import bad_image_notes
     from poise.utils.console import TerminalConsole
     from poise.utils.printing import printable
 
@@ -146,7 +159,7 @@ def _print_report(name: str, report: Report) -> None:
             console.print(_finding_line(level, colour, finding))
     for note in report.notes:
         console.print(printable(f"note     {note}"))
-    for line in bad_image_notes(report.bad_files, "--json lists all of them"):
+    for line in _bad_file_lines(report.bad_files):
         console.print(printable(line))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     if (warm_up := report.warm_up) is not None:

@@ -32,7 +32,7 @@ from poise.data.listing import LINK_OUT, Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, grey_note, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.source import BadFile, DataSplits, DataWarning, SkippedFolder
+from poise.data.source import BadFile, DataSplits, DataWarning, SkippedFolder, UnusableFilesError
 from poise.data.split import group_hashes
 from poise.data.unread_formats import explain
 from poise.errors import DataError
@@ -346,7 +346,8 @@ def check_bad(bad: Sequence[BadFile], num_good: int, max_bad: float) -> None:
         max_bad: the largest fraction of bad files.
 
     Raises:
-        DataError: more than the fraction `max_bad` of the files is bad, or all that is there is skipped folders.
+        UnusableFilesError: more than the fraction `max_bad` of the files is bad, or all that is there is skipped
+            folders.
     """
     files = without_folders(bad)
     total = len(files) + num_good
@@ -354,15 +355,17 @@ def check_bad(bad: Sequence[BadFile], num_good: int, max_bad: float) -> None:
         examples = ", ".join(f"{file.name} ({file.reason})" for file in files[:3]) + ", ..." * (len(files) > 3)
         what = f"{len(files):,} of {count_noun(total, 'image file')} can't be used: {examples}"
         other = f", or raise data.max_bad, which is {max_bad:g}"
-        raise DataError(what, where=WHERE, cure=_cure(files, "them") + other * (not _are_links(files)))
+        raise UnusableFilesError(what, bad, where=WHERE, cure=_cure(files, "them") + other * (not _are_links(files)))
     if bad and not total:
         raise skipped_error("there are no images outside of skipped folders", bad)
 
 
-def skipped_error(what: str, folders: Sequence[BadFile]) -> DataError:
+def skipped_error(what: str, folders: Sequence[BadFile]) -> UnusableFilesError:
     """The error that `what` is wrong because of these folders, which are skipped."""
     found = f"{count_noun(len(folders), 'skipped folder')}: {_named(folders)}"
-    return DataError(what, where=WHERE, found=found, cure=_cure(folders, agree(len(folders), "it", "them")))
+    return UnusableFilesError(
+        what, folders, where=WHERE, found=found, cure=_cure(folders, agree(len(folders), "it", "them"))
+    )
 
 
 def _named(folders: Sequence[BadFile]) -> str:

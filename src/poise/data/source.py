@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from poise.core.random_streams import RandomStreams, derive_seed
 from poise.core.ranks import Ranks
 from poise.core.types import Batch, DataSpec, Shape
 from poise.data.pixel_statistics import chunks_of_rows, pixel_hashes
+from poise.errors import DataError
 from poise.utils.cache import remembered
 from poise.utils.images import Bytes, read_ahead, to_float
 
@@ -50,6 +51,18 @@ class SkippedFolder(BadFile):
     """A folder that cannot be read, so that all images in it are lost, and the reason."""
 
     __slots__ = ()
+
+
+class UnusableFilesError(DataError):
+    """Too little of the data can be used.
+
+    Attributes:
+        bad_files: all files and folders that can't.
+    """
+
+    def __init__(self, what: str, bad_files: Sequence[BadFile], *, where: str, found: str = "", cure: str = "") -> None:
+        super().__init__(what, where=where, found=found, cure=cure)
+        self.bad_files = bad_files
 
 
 class Source(ABC):
