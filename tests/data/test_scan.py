@@ -222,23 +222,6 @@ def test_bad_rows_are_removed(tmp_path: Path, write_images: WriteImages) -> None
     assert np.array_equal(pixels(loaded), before)
 
 
-def test_max_bad(tmp_path: Path, write_images: WriteImages) -> None:
-    write_images(tmp_path, 3)
-    for i in range(4):
-        (tmp_path / f"bad-{i}.png").write_bytes(b"")
-    message = (
-        "data.path: 4 of 7 image files can't be used: bad-0.png (an empty file), bad-1.png (an empty file), "
-        "bad-2.png (an empty file), ...; repair or remove them, or raise data.max_bad, which is 0.5"
-    )
-    with pytest.raises(DataError) as raised:
-        load(tmp_path)
-    assert str(raised.value) == message
-    assert raised.value.exit_code == 3
-    assert len(load(tmp_path, max_bad=0.6).bad_files) == 4
-    (tmp_path / "bad-0.png").unlink()
-    assert len(load(tmp_path).bad_files) == 3
-
-
 @pytest.mark.parametrize("n", [pytest.param(0, id="I23-none"), pytest.param(1, id="I23-one")])
 def test_too_few_usable_images(tmp_path: Path, write_images: WriteImages, n: int) -> None:
     write_images(tmp_path, n)

@@ -26,7 +26,7 @@ from poise.data.listing import Listing, display_name
 from poise.data.notes import file_notes
 from poise.data.npz import ArrayNames, NpzConfig, load_arrays, load_set
 from poise.data.paths import WHERE, PathText, located
-from poise.data.scan import folder_warning, scan, without_folders
+from poise.data.scan import scan
 from poise.data.source import DataSplits, ImageDataset, SizedSource
 from poise.data.two_domains import (
     DOMAINS,
@@ -40,6 +40,7 @@ from poise.data.two_domains import (
     ordinary_kind,
     unused_arrays_note,
 )
+from poise.data.unusable_files import folder_warning, without_folders
 from poise.errors import DataError
 from poise.utils.images import to_float
 from poise.utils.printing import count_noun

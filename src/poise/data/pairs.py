@@ -23,15 +23,7 @@ from poise.data.notes import content_notes, file_notes, pixel_notes, range_note
 from poise.data.npz import ArrayNames, NpzConfig, check_images, convert_images, find_classes, load_arrays
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.scan import (
-    HalfChannels,
-    bad_files,
-    check_bad,
-    count_traits,
-    decode_items,
-    folder_warning,
-    without_folders,
-)
+from poise.data.scan import HalfChannels, count_traits, decode_items
 from poise.data.source import BadFile, DataSplits, DataWarning, ImageDataset
 from poise.data.split import group_hashes
 from poise.data.two_domains import (
@@ -47,6 +39,7 @@ from poise.data.two_domains import (
     ordinary_kind,
     unused_arrays_note,
 )
+from poise.data.unusable_files import check_bad, count_unusable, folder_warning, without_folders
 from poise.errors import DataError
 from poise.utils.images import Bytes
 from poise.utils.printing import agree, count_noun
@@ -86,7 +79,7 @@ class PairsConfig(TwoDomainsConfig):
         with listing_at(self.path, self.follow_links) as listing:
             layout = find_layout(listing, side_by_side=True)
             pairs = _read_files(self, listing, layout.train)
-            check_enough(len(pairs.images), bad_files(pairs.bad), noun="pair")
+            check_enough(len(pairs.images), count_unusable(pairs.bad), noun="pair")
             held_out = None
             if layout.held_out:
                 same = self.model_copy(update={"channels": pairs.parts})
@@ -200,7 +193,7 @@ def _read_files(config: PairsConfig, listing: Listing, folders: tuple[str, ...])
     usable = [index for index, found in enumerate(rows) if not any(isinstance(row, str) for row in found)]
     num_good = sum(map(len, matches.pairs)) - len(reasons)
     check_bad(bad, num_good, config.max_bad)
-    check_enough(len(usable), f"{bad_files(bad)} in {_named(folders)}", least=1)
+    check_enough(len(usable), f"{count_unusable(bad)} in {_named(folders)}", least=1)
     domains = []
     for k, found in enumerate(decoded):
         used = np.array([rows[index][k] for index in usable], np.intp)

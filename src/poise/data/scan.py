@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
@@ -28,22 +27,20 @@ from poise.data.decode_cache import Destination, Entry, Files, cached
 from poise.data.decoded import DecodedImages, files_of, statistics_of
 from poise.data.fit import Background, Fit, TargetFormat
 from poise.data.image_array import MIN_COUNT, check_enough, split_dataset
-from poise.data.listing import LINK_OUT, Item, Listing, display_name, sort_key
+from poise.data.listing import Item, Listing, display_name, sort_key
 from poise.data.notes import content_notes, file_notes, grey_note, pixel_notes, range_note
 from poise.data.paths import WHERE, PathText
 from poise.data.pixel_statistics import PixelStatistics
-from poise.data.source import BadFile, DataSplits, DataWarning, SkippedFolder, UnusableFilesError
+from poise.data.source import BadFile, DataSplits, DataWarning
 from poise.data.split import group_hashes
 from poise.data.unread_formats import explain
+from poise.data.unusable_files import check_bad, count_unusable, folder_warning, without_folders
 from poise.errors import DataError
 from poise.utils.images import Bytes
-from poise.utils.printing import agree, count_noun
 from poise.utils.progress import DelayedProgress
 
 THREADS = min(4, os.cpu_count() or 1)
 CHUNK = 256
-MAX_FOLDERS = 8
-"""The largest number of skipped folders that a message names."""
 
 HalfChannels = tuple[int | None, int | None]
 
@@ -159,7 +156,7 @@ class Scanned:
         """
         n, labels, names = len(self.usable), self.classes.labels, self.classes.names
         check_bad(self.bad, n, config.max_bad)
-        check_enough(n, bad_files(self.bad), least)
+        check_enough(n, count_unusable(self.bad), least)
         groups = group_hashes(
             self.images, self.usable, self.statistics.hashes, mirror=config.mirror, fingerprints=fingerprints
         )
@@ -312,79 +309,3 @@ class ThreadedWork(NamedTuple):
                 results.append(result)
                 self.progress.step()
         return results
-
-
-def without_folders(bad: Sequence[BadFile]) -> list[BadFile]:
-    """The files among what can't be used."""
-    return [one for one in bad if not isinstance(one, SkippedFolder)]
-
-
-def bad_files(bad: Sequence[BadFile]) -> str:
-    """The number of bad files in words, and that of skipped folders; empty if there are none."""
-    files = without_folders(bad)
-    folders = len(bad) - len(files)
-    counts = [count_noun(len(files), "bad image file")] * bool(files)
-    return " and ".join([*counts, *[count_noun(folders, "skipped folder")] * bool(folders)])
-
-
-def folder_warning(bad: Sequence[BadFile]) -> list[DataWarning]:
-    """A warning about the folders that are skipped, because all their images are lost; none without any."""
-    folders = [one for one in bad if isinstance(one, SkippedFolder)]
-    if not folders:
-        return []
-    lost = agree(len(folders), "is skipped with all that is in it", "are skipped with all that is in them")
-    message = f"{count_noun(len(folders), 'folder')} {lost}: {_named(folders)}"
-    return [DataWarning(message, _cure(folders, agree(len(folders), "it", "them")), "")]
-
-
-def check_bad(bad: Sequence[BadFile], num_good: int, max_bad: float) -> None:
-    """Refuse data of which too little can be used.
-
-    Args:
-        bad: what can't be used. Folders don't count, as nobody knows how many images are in them.
-        num_good: the number of files that can be used.
-        max_bad: the largest fraction of bad files.
-
-    Raises:
-        UnusableFilesError: more than the fraction `max_bad` of the files is bad, or all that is there is skipped
-            folders.
-    """
-    files = without_folders(bad)
-    total = len(files) + num_good
-    if len(files) > max_bad * total:
-        examples = ", ".join(f"{file.name} ({file.reason})" for file in files[:3]) + ", ..." * (len(files) > 3)
-        what = f"{len(files):,} of {count_noun(total, 'image file')} can't be used: {examples}"
-        other = f", or raise data.max_bad, which is {max_bad:g}"
-        raise UnusableFilesError(what, bad, where=WHERE, cure=_cure(files, "them") + other * (not _are_links(files)))
-    if bad and not total:
-        raise skipped_error("there are no images outside of skipped folders", bad)
-
-
-def skipped_error(what: str, folders: Sequence[BadFile]) -> UnusableFilesError:
-    """The error that `what` is wrong because of these folders, which are skipped."""
-    found = f"{count_noun(len(folders), 'skipped folder')}: {_named(folders)}"
-    return UnusableFilesError(
-        what, folders, where=WHERE, found=found, cure=_cure(folders, agree(len(folders), "it", "them"))
-    )
-
-
-def _named(folders: Sequence[BadFile]) -> str:
-    """The first folders with their reasons; a reason that successive ones share is given once."""
-    groups = groupby(folders[:MAX_FOLDERS], lambda one: one.reason)
-    texts = [f"{', '.join(one.name for one in found)} ({reason})" for reason, found in groups]
-    return ", ".join(texts) + ", ..." * (len(folders) > MAX_FOLDERS)
-
-
-def _are_links(bad: Sequence[BadFile]) -> bool:
-    """Whether at least half of them would be usable if links were followed."""
-    return 2 * sum(one.reason == LINK_OUT for one in bad) >= len(bad)
-
-
-def _cure(bad: Sequence[BadFile], them: str) -> str:
-    """How to make use of them."""
-    if _are_links(bad):
-        links = sum(one.reason == LINK_OUT for one in bad)
-        return f"set data.follow_links=true to follow the {agree(links, 'link', 'links')} out of the folder"
-    if all(one.reason.startswith("unreadable") for one in bad):
-        return f"make {them} readable, or remove {them}"
-    return f"repair or remove {them}"

@@ -24,8 +24,9 @@ from poise.data.folder import FolderConfig, list_folder
 from poise.data.listing import Listing, display_name
 from poise.data.npz import NpzConfig
 from poise.data.paths import KINDS, WHERE
-from poise.data.scan import ScannedConfig, skipped_error
+from poise.data.scan import ScannedConfig
 from poise.data.source import DataWarning, SkippedFolder
+from poise.data.unusable_files import skipped_error
 from poise.data.zip_archive import ZipConfig, listing_of, open_archive
 from poise.errors import DataError
 from poise.utils.images import Bytes
