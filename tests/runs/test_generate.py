@@ -73,6 +73,22 @@ def test_fewer_samples_are_the_first_of_more(tmp_path: Path, world: str, kind: s
     assert not torch.equal(run.sample(3, seed=4), whole[:3])
 
 
+@pytest.mark.parametrize("tricks", [(), ({"kind": "averaged_weights"},), ({"kind": "mean_weights"},)], ids=str)
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_generator_of_a_run_computes_its_samples(
+    tmp_path: Path, tricks: tuple[dict[str, Any], ...], raw: bool
+) -> None:
+    """With batch norm, which in training mode would mix the samples of a batch and change its statistics."""
+    network = {"kind": "mlp", "width": 8, "norm": "batch"}
+    run = train(recipe("points", *tricks, steps=3, network={"g": network, "d": {"kind": "mlp"}}), tmp_path / "run")
+    net = run.generator(raw=raw)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with torch.no_grad():
+        points = net(run.latents(6))
+    assert torch.allclose(points, run.sample(6, raw=raw), atol=1e-6)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
 @pytest.mark.parametrize("world", ["points", "pictures", "labelled"])
 def test_what_cannot_be_sampled(tmp_path: Path, world: str) -> None:
     """No samples are an empty tensor; fewer than none, and labels that do not fit, are refused."""
