@@ -36,6 +36,14 @@ def test_reduce_starts_a_new_interval() -> None:
     assert noted(5.0, metrics=metrics).reduce()["d/adversarial"].mean == 5.0
 
 
+def test_a_value_that_changes_later_is_logged_as_it_was() -> None:
+    metrics, count = StepMetrics(), torch.zeros(())
+    for _ in range(3):
+        count += 1
+        metrics.add("d/count", count)
+    assert metrics.reduce()["d/count"] == Stat(2.0, pytest.approx(math.sqrt(2 / 3)), 1.0, 3.0)
+
+
 def steps(metrics: StepMetrics, first: int, last: int) -> StepMetrics:
     """Metrics of steps `first` to `last`: two values, one of them lazy, two norms and the scores."""
     for at in range(first, last):

@@ -1088,6 +1088,35 @@ class Forgetful(PostUpdate):
     def after_update(self, player, move):
         if move.context.step == self.step:
             raise KeyError("my key")
+class Late(PostUpdate):
+    def __init__(self, name, step=0):
+        super().__init__(name)
+        self.step = step
+        self.register_buffer("mean", None)
+    def after_update(self, player, move):
+        if move.context.step >= self.step:
+            self.mean = torch.ones(2)
+class Growing(Late):
+    def __init__(self, name):
+        super().__init__(name, 9)
+        self.register_buffer("queue", torch.zeros(0, 3))
+    def after_update(self, player, move):
+        self.queue = torch.cat((self.queue, torch.ones(2, 3)))
+class Talkative(Forgetful):
+    def after_update(self, player, move):
+        move.logged["count"] = 3.0
+class Vectorial(Forgetful):
+    def after_update(self, player, move):
+        move.logged["scores"] = move.score("fake")
+class Memorising(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.layer = nn.Linear(prod(shape), 1)
+        self.register_buffer("last", None)
+    def forward(self, images):
+        if self.training:
+            self.last = images.detach()
+        return self.layer(images)
 class Inplace(nn.Module):
     def __init__(self, shape):
         super().__init__()
@@ -1114,6 +1143,11 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Unchanged": ("trick", ("'Unchanged.transform_network' must return a torch.nn.Module, found NoneType",)),
     "Hard": ("trick", ("'Hard.transform_targets' must return Targets", "found a tensor of shape 8")),
     "Forgetful": ("trick", ("'Forgetful.after_update' fails in line ", "found KeyError: 'my key'")),
+    "Late": ("trick", ("the form of the tensor 'tricks.own_late.mean'", "nothing at first, float32[2] now", "__init__")),
+    "Growing": ("trick", ("'tricks.own_growing.queue'", "float32[0, 3] at first, float32[", "no checkpoint")),
+    "Talkative": ("trick", ("'d/count' can't be logged, found float; log a 0-dim tensor",)),
+    "Vectorial": ("trick", ("'d/scores' can't be logged, found a tensor of shape 8; log a 0-dim tensor",)),
+    "Memorising": ("d", ("'d.net.net.last'", "float32[8, 2] now")),
     "Inplace": ("d", ("a step with this code and a batch of 8 fails", "RuntimeError", "inplace operation")),
 }
 
@@ -1157,6 +1191,16 @@ def test_a_component_that_fails_later_is_to_blame_for_it(mistaken: Callable[...,
     assert "mistaken.py: 'Forgetful.after_update' fails in line " in result.last
     assert "found KeyError: 'my key'; see the traceback with --debug" in result.last
     assert json.loads(Path("run/run.json").read_text())["state"] == "failed"
+
+
+def test_a_buffer_that_appears_later_ends_training_before_a_checkpoint_is_written_that_can_not_be_loaded(
+    mistaken: Callable[..., Path], poise: Any
+) -> None:
+    recipe_file = mistaken("Late", "trick", step=2)
+    result = poise("train", recipe_file, "--out", "run", "--trust-code", "--steps", 4, "--set", "log.saves=1")
+    result.assert_error(2, "tricks.own_late.mean: training changes the form", "register buffers in __init__")
+    assert Run(Path("run"), trust_code=True).checkpoint.step == 2
+    assert Run(Path("run"), trust_code=True).sample(2).shape == (2, 2)
 
 
 def test_a_feature_network_that_fails_is_to_blame_for_it(component: MakeTable, tmp_path: Path, poise: Any) -> None:

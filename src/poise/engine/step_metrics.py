@@ -60,8 +60,8 @@ class StepMetrics:
         self._num_averaged: dict[str, int] = {}
 
     def add(self, name: str, value: Tensor) -> None:
-        """Add a scalar, 0-dim."""
-        self._values[name].append(value.detach())
+        """Add a scalar, 0-dim, as it is now: a buffer that changes later is copied."""
+        self._values[name].append(value.detach().clone() if value.is_leaf else value.detach())
 
     def add_norms(self, name: str, tensors: list[Tensor]) -> Tensor:
         """Add the Euclidean norm of all tensors together, and return the norm of each, 1-dim."""

@@ -20,7 +20,7 @@ from poise.core.player import Player
 from poise.engine.game import Game
 from poise.engine.initial_weights import copy_tensor_, count_wrappers, wrapped_name
 from poise.engine.step_metrics import StepMetrics
-from poise.errors import CheckpointError
+from poise.errors import CheckpointError, RecipeError
 from poise.runs.checkpoint import is_finite
 
 UNTOUCHED = "untouched"
@@ -45,6 +45,37 @@ def non_finite_buffers(game: Game) -> frozenset[str]:
     weights = {name for name, _ in game.named_parameters(remove_duplicate=False)}
     state = game.state_dict()
     return frozenset(f"game/{name}" for name in state.keys() - weights if not is_finite(state[name]))
+
+
+Layout = Mapping[str, tuple[torch.Size, torch.dtype]]
+"""The shape and the type of each weight and buffer of a game, by name."""
+
+
+def layout_of(game: Game) -> Layout:
+    """The layout of a game, which must be that of the game that is built to load a checkpoint."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in game.state_dict().items()}
+
+
+def refuse_changed_layout(game: Game, built: Layout, where: str = "") -> None:
+    """Refuse to go on if the game's layout is no longer the one with which it was built.
+
+    A checkpoint of it could never be loaded again: a game that is built anew has no place for its tensors.
+
+    Args:
+        game: the game after some steps.
+        built: its layout before the first one.
+        where: the place for the message; the name of the tensor if it is empty.
+
+    Raises:
+        RecipeError: a weight or buffer has appeared, has vanished, or has another shape or type.
+    """
+    now = layout_of(game)
+    for name in sorted(now.keys() | built.keys()):
+        if (was := built.get(name)) != (has := now.get(name)):
+            before, after = (f"{str(one[1])[6:]}{list(one[0])}" if one else "nothing" for one in (was, has))
+            what = f"training changes the form of the tensor '{name}', so that no checkpoint could be loaded"
+            cure = "register buffers in __init__ with their final shape and type, and change the values in place"
+            raise RecipeError(what, where=where or name, found=f"{before} at first, {after} now", cure=cure)
 
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], allowed: frozenset[str]) -> None:

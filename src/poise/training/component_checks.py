@@ -22,6 +22,7 @@ from poise.engine.game import Game
 from poise.engine.step_metrics import StepMetrics
 from poise.errors import PoiseError, RecipeError, is_out_of_memory
 from poise.recipe.model import Recipe
+from poise.runs.state_tensors import layout_of, refuse_changed_layout
 from poise.training.state import STEP_FUNCTIONS, TrainState
 from poise.user_code.components import UserObjective, UserTrick
 from poise.user_code.loading import UserCode, describe_result, fault_of_user_code, short_error, user_components
@@ -101,7 +102,7 @@ def check_components(state: TrainState) -> None:
         state: the state of the run, which is left as it is.
 
     Raises:
-        RecipeError: the step fails, or a component returns what the step can't use.
+        RecipeError: the step fails, a component returns what the step can't use, or its state can't be saved.
     """
     recipe = state.recipe
     if not user_components(recipe):
@@ -128,11 +129,27 @@ def _try_step(state: TrainState, recipe: Recipe) -> None:
         max_d_moves = max(1, game.tempo.max_moves.d)
         batches = RealBatches(source, compute.device, max_d_moves, mirror=recipe.mirrors_images)
         game.latent = bind_latent(recipe.latent, source, compute.device, mirror=recipe.mirrors_images)
-        metrics = StepMetrics(recipe.objective.decision_threshold)
+        metrics = _CheckedMetrics(recipe)
         streams.seed_global("step", 0)
-        step = STEP_FUNCTIONS[game.tempo.step_kind]
+        step, layout = STEP_FUNCTIONS[game.tempo.step_kind], layout_of(game)
         step(game, batches, MoveContext(0, recipe.steps, recipe.batch, streams), metrics)
+        refuse_changed_layout(game, layout, _files(recipe))
         metrics.reduce()
+
+
+class _CheckedMetrics(StepMetrics):
+    """Metrics that refuse what a row can't have."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.objective.decision_threshold)
+        self._where = _files(recipe)
+
+    def add(self, name: str, value: object) -> None:
+        """See `StepMetrics.add`."""
+        if not isinstance(value, Tensor) or value.dim():
+            cure = "log a 0-dim tensor: a mean, or torch.tensor(number)"
+            raise RecipeError(f"'{name}' can't be logged", where=self._where, found=describe_result(value), cure=cure)
+        super().add(name, value)
 
 
 def _expectations(recipe: Recipe, game: Game) -> Iterator[tuple[UserCode, nn.Module, dict[str, Expectation]]]:
@@ -176,7 +193,11 @@ def _blamed_on(recipe: Recipe) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         fault = fault_of_user_code(error)
-        files = ", ".join(dict.fromkeys(component.file for component in user_components(recipe)))
         what = f"a step with this code and a batch of {recipe.batch} fails"
         cure = "see the traceback with --debug"
-        raise fault or RecipeError(what, where=files, found=short_error(error), cure=cure) from error
+        raise fault or RecipeError(what, where=_files(recipe), found=short_error(error), cure=cure) from error
+
+
+def _files(recipe: Recipe) -> str:
+    """The Python files of a recipe."""
+    return ", ".join(dict.fromkeys(component.file for component in user_components(recipe)))

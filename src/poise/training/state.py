@@ -141,6 +141,7 @@ class TrainState:
             _ = player.optimizer  # built now, so that an invalid option is an error before anything is written
         self.steps_done, self.seconds = 0, 0.0
         self.non_finite_buffers = state_tensors.non_finite_buffers(self.game)
+        self._layout = state_tensors.layout_of(self.game)
         self._running_statistics = running_statistics(self.game)
         self._apply_lr_scale()
 
@@ -312,8 +313,12 @@ class TrainState:
         Args:
             seconds: the training time so far.
             alarms: the number of lines of `alarms.jsonl`.
+
+        Raises:
+            RecipeError: a component has changed the number, the shapes or the types of its tensors.
         """
         recipe = self.recipe
+        state_tensors.refuse_changed_layout(self.game, self._layout)
         manifest = {
             "recipe": recipe.hash,
             "core": core_hash(recipe),
