@@ -911,6 +911,50 @@ def loaded(file: Path, name: str) -> Any:
     return UserCode(file=str(file), name=name).load()
 
 
+@pytest.mark.parametrize("recipe_is_kept", [False, True])
+def test_an_edited_file_is_executed_anew_by_the_next_training(tmp_path: Path, recipe_is_kept: bool) -> None:
+    """As in a notebook: the same process, the same path, and sometimes the same recipe object."""
+    file = tmp_path / "mine.py"
+    code = HEAD + (
+        "class Constant(Objective):\n"
+        "    def d_losses(self, real, fake, targets):\n        return (real * 0 + fake * 0 + 1.0,)\n"
+        "    def g_losses(self, fake, real):\n        return (fake * 0 + 1.0,)\n"
+    )
+
+    def make() -> Recipe:
+        return with_component("objective", as_table(file, "Constant"))
+
+    def last_loss(run: Path) -> float:
+        return json.loads((run / "rows.jsonl").read_text().splitlines()[-1])["stats"]["g/adversarial"]["mean"]
+
+    file.write_text(code)
+    config = make()
+    train(config, tmp_path / "first", trust_code=True)
+    assert last_loss(tmp_path / "first") == 1.0
+    opened = Run(tmp_path / "first", trust_code=True)
+    samples = opened.sample(2)
+
+    file.write_text(code.replace("1.0", "99.0"))
+    train(config if recipe_is_kept else make(), tmp_path / "second", trust_code=True)
+    assert last_loss(tmp_path / "second") == 99.0
+    assert (tmp_path / "second" / "code" / "mine.py").read_bytes() == file.read_bytes()
+    assert Run(tmp_path / "second").info["code"] == {str(file): file_hash(file)}
+    for run in (opened, Run(tmp_path / "first", trust_code=True)):  # with the copy of the former version
+        assert torch.equal(run.sample(2), samples)
+
+    notes = Notes()
+    longer = make().model_copy(update={"steps": 6})
+    train(longer, tmp_path / "first", resume=True, trust_code=True, listener=notes)
+    assert any("the new version is used from here on" in line for line in notes.lines)
+    assert last_loss(tmp_path / "first") == 99.0
+    file.write_text("import")
+    with pytest.raises(RecipeError, match="fails when it is executed"):
+        train(make(), tmp_path / "third", trust_code=True)
+    file.write_text(code)
+    train(make(), tmp_path / "third", trust_code=True)
+    assert last_loss(tmp_path / "third") == 1.0
+
+
 def test_a_file_is_compiled_as_it_is_when_it_is_imported(tmp_path: Path) -> None:
     """Without the future statements of the module that executes it, with which annotations would be text."""
     (tmp_path / "mine.py").write_text("class Scaled:\n    scale: float\n")
@@ -1102,6 +1146,13 @@ class Growing(Late):
         self.register_buffer("queue", torch.zeros(0, 3))
     def after_update(self, player, move):
         self.queue = torch.cat((self.queue, torch.ones(2, 3)))
+class Undeclared(Misread):
+    sides = (Side.G,)
+    def loss(self, move):
+        return move.score("real").mean()
+class Renamed(Forgetful):
+    def __init__(self, name):
+        super().__init__("mine")
 class Talkative(Forgetful):
     def after_update(self, player, move):
         move.logged["count"] = 3.0
@@ -1143,8 +1194,13 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
     "Unchanged": ("trick", ("'Unchanged.transform_network' must return a torch.nn.Module, found NoneType",)),
     "Hard": ("trick", ("'Hard.transform_targets' must return Targets", "found a tensor of shape 8")),
     "Forgetful": ("trick", ("'Forgetful.after_update' fails in line ", "found KeyError: 'my key'")),
-    "Late": ("trick", ("the form of the tensor 'tricks.own_late.mean'", "nothing at first, float32[2] now", "__init__")),
+    "Late": (
+        "trick",
+        ("the form of the tensor 'tricks.own_late.mean'", "nothing at first, float32[2] now", "__init__"),
+    ),
     "Growing": ("trick", ("'tricks.own_growing.queue'", "float32[0, 3] at first, float32[", "no checkpoint")),
+    "Undeclared": ("trick", ("'Undeclared.loss' fails in line", "real samples in g's move", 'frozenset({"real"})')),
+    "Renamed": ("trick", ("'Renamed' must keep the name that it is given; take it as", "super().__init__(name)")),
     "Talkative": ("trick", ("'d/count' can't be logged, found float; log a 0-dim tensor",)),
     "Vectorial": ("trick", ("'d/scores' can't be logged, found a tensor of shape 8; log a 0-dim tensor",)),
     "Memorising": ("d", ("'d.net.net.last'", "float32[8, 2] now")),

@@ -102,7 +102,7 @@ class MoveData:
 
     def score(self, origin: Origin) -> Tensor:
         """D's scores of the samples of one origin, B or B x P, in float32 or higher precision."""
-        return to_float32(self.outputs[origin].score)
+        return to_float32(self._output(origin).score)
 
     @property
     def selected_score(self) -> Tensor:
@@ -115,9 +115,15 @@ class MoveData:
 
     def extra_output(self, origin: Origin, name: ExtraOutput) -> Tensor:
         """Another output of D for the samples of one origin, in float32 or higher precision."""
-        output = getattr(self.outputs[origin], name)
+        output = getattr(self._output(origin), name)
         assert output is not None, f"this D does not return {name}"
         return to_float32(output)
+
+    def _output(self, origin: Origin) -> DiscriminatorOutput:
+        if (output := self.outputs.get(origin)) is None:
+            cure = f'let the trick\'s class declare needs_output = frozenset({{"{origin}"}})'
+            raise LookupError(f"D is not run on {origin} samples in {self.context.side}'s move: {cure}")
+        return output
 
     @property
     def reconstruction(self) -> ReconstructedBatch:

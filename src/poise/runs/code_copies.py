@@ -6,7 +6,6 @@ runs only if the user trusts it, and only if it is what the run was trained with
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 from poise.core.config import Config
 from poise.errors import CheckpointError
 from poise.recipe.model import Recipe
-from poise.user_code.loading import UserCode, register_copy, source_of, use_copy, user_components
+from poise.user_code.loading import UserCode, file_digest, register_copy, source_of, use_copy, user_components
 
 Part = TypeVar("Part")
 
@@ -145,6 +144,6 @@ def _unchanged(file: str, copy: Path, known: str | None) -> str:
 
 def _hash(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return file_digest(path.read_bytes())
     except OSError:
         return None

@@ -219,7 +219,7 @@ class Run:
             self.__dict__["recipe"] = self.recipe.model_copy(update={"data": data})
 
     def generator(self, *, raw: bool = False) -> nn.Module:
-        """The network that generates samples, in evaluation mode: with averaged weights if there are any and not `raw`."""
+        """G in evaluation mode, as samples are generated: with averaged weights if there are any and not `raw`."""
         return self.game.sampling_network(raw=raw).eval()
 
     @cached_property

@@ -118,6 +118,9 @@ class TrainState:
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
         self.rows = class_rows(initial_classes, self.source.classes)
         self.fingerprint = self.source.fingerprint
+        self._code = code_hash(
+            recipe
+        )  # the files may be edited, and executed anew by another run, before this one ends
         self.num_rollbacks, self.returns = 0, tuple[int, ...]()
         self.alarms: int | None = None
         self._restored_with: dict[str, Any] | None = None
@@ -344,7 +347,7 @@ class TrainState:
 
     def reproducibility_info(self) -> dict[str, Any]:
         """What exact reproducibility depends on, apart from the recipe and the data."""
-        code, ranks = code_hash(self.recipe), self.ranks.size
+        code, ranks = self._code, self.ranks.size
         return self.compute.settings() | ({"code": code} if code else {}) | ({"ranks": ranks} if ranks > 1 else {})
 
     def trained_with(self) -> dict[str, Any]:

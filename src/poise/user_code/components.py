@@ -119,6 +119,10 @@ class UserObjective(UserCode, Objective):
 
     kind: Literal["python"] = "python"
 
+    def reset(self) -> None:
+        """See `UserCode.reset`."""
+        vars(self).pop("objective", None)
+
     @cached_property
     def objective(self) -> Objective:
         """The objective from the file."""
@@ -243,6 +247,9 @@ class UserTrick(UserCode, TrickConfig):
             RecipeError: the constructor fails, or the object is no trick; later, `transform_network` returns no module.
         """
         trick = _check_type(self, self.instantiate(name), Trick, "one of the hooks in poise.core.hooks")
+        if trick.name != name:
+            cure = "take it as the first argument of __init__ and pass it on: super().__init__(name)"
+            raise RecipeError(f"'{self.name}' must keep the name that it is given", where=self.file, cure=cure)
         if isinstance(trick, NetworkTransform):
             transform = trick.transform_network
 

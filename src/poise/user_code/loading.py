@@ -1,4 +1,8 @@
-"""Executes Python files of the user: only trusted ones, each once per process, with readable errors."""
+"""Executes Python files of the user: only trusted ones, each version once per process, with readable errors.
+
+A file that has been edited is executed anew when its next use begins: when a training starts or a run is opened. What
+was made of the former version keeps its code.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ class ExecutedFile(NamedTuple):
 
 
 _executed: dict[Path, ExecutedFile] = {}
-"""The files that were executed in this process, by path."""
+"""The newest version of each file that was executed in this process, by path."""
 
 
 class UserCode(Config):
@@ -60,8 +64,11 @@ class UserCode(Config):
                 reject_value("a recipe can't contain this value", found=f"{value!r}"[:60], key=key, cure=cure)
         return options
 
+    def reset(self) -> None:
+        """Forget what was made of the file, which may have been edited since."""
+
     def load(self) -> Any:
-        """The object called `name` in the file, which is executed once per process.
+        """The object called `name` in the file, which is executed once unless it is edited.
 
         Raises:
             RecipeError: the file is not trusted, is missing, fails, or has no such name.
@@ -107,17 +114,18 @@ def _user_code_in(value: object) -> Iterator[UserCode]:
 
 
 def allow_user_code(recipe: Config, trust_code: bool) -> None:
-    """Allow the files that a recipe names to be executed in this process, if the user trusts them.
+    """Allow the files that a recipe names to be executed in this process, if the user trusts them, as they are now.
 
     Raises:
         RecipeError: the recipe names a file, and `trust_code` is False.
     """
     for component in user_components(recipe):
         trust_file(Path(component.file), component.name, trust_code)
+        component.reset()
 
 
 def trust_file(file: Path, name: str, trust_code: bool) -> None:
-    """Allow one file to be executed in this process, if the user trusts it.
+    """Allow one file to be executed in this process, if the user trusts it, and anew if it has been edited.
 
     Args:
         file: the Python file.
@@ -129,7 +137,15 @@ def trust_file(file: Path, name: str, trust_code: bool) -> None:
     """
     if not trust_code:
         raise _untrusted(str(file), name)
-    _trusted.add(file.resolve())
+    path = file.resolve()
+    _trusted.add(path)
+    if path in _executed and path.is_file() and file_digest(path.read_bytes()) != _executed[path].digest:
+        del _executed[path]
+
+
+def file_digest(code: bytes) -> str:
+    """SHA-256 of a file's contents, 16 hex digits."""
+    return hashlib.sha256(code).hexdigest()[:16]
 
 
 def code_hash(recipe: Config) -> dict[str, str]:
@@ -168,7 +184,7 @@ def _untrusted(file: str, name: str) -> RecipeError:
 
 
 def _execute_once(component: UserCode) -> ExecutedFile:
-    """The component's file, executed at the first call in this process."""
+    """The component's file, executed at the first call since it was edited."""
     path = Path(component.file).resolve()
     if path not in _trusted:
         raise _untrusted(component.file, component.name)
@@ -190,7 +206,7 @@ def _execute(path: Path, file: str) -> ExecutedFile:
     except OSError:
         cure = "paths are relative to the working directory"
         raise RecipeError("can't be read", where=file, cure=cure) from None
-    digest = hashlib.sha256(code).hexdigest()[:16]
+    digest = file_digest(code)
     original = _originals.get(path, path)
     for other, executed in _executed.items():
         if executed.digest == digest and _originals.get(other, other) == original:
