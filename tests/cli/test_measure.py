@@ -18,6 +18,7 @@ from poise.errors import DataError
 from poise.measure import classifier
 from poise.measure.catalogue import MEASURES
 from poise.measure.evaluator import Evaluator
+from poise.runs.evaluate import MeasuredSamples
 from poise.runs.run import Run
 from poise.utils.images import to_float
 
@@ -407,6 +408,33 @@ def test_skipped_measures_are_explained_if_named(poise: Any, run: Path) -> None:
     assert result.err.splitlines() == [FEW, reason]
     assert "modes" not in result.out
     assert poise("measure", run, "--features", "pixels").err == f"{FEW}\n{HALVED}\n"
+
+
+@pytest.mark.parametrize("measures", [[], ["--measures", "fid,precision"]])
+def test_samples_that_are_not_finite_are_told_of(
+    poise: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measures: list[str]
+) -> None:
+    """As bytes they would be black images."""
+
+    def diverged(_: object, net: object, n: int) -> torch.Tensor:
+        samples = torch.zeros(n, 1, 8, 8)
+        samples[:3] = torch.nan
+        return samples
+
+    monkeypatch.setattr(MeasuredSamples, "samples", diverged)
+    result = poise("measure", run, *measures, "--features", "pixels")
+    lines = [line for line in result.err.splitlines() if line.startswith("no ")]
+    assert result.code == 0
+    assert all(line.endswith(": 3 of 40 samples are not finite") for line in lines)
+    assert "no fid" in lines[0]
+    assert "precision" in lines[-1]
+    assert len(lines) == (2 if measures else 1)
+    monkeypatch.setattr(Run, "sample", lambda self, n, *_, **__: diverged(self, None, n))
+    np.savez(tmp_path / "real.npz", **shades())
+    compared = poise("compare", run, tmp_path / "real.npz", "--features", "pixels")
+    assert compared.code == 3
+    assert f"{run}: 3 of " in compared.err
+    assert compared.err.endswith(" samples are not finite\n")
 
 
 # ---- compare ----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from poise.data.digits import DigitsConfig
 from poise.data.source import DataSplits, ImageDataset
 from poise.data.stacked_digits import StackedConfig, StackedDigits
 from poise.data.toys import GridConfig, PlaneConfig, RingConfig, TwoMoonsConfig
-from poise.errors import RecipeError
+from poise.errors import DataError, RecipeError
 from poise.measure import evaluator as evaluator_module
 from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
@@ -245,19 +245,10 @@ def test_error_of_a_measure_is_the_reason_for_skipping(shades: ImageDataset) -> 
     assert result.skipped == {"bad": "too few of them"}
 
 
-@pytest.mark.parametrize(
-    ("num_held_out", "generated", "reason"),
-    [
-        (1, 1, "there is only 1 real sample to compare with, and it needs at least 2"),
-        (9, 1, "there is only 1 sample, and it needs at least 2"),
-    ],
-)
-def test_too_few_samples_are_counted_in_the_reason(
-    shades: ImageDataset, num_held_out: int, generated: int, reason: str
-) -> None:
-    evaluator = Evaluator(None, split(shades, len(shades) - num_held_out), "pixels")
-    images = first_of(shades.images)
-    result = evaluator.measure(lambda n: images(generated), select_measures(["fid", "kid", "recall", "coverage"]))
+def test_too_few_samples_are_counted_in_the_reason(shades: ImageDataset) -> None:
+    evaluator = Evaluator(None, split(shades, len(shades) - 1), "pixels")
+    result = evaluator.measure(first_of(shades.images), select_measures(["fid", "kid", "recall", "coverage"]))
+    reason = "there is only 1 real sample to compare with, and it needs at least 2"
     assert result.skipped == dict.fromkeys(("fid", "kid", "recall", "coverage"), reason)
 
 
@@ -277,10 +268,72 @@ def test_points_of_a_diverged_generator_are_measured_or_skipped_with_a_reason(
     result = ring_evaluator.measure(lambda n: fakes, select_measures(None))
     assert all(math.isfinite(one.value.value) for one in result.results.values())
     if not math.isfinite(points):
-        assert {result.skipped[name] for name in ("fid", "kid", "recall")} == {"fake features must be finite"}
+        reason = f"{40 if all_of_them else 1} of 40 samples are not finite"
+        assert {name: result.skipped[name] for name in ("fid", "modes")} == {"fid": reason, "modes": reason}
+        assert result.results == {}
     elif points > 1e154:  # the square overflows
         assert "too large for a Frechet distance" in result.skipped["fid"]
         assert "too large for a kernel distance" in result.skipped["kid"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("count", [1, 20])
+def test_images_that_are_not_finite_are_not_measured_as_black_or_white_ones(
+    shades: ImageDataset, bad: float, count: int
+) -> None:
+    evaluator = Evaluator(None, split(shades, 100), "pixels", 20)
+    images = to_float(torch.from_numpy(shades.images[:20]))
+    images[:count, 0, 3, 4] = bad
+    result = evaluator.measure(
+        lambda n: images, select_measures("fid,precision,vendi,duality_gap"), duality_gap=lambda: 0.25
+    )
+    assert set(result.results) == {"duality_gap"}  # for which the samples don't matter
+    assert result.skipped == dict.fromkeys(("fid", "precision", "vendi"), f"{count} of 20 samples are not finite")
+    with pytest.raises(DataError, match=rf"--neighbours: {count} of 20 samples are not finite"):
+        evaluator.nearest_training_grid(images)
+
+
+WRONG_IMAGES: dict[str, tuple[Callable[[Tensor], object], str]] = {
+    "channels last": (lambda x: to_float(x).permute(0, 2, 3, 1), "20 x 8 x 6 x 1 as float32"),
+    "bytes with channels first": (lambda x: x.permute(0, 3, 1, 2), "20 x 1 x 8 x 6 as uint8"),
+    "flat": (lambda x: to_float(x).flatten(1), "20 x 48 as float32"),
+    "another size": (lambda x: to_float(x)[..., :4], "20 x 1 x 8 x 4 as float32"),
+    "another number of channels": (lambda x: to_float(x).expand(-1, 3, -1, -1), "20 x 3 x 8 x 6 as float32"),
+    "whole numbers": (lambda x: to_float(x).long(), "20 x 1 x 8 x 6 as int64"),
+    "too few": (lambda x: to_float(x)[:19], "19 x 1 x 8 x 6 as float32"),
+    "one": (lambda x: to_float(x)[0], "1 x 8 x 6 as float32"),
+    "an array": (lambda x: x.numpy(), "a value of the type ndarray"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_IMAGES)
+def test_samples_of_another_form_than_the_data_are_refused(shades: ImageDataset, case: str) -> None:
+    cropped = ImageDataset(shades.images[:, :, :6], shades.labels, shades.classes)
+    evaluator = Evaluator(None, split(cropped, 100), "pixels", 20)
+    convert, found = WRONG_IMAGES[case]
+    with pytest.raises(RecipeError) as raised:
+        evaluator.measure(lambda n: convert(torch.from_numpy(cropped.images[:n])), select_measures("fid"))
+    assert str(raised.value) == (
+        "samples: must be 20 x 1 x 8 x 6 as floating-point numbers in [-1, 1], or 20 x 8 x 6 x 1 as uint8, "
+        f"found {found}"
+    )
+
+
+@pytest.mark.parametrize("points", [torch.zeros(40, 3), torch.zeros(39, 2), torch.zeros(40, 2, dtype=torch.uint8)])
+def test_points_of_another_form_are_refused(ring_evaluator: Evaluator, points: Tensor) -> None:
+    with pytest.raises(RecipeError, match=r"samples: must be 40 x 2 as floating-point numbers, found \d+ x \d as"):
+        ring_evaluator.measure(lambda n: points, select_measures("fid"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_more_samples_than_requested_are_cut_off_and_any_precision_will_do(
+    shades: ImageDataset, dtype: torch.dtype
+) -> None:
+    evaluator, images = Evaluator(None, split(shades, 100), "pixels", 20), torch.from_numpy(shades.images)
+    expected = evaluator.measure(first_of(shades.images), select_measures("fid"))
+    found = evaluator.measure(lambda n: to_float(images[: n + 5]).to(dtype), select_measures("fid"))
+    assert found.n == expected.n == 20
+    assert value(found, "fid") == pytest.approx(value(expected, "fid"), rel=0.05)
 
 
 @pytest.mark.parametrize("error", [OverflowError("34"), torch.linalg.LinAlgError("no convergence")])
@@ -496,7 +549,7 @@ def test_labels_are_not_compared_with_the_classes_of_another_data_set(
 ) -> None:
     """Inception classifies, too, but by the classes of ImageNet."""
     monkeypatch.setattr(digits_evaluator.extractor, "has_data_classes", False)
-    batch = digits.held_out.gather(torch.arange(50))
+    batch = digits.held_out.gather(torch.arange(N))
     result = digits_evaluator.measure(
         lambda _: to_float(batch.images), select_measures("gan_test,class_balance"), lambda _: batch.labels
     )
@@ -717,7 +770,7 @@ def test_modes_of_stacked_digits_match_the_labels(pairs: tuple[StackedConfig, Da
     train = data.train
     assert isinstance(train, StackedDigits)
     evaluator = Evaluator(config, data, n=200)
-    fours = torch.nonzero(train.gather_labels(torch.arange(len(train))) // 10 == 4).flatten()
+    fours = torch.nonzero(train.gather_labels(torch.arange(len(train))) // 10 == 4).flatten().repeat(2)[:200]
     for indices, max_modes in ((torch.arange(200), 100), (fours, 10)):
         labels = train.gather_labels(indices)
         result = evaluator.measure(lambda _, indices=indices: train.gather(indices).images, select_measures(None))

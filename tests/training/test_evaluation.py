@@ -642,7 +642,7 @@ def test_a_generator_that_has_diverged_ends_the_run_by_the_monitor_not_by_its_me
     with pytest.raises(Diverged, match="not finite"):
         train(decode(table), tmp_path / "run", listener=listener)
     at_3, at_6 = (message for message in listener.messages if message.startswith("step "))
-    assert at_3 == "step 3: no fid: fake features must be finite, no kid: fake features must be finite"
+    assert at_3 == "step 3: no fid: 100 of 100 samples are not finite, no kid: 100 of 100 samples are not finite"
     assert at_6 == "step 6: fid and kid could not be computed again"
 
 

@@ -50,14 +50,15 @@ def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> Non
     Args:
         result: the results.
         as_json: whether to print JSON.
-        brief: whether the table says only which direction of a measure is better. Otherwise it describes each measure,
-            and the reasons of skipped measures are printed.
+        brief: whether the table says only which direction of a measure is better. Otherwise it describes each measure.
+            The reasons of skipped measures are printed, if brief only those that are not of the data or the run.
     """
     if as_json:
         print_json(result.as_json())
         return
     from rich.table import Table
 
+    from poise.measure.base import MISSING_REASONS
     from poise.measure.catalogue import MEASURES
     from poise.utils.console import TerminalConsole, styled_text
 
@@ -78,8 +79,13 @@ def print_result(result: EvaluationResult, *, as_json: bool, brief: bool) -> Non
     console.print(table)
     for note in result.notes:
         print_line(note, err=True)
-    for name, reason in () if brief else result.skipped.items():
-        print_line(f"no {name}: {reason}", err=True)
+    usual = MISSING_REASONS.values() if brief else ()
+    skipped: dict[str, list[str]] = {}
+    for name, reason in result.skipped.items():
+        if reason not in usual:
+            skipped.setdefault(reason if brief else name, []).append(name)
+    for names in skipped.values():
+        print_line(f"no {', '.join(names)}: {result.skipped[names[0]]}", err=True)
 
 
 def _format_values(measured: MeasureResult) -> tuple[str, str]:

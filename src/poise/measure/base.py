@@ -52,6 +52,9 @@ MISSING_REASONS: dict[Requirement, str] = {
 }
 """The message for each requirement that is not met; of several, the first in this order is given."""
 
+WITHOUT_SAMPLES: frozenset[Requirement] = frozenset({"game", "d", "encoder", "likelihood", "cycle"})
+"""Measures that require one of these look at a network of the run, and not at its generated samples."""
+
 BLOCK_SIZE = 1024
 """The number of rows of a distance or kernel matrix that are computed at a time."""
 

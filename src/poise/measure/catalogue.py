@@ -25,7 +25,15 @@ from poise.measure import (
     spectrum,
     translation,
 )
-from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue, Requirement, TooFewRows
+from poise.measure.base import (
+    MISSING_REASONS,
+    WITHOUT_SAMPLES,
+    Floor,
+    Measure,
+    MeasuredValue,
+    Requirement,
+    TooFewRows,
+)
 from poise.measure.context import EvalContext
 from poise.utils.printing import agree, count_noun
 
@@ -142,6 +150,8 @@ def compute_or_reason(measure: Measure, context: EvalContext, available: set[Req
     missing = measure.requires - available
     if missing:
         return next(reason for requirement, reason in MISSING_REASONS.items() if requirement in missing)
+    if context.refusal and not measure.requires & WITHOUT_SAMPLES:
+        return context.refusal
     try:
         measured = measure.compute(context)
     except TooFewRows as error:

@@ -87,6 +87,7 @@ class EvalContext:
         duality_gap_fn: estimates the duality gap of the game that the samples come from; None if there is none.
         reconstructor: reconstructs images; None if the run has no encoder.
         translation: what is known of the samples if they were translated; None if they were not.
+        refusal: why the fake samples can't be measured; empty if they can.
         num_classes: the number of classes of the data.
         progress: called with what is being computed and which share of it is done.
     """
@@ -100,6 +101,7 @@ class EvalContext:
     duality_gap_fn: Callable[[], float] | None = None
     reconstructor: Reconstructor | None = None
     translation: Translation | None = None
+    refusal: str = ""
     num_classes: int = 0
     progress: Progress = no_progress
     _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)

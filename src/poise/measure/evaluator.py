@@ -35,7 +35,15 @@ from poise.measure.reference import (
     split_reference,
     toy_reference,
 )
-from poise.measure.sample_set import SampleSet, batch_slices, sample_set, samples_to_bytes
+from poise.measure.sample_set import (
+    SampleSet,
+    batch_slices,
+    check_finite,
+    check_form,
+    describe_non_finite,
+    sample_set,
+    samples_to_bytes,
+)
 from poise.utils.image_grid import grid_capacity, sample_grid
 from poise.utils.images import Bytes
 from poise.utils.printing import count_noun
@@ -131,24 +139,34 @@ class Evaluator:
     ) -> EvaluationResult:
         """Measure samples; measures that cannot be computed are skipped with a reason.
 
+        If a sample has a value that is not finite, such as NaN, all measures of the samples are skipped.
+
         Args:
-            samples: returns n samples: points, or images in [-1, 1] or as uint8.
+            samples: returns n samples: points, n x 2, floating point; or images with the channels and the size of the
+                data, floating point in [-1, 1], n x C x H x W, or as uint8 from 0 to 255, n x H x W x C. More than n
+                are cut off.
             measures: the measures to compute.
             labels: returns the classes that the first n samples were generated for, or None if they are not known.
             duality_gap: estimates the duality gap of the game that the samples come from.
             reconstructor: reconstructs images, if the samples come from a run with an encoder.
             translation: returns what is known of the first n samples if they were translated, or None. The class of a
                 source, if it is known, is that which its translation should have.
+
+        Raises:
+            RecipeError: there are fewer than n samples, or they have another shape or type.
         """
         translated = translation(self.n)
         of_sources = None if translated is None else translated.labels
         fake_labels = labels(self.n) if of_sources is None else of_sources
-        generated = samples(max(self.n, self.num_mode_samples if self._needs_mode_samples(measures) else 0))
+        num_generated = max(self.n, self.num_mode_samples if self._needs_mode_samples(measures) else 0)
+        generated = samples(num_generated)
+        check_form(generated, num_generated, self.data.train.shape)
         fakes = generated if generated.dtype == torch.uint8 else samples_to_bytes(generated)
         fake_labels = None if fake_labels is None else fake_labels[: self.n]
         fake = SampleSet(fakes[: self.n], self.extractor, fake_labels, progress=self.progress)
         context = self._context(fake, partial(self._count_modes, fakes), duality_gap)
         context.reconstructor, context.translation = reconstructor, translated
+        context.refusal = describe_non_finite(generated[:num_generated])
         available = set(self.available)
         conditions: dict[Requirement, bool] = {
             "fake labels": fake_labels is not None,
@@ -188,8 +206,10 @@ class Evaluator:
 
         Raises:
             RecipeError: see `check_neighbours`.
+            DataError: samples are not finite.
         """
         check_neighbours(self.data)
+        check_finite(samples, "--neighbours")
         assert self.train is not None
         fakes = SampleSet(samples_to_bytes(samples), self.extractor, progress=self.progress)
         known = [self.train] if self.flipped_train is None else [self.train, self.flipped_train]

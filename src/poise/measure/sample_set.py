@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from poise.core.types import Shape
 from poise.data.source import SizedSource
+from poise.errors import DataError, RecipeError
 from poise.measure import feature_cache
 from poise.measure.features import Extractor, ExtractorOutput
 from poise.utils.images import flip_where, to_bytes, to_float
+from poise.utils.printing import agree, count_noun
 from poise.utils.progress import Progress, no_progress
 
 BATCH_SIZE = 250
@@ -119,6 +122,53 @@ def extract(
     if key:
         feature_cache.store("features", key, {"features": features} | ({} if logits is None else {"logits": logits}))
     return ExtractorOutput(features, logits)
+
+
+def check_form(samples: object, n: int, shape: Shape) -> None:
+    """Refuse samples to be measured that are too few, or not of the shape of the data.
+
+    Args:
+        samples: should be n or more samples: B x `shape` as floating-point numbers, or images as uint8, B x H x W x C.
+        n: the number of samples that are measured.
+        shape: the shape of a sample of the data: C x H x W, or 2.
+
+    Raises:
+        RecipeError: they are not; names both forms.
+    """
+    is_image = len(shape) == 3
+    if isinstance(samples, Tensor):
+        is_bytes = is_image and samples.dtype == torch.uint8
+        fits = tuple(samples.shape[1:]) == ((*shape[1:], shape[0]) if is_bytes else tuple(shape))
+        if fits and len(samples) >= n and (is_bytes or samples.is_floating_point()):
+            return
+        sizes = " x ".join(map(str, samples.shape)) or "a scalar"
+        found = f"{sizes} as {str(samples.dtype).removeprefix('torch.')}"
+    else:
+        found = f"a value of the type {type(samples).__name__}"
+    what = f"must be {n} x {' x '.join(map(str, shape))} as floating-point numbers"
+    if is_image:
+        what += f" in [-1, 1], or {n} x {' x '.join(map(str, (*shape[1:], shape[0])))} as uint8"
+    raise RecipeError(what, where="samples", found=found)
+
+
+def describe_non_finite(samples: Tensor) -> str:
+    """How many of the samples have a value that is not finite, as a sentence; empty if none has."""
+    if not samples.is_floating_point() or not samples.numel():
+        return ""
+    bad = int((~samples.detach().flatten(1).isfinite().all(1)).sum())
+    return (
+        f"{bad:,} of {count_noun(len(samples), 'sample')} {agree(len(samples), 'is', 'are')} not finite" if bad else ""
+    )
+
+
+def check_finite(samples: Tensor, where: str) -> None:
+    """Refuse samples of which some are not finite: as bytes they would be black images.
+
+    Raises:
+        DataError: some are not; says how many of how many.
+    """
+    if what := describe_non_finite(samples):
+        raise DataError(what, where=where)
 
 
 def samples_to_bytes(samples: Tensor) -> Tensor:

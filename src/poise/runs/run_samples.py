@@ -8,6 +8,7 @@ from poise.data.fit import TargetFormat, convert_array
 from poise.data.paths import access_error
 from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError
+from poise.measure.sample_set import check_finite
 from poise.runs.folder import is_run_folder
 from poise.runs.run import Run
 from poise.utils.images import to_bytes
@@ -59,8 +60,13 @@ def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels:
         n: the number of samples.
         size: height and width that they are cropped and resized to, as image files would be; defaults to their own.
         channels: the number of channels that they are converted to; defaults to their own.
+
+    Raises:
+        DataError: samples are not finite.
     """
-    samples, labels = to_bytes(run.sample(n)), run.labels(n)
+    generated, labels = run.sample(n), run.labels(n)
+    check_finite(generated, str(run.path))
+    samples = to_bytes(generated)
     target = TargetFormat(size or (run.shape[1], run.shape[2]), channels or run.generated_shape[0], "white")
     images = convert_array(samples, target)
     weights = "the averaged weights" if run.generator() is not run.game.g.net else "the weights"
