@@ -113,6 +113,58 @@ def test_an_average_has_the_tensors_of_the_network(other: nn.Module, found: str)
         F.ema_update_(nn.Linear(2, 3), other, 0.9)
 
 
+class Wrapper(nn.Module):
+    """Puts a word in front of all names, as `torch.compile` and `DistributedDataParallel` do."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+class Masked(nn.Linear):
+    """A layer with an attention mask."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 3)
+        self.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+
+
+@pytest.mark.parametrize("wrapped", ["neither", "network", "average", "both"])
+def test_an_average_keeps_a_mask_of_a_wrapped_network(wrapped: str) -> None:
+    live = Masked()
+    mean = copy.deepcopy(live)
+    live.weight.data += 1
+    expected = mean.weight + 0.1
+    pair = [Wrapper(net) if wrapped in (name, "both") else net for net, name in ((mean, "average"), (live, "network"))]
+    for _ in range(2):
+        F.ema_update_(pair[0], pair[1], 0.9)
+        assert torch.equal(mean.mask, live.mask)
+    torch.testing.assert_close(mean.weight, expected + 0.09)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_an_average_in_float32_of_a_network_in_another_precision(dtype: torch.dtype) -> None:
+    live = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).to(dtype)
+    mean = copy.deepcopy(live).float().eval()
+    with torch.no_grad():
+        mean[0].weight.zero_()
+        live[0].weight.fill_(1)
+    for _ in range(3000):
+        F.ema_update_(mean, live, 0.999)
+    assert {tensor.dtype for tensor in mean.parameters()} == {torch.float32}
+    torch.testing.assert_close(mean[0].weight, torch.full((3, 2), 1 - 0.999**3000), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_average_in_16_bits_is_refused(dtype: torch.dtype) -> None:
+    """Its steps would be rounded to none."""
+    live = nn.Linear(2, 3).to(dtype)
+    mean = copy.deepcopy(live)
+    found = f"found weight in {str(dtype).removeprefix('torch.')}"
+    with pytest.raises(ValueError, match=rf"must be in float32: copy\.deepcopy\(g\)\.float\(\), {found}"):
+        F.ema_update_(mean, live, 0.9)
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[StoredClassifier, Path]:
     classifier = StoredClassifier(SmallClassifier((1, 8, 8), 3).eval(), (1, 8, 8), ("a", "b", "c"), 0.9)

@@ -43,12 +43,14 @@ def ema_update_(mean: nn.Module, live: nn.Module, beta: float) -> None:
     copied: numbers of batches, singular vectors of spectral norms (see `TensorPairs.of`).
 
     Args:
-        mean: the average, at first a copy of the network: `copy.deepcopy(g).eval()`.
-        live: the network after its update, with the same tensors in the same order.
+        mean: the average, at first a copy of the network in float32: `copy.deepcopy(g).float().eval()`.
+        live: the network after its update, with the same tensors in the same order. It may have another precision than
+            the average, be on another device, or be wrapped, as by `torch.compile` or `DistributedDataParallel`.
         beta: the weight of the past, 0 to 1; 0.5^(batch / half-life) halves it after `half-life` images.
 
     Raises:
-        ValueError: beta is out of range, or the networks have tensors of different shapes.
+        ValueError: beta is out of range, the networks have tensors of different shapes, or the average has weights of
+            16 bits, in which the small steps of an average are rounded to none.
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta, the weight of the past, must be from 0 to 1, found {beta:g}")
@@ -57,7 +59,16 @@ def ema_update_(mean: nn.Module, live: nn.Module, beta: float) -> None:
         differing = [pair for pair in zip_longest(*shapes, fillvalue="none") if pair[0] != pair[1]]
         found = " and ".join(map(str, differing[0]))
         raise ValueError(f"the average and the network must have tensors of the same shapes, found {found}")
-    blend_(TensorPairs.of(mean, live, non_finite_buffers(live)), beta)
+    for name, weight in mean.named_parameters():
+        if weight.is_floating_point() and weight.dtype.itemsize < 4:
+            found = f"{name} in {str(weight.dtype).removeprefix('torch.')}"
+            raise ValueError(f"the average must be in float32: copy.deepcopy(g).float(), found {found}")
+    kept = non_finite_buffers(live)  # a wrapper of a network puts words in front of its names, but keeps their order
+    also_copied = (
+        name for (name, _), (other, _) in zip(mean.named_buffers(), live.named_buffers(), strict=True) if other in kept
+    )
+    pairs = TensorPairs.of(mean, live, frozenset(also_copied))
+    blend_(pairs._replace(live=[new.to(old) for old, new in zip(pairs.mean, pairs.live, strict=True)]), beta)
 
 
 def non_finite_buffers(net: nn.Module) -> frozenset[str]:
