@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import poise
 from poise import functional as F
 from poise.cli.progress_view import LiveView, NotebookView, PlainView, choose_view
 from poise.core.config import find_components
+from poise.core.double_backward import ConvGeometry
 from poise.data.config import DataConfig
 from poise.errors import DataError, RecipeError
 from poise.objectives.base import Objective
@@ -231,6 +234,50 @@ def test_losses_match_the_objectives(kind: str) -> None:
             F.g_loss(kind, fake)
 
 
+def test_an_objective_is_found_and_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of objectives is not read in every step; and options that are not equal are told apart."""
+    real, fake = scores()
+    options = ({}, {"a": -1.0}, {"a": -1.0, "c": 0.0}, {"a": 0.0})
+    expected = [F.d_loss("least_squares", real, fake, **some) for some in options]
+    assert torch.equal(expected[0], expected[3])
+    assert not torch.equal(expected[0], expected[1])
+
+    def fail(*_: object) -> NoReturn:
+        raise AssertionError("built again")
+
+    monkeypatch.setattr(F, "find_components", fail)
+    monkeypatch.setattr(F, "validate", fail)
+    for some, loss in zip(options, expected, strict=True):
+        assert torch.equal(F.d_loss("least_squares", real, fake, **some), loss)
+
+
+@pytest.mark.parametrize("bad", [True, "1", [1.0], {}, None])
+def test_options_of_another_type_are_refused_each_time(bad: object) -> None:
+    real, fake = scores()
+    F.d_loss("least_squares", real, fake, b=1.0)  # True is equal to it
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="least_squares: b: must be a number, found "):
+            F.d_loss("least_squares", real, fake, b=bad)
+
+
+@pytest.mark.slow
+def test_losses_in_a_compiled_function_of_one_graph() -> None:
+    """As the documentation says; a compiler can't read the objectives themselves."""
+    code = """
+import torch
+from poise import functional as F
+for loss in (F.d_loss, F.g_loss):
+    torch.compiler.allow_in_graph(loss)
+losses = lambda d, g: F.d_loss("least_squares", d, g, a=-1.0) + F.g_loss("hinge", g)
+compiled = torch.compile(losses, fullgraph=True, backend="aot_eager")
+d, g = torch.randn(9, requires_grad=True), torch.randn(9)
+found, expected = compiled(d, g), losses(d, g)
+assert torch.equal(found, expected)
+assert torch.equal(*(torch.autograd.grad(loss, d)[0] for loss in (found, expected)))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
+
+
 def test_losses_accept_targets_and_options() -> None:
     real, fake = scores()
     hard = F.d_loss("non_saturating", real, fake, targets=(torch.ones(9), torch.zeros(9)))
@@ -420,3 +467,50 @@ def test_penalties_need_a_score_for_each_sample(name: str) -> None:
     for d in (lambda x: x.sum(), lambda x: x.sum(1)[:1]):
         with pytest.raises(RecipeError, match=r"D: must return a score for each sample, B, found .* for 2 samples"):
             PENALTIES[name](d, real)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalties_have_the_same_gradients_without_those_of_weights_in_between(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On networks of poise, as in training; to the bit, and only the last backward pass asks for weights."""
+    shape = (1, 8, 8)
+    d = poise.networks.DCGANDiscriminatorConfig(width=2, norm="none").build(shape)
+    real, asked = torch.randn(5, *shape), []
+    backward = ConvGeometry.backward
+
+    def record(self: ConvGeometry, *args: Any) -> Any:
+        asked.append(args[4])
+        return backward(self, *args)
+
+    monkeypatch.setattr(ConvGeometry, "backward", record)
+    penalty = PENALTIES[name](d, real)
+    assert asked
+    assert not any(asked)
+    found = torch.autograd.grad(penalty, list(d.parameters()), materialize_grads=True)
+    monkeypatch.setattr(F, "input_gradients", lambda total, at, **_: torch.autograd.grad(total, at, create_graph=True))
+    again = PENALTIES[name](d, real)
+    assert any(asked)
+    assert torch.equal(penalty, again)
+    expected = torch.autograd.grad(again, list(d.parameters()), materialize_grads=True)
+    assert all(map(torch.equal, found, expected))
+
+
+WHOLE_NUMBERS: dict[str, Callable[[Tensor], object]] = {
+    **{name: lambda x, name=name: PENALTIES[name](lambda y: y.flatten(1).float().sum(1), x) for name in PENALTIES},
+    "fake of wgan_gp": lambda x: F.wgan_gp(lambda y: y.flatten(1).sum(1), x.float(), x),
+    "input_gradient": lambda x: F.input_gradient(lambda y: y.flatten(1).sum(1), x),
+    "diff_augment": F.diff_augment,
+    "add_noise": lambda x: F.add_noise(x, 0.5),
+    "feature_extractor": lambda x: F.feature_extractor("pixels")(x),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_images_as_bytes_are_refused_in_one_sentence(name: str, dtype: torch.dtype) -> None:
+    images = torch.randint(0, 256, (4, 1, 8, 8)).to(dtype)
+    found = str(dtype).removeprefix("torch.")
+    expected = rf"needs floating-point samples, found {found}; images in \[-1, 1\] are x / 127.5 - 1$"
+    with pytest.raises(RecipeError, match=expected):
+        WHOLE_NUMBERS[name](images)

@@ -8,13 +8,15 @@ is any callable that takes samples, B x shape, and returns scores, B, B x 1, or 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poise.core.config import did_you_mean, find_components
-from poise.core.types import DiscriminatorOutput, Targets, for_patches, per_sample, to_float32
+from poise.core.config import ComponentConfig, did_you_mean, find_components
+from poise.core.double_backward import input_gradients
+from poise.core.types import DiscriminatorOutput, Targets, check_floats, for_patches, per_sample, to_float32
 from poise.core.validation import validate
 from poise.errors import RecipeError
 from poise.interpolation import lerp, slerp
@@ -227,8 +229,23 @@ def _targets_of(targets: Tensor | float, scores: Tensor, kind: str) -> Tensor:
 
 
 def _make_objective(kind: str, options: dict[str, Any]) -> Objective:
+    """The objective, built once for the same options; an option of a type that can't be hashed is refused."""
+    try:
+        return _build_objective(kind, **options)
+    except TypeError:
+        return _build_objective.__wrapped__(kind, **options)
+
+
+@cache
+def _known_objectives() -> dict[str, type[ComponentConfig]]:
+    """The objectives that are functions of scores, by kind; to find them, a folder is read."""
     components = find_components(Objective, "poise.objectives")
-    known = {name: config for name, config in components.items() if _is_function_of_scores(config)}
+    return {name: config for name, config in components.items() if _is_function_of_scores(config)}
+
+
+@lru_cache(typed=True)
+def _build_objective(kind: str, /, **options: Any) -> Objective:
+    known = _known_objectives()
     if kind not in known:
         raise RecipeError(
             "no such objective", where="kind", found=repr(kind), cure=did_you_mean(str(kind), list(known))
@@ -261,8 +278,9 @@ def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
         samples: B x shape, floating point; they are detached.
 
     Raises:
-        RecipeError: D does not return one score for each sample.
+        RecipeError: the samples are whole numbers, or D does not return one score for each.
     """
+    check_floats(samples, "D")
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(mode=False), torch.enable_grad():
         samples = (samples.clone() if samples.is_inference() else samples).detach().requires_grad_()
@@ -271,7 +289,7 @@ def input_gradient(d: Callable[[Tensor], Any], samples: Tensor) -> Tensor:
         if not score.dim() or len(score) != len(samples):
             found = f"{' x '.join(map(str, score.shape)) or 'a scalar'} for {len(samples)} samples"
             raise RecipeError("must return a score for each sample, B", where="D", found=found)
-        return torch.autograd.grad(per_sample(score).sum(), samples, create_graph=differentiable)[0]
+        return input_gradients(per_sample(score).sum(), [samples], differentiable=differentiable)[0]
 
 
 def r1(d: Callable[[Tensor], Any], real: Tensor) -> Tensor:
@@ -326,6 +344,8 @@ def wgan_gp(
         RecipeError: see `input_gradient`.
         ValueError: the samples have different shapes, or `sides` is neither "two" nor "one".
     """
+    check_floats(real, "wgan_gp")
+    check_floats(fake, "wgan_gp")
     generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, interpolate_pairs(real, fake, generator)), sides).mean()
 
@@ -353,6 +373,7 @@ def dragan(
         RecipeError: see `input_gradient`.
         ValueError: the spread is below 0, or not a number; or `sides` is neither "two" nor "one".
     """
+    check_floats(real, "dragan")
     generator = generator or _default_generator(real.device)
     return unit_norm_penalty(input_gradient(d, perturb_real(real, spread, generator)), sides).mean()
 

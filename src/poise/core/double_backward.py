@@ -55,15 +55,15 @@ class _Mark:
 _thread = _Thread()
 
 
-def input_gradients(total: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """d total / d input for each input, of the same shape, differentiable again.
+def input_gradients(total: Tensor, inputs: Sequence[Tensor], *, differentiable: bool = True) -> tuple[Tensor, ...]:
+    """d total / d input for each input, of the same shape, and differentiable again unless `differentiable` is false.
 
     The weights of convolutions count as constants: a weight that is itself a function of the input is not followed.
     """
     mark = _thread.mark
     mark.only_inputs = True
     try:
-        return torch.autograd.grad(total, list(inputs), create_graph=True)
+        return torch.autograd.grad(total, list(inputs), create_graph=differentiable)
     finally:
         mark.only_inputs = False
 

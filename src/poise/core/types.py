@@ -16,6 +16,7 @@ from torch import Tensor
 
 from poise.core.random_streams import RandomStreams
 from poise.core.ranks import ALONE, PartOfRank, Ranks
+from poise.errors import RecipeError
 
 Shape = tuple[int, ...]
 """The shape of one sample: (channels, height, width) for images, (2,) for points in the plane."""
@@ -235,6 +236,18 @@ class ReconstructedBatch(NamedTuple):
     codes: EncoderOutput
     latents: Tensor
     images: Tensor
+
+
+def check_floats(samples: Tensor, where: str) -> None:
+    """Refuse samples that are whole numbers, such as images as bytes, whose values from 0 to 255 would count as floats.
+
+    Raises:
+        RecipeError: they are.
+    """
+    if not samples.is_floating_point():
+        found = str(samples.dtype).removeprefix("torch.")
+        cure = "images in [-1, 1] are x / 127.5 - 1"
+        raise RecipeError("needs floating-point samples", where=where, found=found, cure=cure)
 
 
 def to_float32(values: Tensor) -> Tensor:

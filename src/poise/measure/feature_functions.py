@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from poise.core.types import Shape
+from poise.core.types import Shape, check_floats
 from poise.errors import DataError, RecipeError
 from poise.measure.classifier_file import StoredClassifier, read_classifier
 from poise.measure.extractors import IdentityExtractor
@@ -56,7 +56,7 @@ def feature_extractor(
         trust_code: whether a Python file may be run.
 
     Raises:
-        RecipeError: there are no such features, or, later, these are not images.
+        RecipeError: there are no such features, or, later, these are not images, or images of whole numbers.
         DataError: the file does not exist or can't be read, or, later, the images do not suit the network.
     """
     extractor = _make(network, alpha, trust_code)
@@ -65,6 +65,7 @@ def feature_extractor(
         if images.dim() != 4:
             found = " x ".join(map(str, images.shape)) or "a scalar"
             raise RecipeError("needs images, B x C x H x W", where="features", found=found)
+        check_floats(images, "features")
         chosen = extractor(images.shape[1:])
         return extract(lambda part: images[part].detach().float().cpu(), len(images), chosen).features
 

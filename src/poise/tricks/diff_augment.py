@@ -22,7 +22,7 @@ from torch import Tensor
 
 from poise.core.config import did_you_mean, reject_value
 from poise.core.hooks import InputTransform
-from poise.core.types import MoveContext, Origin, Shape
+from poise.core.types import MoveContext, Origin, Shape, check_floats
 from poise.errors import RecipeError
 from poise.tricks.augment_ops import (
     erase_rectangle,
@@ -96,11 +96,12 @@ def diff_augment(
         generator: random numbers, on the device of the images; by default PyTorch's global generator of that device.
 
     Raises:
-        RecipeError: there is no such transformation, or these are not images.
+        RecipeError: there is no such transformation, or these are not images, or images of whole numbers.
     """
     if images.dim() != 4:
         found = " x ".join(map(str, images.shape)) or "a scalar"
         raise RecipeError("needs images, B x C x H x W", where="diff_augment", found=found)
+    check_floats(images, "diff_augment")
     for name in (policy,) if isinstance(policy, str) else policy:
         if name not in TRANSFORMS:
             cure = did_you_mean(name, list(TRANSFORMS))

@@ -15,7 +15,7 @@ from torch import Tensor
 from poise.core.hooks import InputTransform
 from poise.core.random_streams import normal_like
 from poise.core.schedules import Linear, Schedulable, current_value, in_range
-from poise.core.types import MoveContext, Origin
+from poise.core.types import MoveContext, Origin, check_floats
 from poise.tricks.base import TrickConfig, TrickContext
 
 
@@ -28,10 +28,12 @@ def add_noise(images: Tensor, sigma: float, generator: torch.Generator | None = 
         generator: random numbers, on the device of the samples; by default PyTorch's global generator of that device.
 
     Raises:
+        RecipeError: the samples are whole numbers.
         ValueError: sigma is below 0, or not a number.
     """
     if not sigma >= 0:
         raise ValueError(f"sigma must be at least 0, found {sigma:g}")
+    check_floats(images, "add_noise")
     if sigma == 0:
         return images
     return images + normal_like(images, sigma, generator)
