@@ -514,3 +514,33 @@ def test_images_as_bytes_are_refused_in_one_sentence(name: str, dtype: torch.dty
     expected = rf"needs floating-point samples, found {found}; images in \[-1, 1\] are x / 127.5 - 1$"
     with pytest.raises(RecipeError, match=expected):
         WHOLE_NUMBERS[name](images)
+
+
+WRONG_DATA: dict[str, Callable[[], object]] = {
+    "tensor": lambda: torch.rand(4, 1, 8, 8),
+    "array": lambda: np.zeros((100, 16, 16)),
+    "loaded": lambda: poise.data.load("ring"),
+    "number": lambda: 7,
+    "bytes": lambda: b"digits",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_DATA)
+@pytest.mark.parametrize("use", ["load", "train", "train_classifier", "choose_recipe"])
+def test_data_of_another_type_is_refused_in_one_line(name: str, use: str, tmp_path: Path) -> None:
+    data: Any = WRONG_DATA[name]()
+    calls: dict[str, Callable[[], object]] = {
+        "load": lambda: poise.data.load(data),
+        "train": lambda: poise.train("ring", tmp_path / "run", data=data, steps=1),
+        "train_classifier": lambda: poise.train_classifier(data, tmp_path / "c.safetensors"),
+        "choose_recipe": lambda: poise.choose_recipe(data, steps=1),
+    }
+    with pytest.raises(DataError, match=r"^data: must be a path.*, found a value of the type \w+; save .*np.savez"):
+        calls[use]()
+
+
+@pytest.mark.parametrize("targets", [0.9, (0.9, None), (None, 0.1), torch.tensor(1.0), (0.9, "x"), "ab"])
+def test_targets_of_another_type_are_refused(targets: Any) -> None:
+    real, fake = scores()
+    with pytest.raises(RecipeError, match=r"^non_saturating: needs (two targets|a tensor or a number).*, found "):
+        F.d_loss("non_saturating", real, fake, targets=targets)

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 import poise
 from poise import functional as F
+from poise.data.source import DataSplits, ImageDataset
 from poise.errors import DataError, PoiseError, RecipeError
 from poise.measure.classifier import SmallClassifier
 from poise.measure.classifier_file import StoredClassifier, write_classifier
 from poise.tricks.diff_augment import TRANSFORMS
+from poise.utils.images import to_bytes, to_float
 
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -165,6 +167,44 @@ def test_an_average_in_16_bits_is_refused(dtype: torch.dtype) -> None:
         F.ema_update_(mean, live, 0.9)
 
 
+BYTES = torch.randint(0, 256, (240, 8, 8, 1), generator=torch.Generator().manual_seed(0)).byte()
+IMAGE_DATA = DataSplits(ImageDataset(BYTES.numpy(), None, ()))
+RING = poise.data.RingConfig()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, RING.load()), "data_config: points are measured with their config; pass .*RingConfig"),
+        ((None, "digits"), "data: must be what poise.data.load returns, found a value of the type str"),
+        ((None, IMAGES), "data: must be what poise.data.load returns, found a value of the type Tensor"),
+        (({"kind": "ring"}, RING.load()), "data_config: must be the config .*, found a value of the type dict"),
+        (
+            (None, IMAGE_DATA, F.feature_extractor("pixels")),
+            "features: must be a text.*found .* function",
+        ),
+        (
+            (None, IMAGE_DATA, nn.Flatten()),
+            "features: must be a text.*found .* Flatten; .*py:NAME",
+        ),
+        ((None, IMAGE_DATA, None), "features: must be a text.*found None"),
+        ((None, IMAGE_DATA, "pixels", 0), "n: must be a whole number of samples from 1 on, found 0"),
+        ((None, IMAGE_DATA, "pixels", 2.5), "n: must be a whole number of samples from 1 on, found 2.5"),
+        ((None, IMAGE_DATA, "pixels", "all"), "n: must be a whole number .*, found a value of the type str"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_in_one_line(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as raised:
+        poise.measure.Evaluator(*arguments)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("network", [nn.Flatten(), None, 3])
+def test_a_feature_extractor_says_what_it_takes(network: Any) -> None:
+    with pytest.raises(RecipeError, match=r"^features: must be a text.*compute features with it"):
+        F.feature_extractor(network)
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[StoredClassifier, Path]:
     classifier = StoredClassifier(SmallClassifier((1, 8, 8), 3).eval(), (1, 8, 8), ("a", "b", "c"), 0.9)
@@ -183,6 +223,19 @@ def test_features_of_images_for_the_measures(stored: tuple[StoredClassifier, Pat
         assert not features.requires_grad
     assert torch.equal(F.feature_extractor("pixels")(images), images.flatten(1))
     assert F.fid(features, features) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("form", ["classifier", "path", "text"])
+def test_an_evaluator_takes_what_a_feature_extractor_takes(stored: tuple[StoredClassifier, Path], form: str) -> None:
+    features: Any = {"classifier": stored[0], "path": stored[1], "text": str(stored[1])}[form]
+    evaluator = poise.measure.Evaluator(None, IMAGE_DATA, features, 40)
+    noise = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    result = evaluator.measure(lambda n: noise, poise.measure.select_measures("fid,inception_score,gan_test"))
+    real = to_float(evaluator.real.samples)
+    rounded = to_float(torch.from_numpy(to_bytes(noise)))
+    features = F.feature_extractor(features)
+    assert result.results["fid"].value.value == pytest.approx(F.fid(features(rounded), features(real)))
+    assert (list(result.results), list(result.skipped)) == (["fid", "inception_score"], ["gan_test"])
 
 
 def test_features_of_a_python_file(tmp_path: Path) -> None:

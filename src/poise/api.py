@@ -17,6 +17,7 @@ from poise.cli.fine_tuning_arguments import apply_fine_tuning, keep_channels, ro
 from poise.cli.progress_view import choose_view
 from poise.cli.recipe_arguments import apply_changes
 from poise.cli.train import initial_table
+from poise.data.lookup import check_type
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe
 from poise.retired import renamed_argument
@@ -78,6 +79,8 @@ def train(
         Stopped: a signal (Ctrl-C) or the listener has stopped the run; its state is saved.
     """
     listener = renamed_argument("watcher", "listener", retired, listener)
+    if data is not None:
+        check_type(data)
     root = None if data_root is None else Path(data_root)
     changed = (data, steps, seed, init_from, init_players, freeze) != (None,) * 6
     if isinstance(recipe, Recipe) and not changed:

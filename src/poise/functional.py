@@ -40,6 +40,7 @@ from poise.tricks.lecam import lecam as lecam_of_scores
 from poise.tricks.pulling_away import pulling_away as pulling_away_of_codes
 from poise.tricks.unit_gradient_penalties import Sides, interpolate_pairs, perturb_real, unit_norm_penalty
 from poise.truncation import truncate_gaussian
+from poise.utils.printing import describe_type
 
 __all__ = [
     "add_noise",
@@ -116,9 +117,10 @@ def d_loss(
     _check_pairs(objective, kind, *scores)
     aligned = None
     if targets is not None:
-        if len(targets) != 2:
+        is_sequence = isinstance(targets, tuple | list) or (isinstance(targets, Tensor) and targets.dim() > 0)
+        if not is_sequence or len(targets) != 2:
             what = "needs two targets, of the real and of the fake samples"
-            raise RecipeError(what, where=kind, found=str(len(targets)))
+            raise RecipeError(what, where=kind, found=str(len(targets)) if is_sequence else describe_type(targets))
         aligned = Targets(*(_targets_of(*one, kind) for one in zip(targets, scores, strict=True)))
     losses = objective.d_losses(*scores, aligned)
     return sum((loss.mean() for loss in losses[1:]), losses[0].mean())
@@ -218,7 +220,11 @@ def _targets_of(targets: Tensor | float, scores: Tensor, kind: str) -> Tensor:
         RecipeError: they are neither one for each score nor one for each sample, nor a number.
     """
     if not isinstance(targets, Tensor):
-        return torch.full_like(scores, float(targets))
+        try:
+            return torch.full_like(scores, float(targets))
+        except (TypeError, ValueError):
+            what = "needs a tensor or a number as the target of samples"
+            raise RecipeError(what, where=kind, found=describe_type(targets)) from None
     targets = targets.to(scores.dtype)
     if targets.numel() == scores.numel():
         return targets.reshape(scores.shape)

@@ -93,6 +93,7 @@ Measures = Annotated[
 Features = Annotated[
     str,
     typer.Option(
-        help="auto, pixels, classifier, rotations, d, inception=FILE, NAME=FILE (torchvision) or FILE.py:NAME."
+        help="auto, pixels, classifier, rotations, d, FILE.safetensors, inception=FILE, NAME=FILE (torchvision) "
+        "or FILE.py:NAME."
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from poise.data.torchvision_data import DATASETS
 from poise.data.two_domain_kind import two_domain_kind
 from poise.errors import DataError
 from poise.utils.paths import expand_home
-from poise.utils.printing import print_line
+from poise.utils.printing import describe_type, print_line
 
 SHARD_KINDS: dict[str, type[ShardsConfig]] = {"tar": TarConfig, "parquet": ParquetConfig}
 """The kinds of data that a folder of shards may be."""
@@ -248,8 +249,25 @@ def as_config(data: str | Path | Mapping[str, Any] | DataConfig, options: Mappin
         if not options:
             return data
         data = data.model_dump(mode="json", exclude_none=True)
+    check_type(data)
     table = dict(data) if isinstance(data, Mapping) else data_table(str(data), option="data")
     return table_config(table | dict(options))
+
+
+def check_type(data: object, *, tables: bool = True) -> None:
+    """Refuse data that is neither a path, a name nor, where `tables` can be read, a table; such as a tensor of images.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    if not isinstance(data, str | PathLike) and not (tables and isinstance(data, Mapping)):
+        what = (
+            "must be a path, the name of a data set, or a table"
+            if tables
+            else "must be a path or the name of a data set"
+        )
+        cure = 'save images in a file, uint8, N x H x W x C: np.savez("x.npz", images=images, labels=labels)'
+        raise DataError(what, where="data", found=describe_type(data), cure=cure)
 
 
 def table_config(table: dict[str, Any]) -> DataConfig:

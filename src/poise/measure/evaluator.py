@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from numbers import Integral, Real
+from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
@@ -22,8 +24,10 @@ from poise.data.vectors import NO_MEASURES, VectorSetsConfig
 from poise.errors import RecipeError
 from poise.measure.base import Floor, FloorSource, Measure, MeasuredValue, Requirement
 from poise.measure.catalogue import EvaluationResult, MeasureResult, compute_or_reason
+from poise.measure.classifier_file import StoredClassifier
 from poise.measure.context import EvalContext, Modes, Reconstructor, Translation
 from poise.measure.extractors import ClassifierExtractor, DiscriminatorExtractor, ExtractorContext, make_extractor
+from poise.measure.feature_functions import stored_extractor
 from poise.measure.features import Extractor
 from poise.measure.memorization import nearest_neighbours
 from poise.measure.modes import count_mode_indices, count_modes
@@ -46,7 +50,7 @@ from poise.measure.sample_set import (
 )
 from poise.utils.image_grid import grid_capacity, sample_grid
 from poise.utils.images import Bytes
-from poise.utils.printing import count_noun
+from poise.utils.printing import count_noun, describe_type
 from poise.utils.progress import Progress, no_progress
 
 MAX_SAMPLES, NUM_POINTS, NUM_STACKS = 5_000, 2_500, 26_000
@@ -87,37 +91,64 @@ def check_neighbours(data: DataSplits) -> None:
         raise RecipeError(message, where="--neighbours", cure="leave it out")
 
 
+def check_arguments(data_config: object, data: object, n: object) -> None:
+    """Refuse arguments of `Evaluator` of another type, or of values that it can't work with.
+
+    Raises:
+        RecipeError: one is; names it.
+    """
+    if not isinstance(data, DataSplits):
+        what, cure = "must be what poise.data.load returns", "load it first"
+        raise RecipeError(what, where="data", found=describe_type(data), cure=cure)
+    if not (data_config is None or isinstance(data_config, DataConfig)):
+        what, cure = "must be the config of the data, or None for images", "such as poise.data.FolderConfig(path=...)"
+        raise RecipeError(what, where="data_config", found=describe_type(data_config), cure=cure)
+    has_points = not isinstance(data.train, SizedSource) and not isinstance(data_config, VectorSetsConfig)
+    if has_points and not isinstance(data_config, PlaneConfig):
+        cure = "pass the config that they were loaded by, such as poise.data.RingConfig()"
+        raise RecipeError("points are measured with their config", where="data_config", cure=cure)
+    if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
+        found = f"{n}" if isinstance(n, Real) else describe_type(n)
+        raise RecipeError("must be a whole number of samples from 1 on", where="n", found=found)
+
+
 class Evaluator:
     """Measures samples against real data.
 
     Args:
         data_config: the config of the data, which defines its modes and whether flips of training images count as
-            training images (`mirror`).
+            training images (`mirror`); None for images without such flips.
         data: the data; samples are compared with its held-out split, or with a part of it if nothing is held out.
-        features: see `poise.measure.extractors.make_extractor`.
-        n: the number of samples to compare; by default the number of held-out samples, or half of all if none are held
-            out, at most 5,000 (2,500 for 2-D data).
+        features: see `poise.measure.extractors.make_extractor`; or a classifier that `poise.train_classifier` has
+            returned, or the file of one.
+        n: the number of samples to compare, 1 or more; by default the number of held-out samples, or half of all if
+            none are held out, at most 5,000 (2,500 for 2-D data).
         d: returns the discriminator, or is the reason why there is none.
         progress: called with what is being computed and which share of it is done.
         trust_code: whether a Python file may provide the features.
+
+    Raises:
+        RecipeError: an argument is none of these, or there are no such features for this data.
+        DataError: the file of the features does not exist or can't be read.
     """
 
     def __init__(
         self,
         data_config: DataConfig | None,
         data: DataSplits,
-        features: str = "auto",
+        features: str | Path | StoredClassifier = "auto",
         n: int | None = None,
         *,
         d: Callable[[], nn.Module] | str = "there is no discriminator",
         progress: Progress = no_progress,
         trust_code: bool = False,
     ) -> None:
+        check_arguments(data_config, data, n)
         self.data_config, self.data, self.d, self.progress = data_config, data, d, progress
         self.mirror = bool(getattr(data_config, "mirror", False))
         self.notes: list[str] = []
         context = ExtractorContext(data.train, data.held_out, d, progress, trust_code, self.notes.append)
-        self.extractor: Extractor = make_extractor(features, context)
+        self.extractor: Extractor = stored_extractor(features) or make_extractor(str(features), context)
         self.available: set[Requirement] = set()
         self._floors: dict[str, Floor | None] = {}
         self._floor_contexts: dict[FloorSource, list[EvalContext]] = {}

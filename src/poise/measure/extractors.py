@@ -202,7 +202,7 @@ def make_extractor(spec: str, context: ExtractorContext) -> Extractor:
             context.note(f"the features are not meaningful: {reason}; use --features pixels")
         return classifier
     alpha = not isinstance(train, StackedDigits)
-    others = "auto, pixels, classifier, rotations, d"
+    others = "auto, pixels, classifier, rotations, d, FILE.safetensors"
     return load_pretrained(spec, trust_code=context.trust_code, alpha=alpha, others=others)
 
 

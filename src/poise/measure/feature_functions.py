@@ -14,6 +14,7 @@ from poise.measure.extractors import IdentityExtractor
 from poise.measure.features import Extractor, ExtractorOutput
 from poise.measure.pretrained import load_pretrained
 from poise.measure.sample_set import extract
+from poise.utils.printing import describe_type
 
 FeatureFunction = Callable[[Tensor], Tensor]
 """Maps images, B x C x H x W in [-1, 1], to features, B x d."""
@@ -22,7 +23,7 @@ FeatureFunction = Callable[[Tensor], Tensor]
 class StoredClassifierExtractor:
     """The 64 features of a classifier that `poise.train_classifier` has returned or written."""
 
-    classifies, has_data_classes, name, key = True, False, "classifier", ""
+    classifies, has_data_classes, name, key = True, False, "classifier of a file", None
 
     def __init__(self, classifier: StoredClassifier) -> None:
         self.classifier = classifier
@@ -74,12 +75,26 @@ def feature_extractor(
 
 def _make(network: str | Path | StoredClassifier, alpha: bool, trust_code: bool) -> Callable[[Shape], Extractor]:
     """The extractor by the shape of the images."""
-    if isinstance(network, StoredClassifier):
-        loaded: Extractor = StoredClassifierExtractor(network)
-    elif network == "pixels":
+    if network == "pixels":
         return IdentityExtractor
-    elif isinstance(network, Path) or (network.endswith(".safetensors") and "=" not in network):
-        loaded = StoredClassifierExtractor(read_classifier(Path(network)))
-    else:
-        loaded = load_pretrained(network, trust_code=trust_code, alpha=alpha, others="pixels, FILE.safetensors")
+    stored = stored_extractor(network)
+    others = "pixels, FILE.safetensors"
+    loaded = stored or load_pretrained(str(network), trust_code=trust_code, alpha=alpha, others=others)
     return lambda shape: loaded
+
+
+def stored_extractor(features: str | Path | StoredClassifier) -> StoredClassifierExtractor | None:
+    """The extractor of a classifier that `poise.train_classifier` has returned or written; None for other features.
+
+    Raises:
+        RecipeError: features are given in another form than as a text, a path or such a classifier.
+        DataError: the file does not exist or can't be read.
+    """
+    if isinstance(features, StoredClassifier):
+        return StoredClassifierExtractor(features)
+    if not isinstance(features, str | Path):
+        what = "must be a text, the path of a classifier, or a classifier of poise.train_classifier"
+        cure = "name a network of your own as FILE.py:NAME, or compute features with it: F.fid(net(fake), net(real))"
+        raise RecipeError(what, where="features", found=describe_type(features), cure=cure)
+    is_file = isinstance(features, Path) or (features.endswith(".safetensors") and "=" not in features)
+    return StoredClassifierExtractor(read_classifier(Path(features))) if is_file else None

@@ -15,7 +15,7 @@ from poise.errors import DataError, RecipeError
 from poise.measure import feature_cache
 from poise.measure.features import Extractor, ExtractorOutput
 from poise.utils.images import flip_where, to_bytes, to_float
-from poise.utils.printing import agree, count_noun
+from poise.utils.printing import agree, count_noun, describe_type
 from poise.utils.progress import Progress, no_progress
 
 BATCH_SIZE = 250
@@ -144,7 +144,7 @@ def check_form(samples: object, n: int, shape: Shape) -> None:
         sizes = " x ".join(map(str, samples.shape)) or "a scalar"
         found = f"{sizes} as {str(samples.dtype).removeprefix('torch.')}"
     else:
-        found = f"a value of the type {type(samples).__name__}"
+        found = describe_type(samples)
     what = f"must be {n} x {' x '.join(map(str, shape))} as floating-point numbers"
     if is_image:
         what += f" in [-1, 1], or {n} x {' x '.join(map(str, (*shape[1:], shape[0])))} as uint8"

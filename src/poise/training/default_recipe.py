@@ -14,7 +14,7 @@ from poise.data.config import DataConfig, ImageDataConfig, PointsConfig, ToyConf
 from poise.data.density import DensityConfig
 from poise.data.facts import ImageFacts, image_facts
 from poise.data.listing import display_name
-from poise.data.lookup import data_table, table_config
+from poise.data.lookup import check_type, data_table, table_config
 from poise.data.two_domains import TwoDomainsConfig
 from poise.errors import RecipeError
 from poise.recipe.checks.compatibility import check_compatibility
@@ -91,6 +91,7 @@ def choose_recipe(
     if time is not None and steps is not None:
         raise RecipeError("can't be combined with steps", where="time", cure="leave one of them out")
     seconds = None if time is None else training_seconds(time, "time")
+    check_type(data, tables=False)
     root = None if data_root is None else Path(data_root)
     table = data_table(str(data), option="data") | ({"mirror": True} if mirror else {}) | options
     if size is not None:

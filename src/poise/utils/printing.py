@@ -72,6 +72,11 @@ def count_noun(n: int, singular: str, plural: str = "") -> str:
     return f"{n:,} {agree(n, singular, plural or f'{singular}s')}"
 
 
+def describe_type(value: object) -> str:
+    """The type of a value that should be something else: `a value of the type Tensor`; None is `None`."""
+    return "None" if value is None else f"a value of the type {type(value).__name__}"
+
+
 def agree(n: int, singular: str, plural: str) -> str:
     """The form of a word that agrees with a number: `agree(n, "is", "are")`."""
     return singular if n == 1 else plural
