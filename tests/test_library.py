@@ -544,3 +544,22 @@ def test_targets_of_another_type_are_refused(targets: Any) -> None:
     real, fake = scores()
     with pytest.raises(RecipeError, match=r"^non_saturating: needs (two targets|a tensor or a number).*, found "):
         F.d_loss("non_saturating", real, fake, targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: poise.networks.MLPGeneratorConfig(widht=3), "unknown key 'widht'; did you mean 'width'"),
+        (
+            lambda: poise.objectives.LeastSquares(a=2.0),
+            "must be above a, .*, found a = 2, b = 1; use a = 0, b = 1, c = 1",
+        ),
+        (lambda: poise.tricks.R1Config(weight=1.0), "unknown key 'weight'; "),
+        (lambda: poise.tricks.R1Config(gamma=-1), "must be at least 0, found -1"),
+    ],
+)
+def test_errors_of_configs_in_python_name_the_cure_and_are_value_errors(
+    build: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -18,8 +18,12 @@ from pydantic_core import PydanticCustomError
 
 
 def reject_value(what: str, *, found: str = "", key: str = "", cure: str = "") -> NoReturn:
-    """Raise a validation error from a pydantic validator; `recipe/decode.py` adds the path and makes it one line."""
-    raise PydanticCustomError("poise", "{what}", {"what": what, "found": found, "key": key, "cure": cure})
+    """Raise a validation error from a pydantic validator; `recipe/decode.py` adds the path and makes it one line.
+
+    Where a config is built in Python, pydantic's own error says the same: what is wrong, what was found, and the cure.
+    """
+    message = "{what}" + (", found {found}" if found else "") + ("; {cure}" if cure else "")
+    raise PydanticCustomError("poise", message, {"what": what, "found": found, "key": key, "cure": cure})
 
 
 SYNONYMS = {
