@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,13 @@ from poise.data.stacked_digits import StackedConfig, StackedDigits
 from poise.data.toys import GridConfig, PlaneConfig, RingConfig, TwoMoonsConfig
 from poise.errors import DataError, RecipeError
 from poise.measure import evaluator as evaluator_module
+from poise.measure import extractors
 from poise.measure.base import MISSING_REASONS, Floor, Measure, MeasuredValue
 from poise.measure.catalogue import MEASURES, EvaluationResult, select_measures
 from poise.measure.compare import compare
 from poise.measure.context import EvalContext
 from poise.measure.evaluator import ENOUGH_TO_RANK, MAX_SAMPLES, NUM_POINTS, NUM_STACKS, Evaluator
+from poise.measure.extractors import TRAINED
 from poise.measure.memorization import copying_test
 from poise.measure.modes import reverse_kl
 from poise.measure.reference import NUM_DRAWS, random_order
@@ -61,6 +64,32 @@ def floor(result: EvaluationResult, name: str) -> float:
 
 def image_set(samples: Tensor) -> set[bytes]:
     return {sample.numpy().tobytes() for sample in samples}
+
+
+@pytest.mark.parametrize("features", ["classifier", "rotations"])
+def test_features_are_not_trained_on_the_real_samples_that_are_compared(
+    shades: ImageDataset, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if nothing is held out: of their training images, features know the classes and the positions."""
+    seen: list[ImageDataset] = []
+    made = TRAINED[features].__init__
+
+    def spy(self: Any, train: ImageDataset, held_out: ImageDataset | None, *rest: Any) -> None:
+        seen.extend((train, held_out))  # type: ignore[arg-type]
+        made(self, train, held_out, *rest)
+
+    monkeypatch.setattr(TRAINED[features], "__init__", spy)
+    monkeypatch.setattr(extractors, "MIN_IMAGES", 50)
+    evaluator = Evaluator(None, DataSplits(shades), features)
+    trained_on, others = (image_set(one.gather(torch.arange(len(one))).images) for one in seen)
+    assert not trained_on & others
+    assert image_set(evaluator.real.samples) == others
+    assert len(evaluator.real) == len(shades) // 2
+    assert any("trained on 100 of the real images, and the other 100 are compared" in note for note in evaluator.notes)
+    result = evaluator.measure(first_of(shades.images[:100]), select_measures("fid"))
+    assert result.results["fid"].floor is not None
+    assert all(image_set(draw.real.samples) == others for draw in evaluator.reference.floor_draws)
+    assert not any("trained on" in note for note in Evaluator(None, DataSplits(shades), "pixels").notes)
 
 
 # ---- what measures detect ---------------------------------------------------------------------------------

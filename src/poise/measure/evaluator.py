@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from poise.data.config import DataConfig
-from poise.data.source import DataSplits, SizedSource
+from poise.data.source import DataSplits, ImageDataset, SizedSource
+from poise.data.split import held_out_split
 from poise.data.stacked_digits import StackedDigits
 from poise.data.toys import PlaneConfig
 from poise.data.vectors import NO_MEASURES, VectorSetsConfig
@@ -26,7 +27,13 @@ from poise.measure.base import Floor, FloorSource, Measure, MeasuredValue, Requi
 from poise.measure.catalogue import EvaluationResult, MeasureResult, compute_or_reason
 from poise.measure.classifier_file import StoredClassifier
 from poise.measure.context import EvalContext, Modes, Reconstructor, Translation
-from poise.measure.extractors import ClassifierExtractor, DiscriminatorExtractor, ExtractorContext, make_extractor
+from poise.measure.extractors import (
+    TRAINED,
+    ClassifierExtractor,
+    DiscriminatorExtractor,
+    ExtractorContext,
+    make_extractor,
+)
 from poise.measure.feature_functions import stored_extractor
 from poise.measure.features import Extractor
 from poise.measure.memorization import nearest_neighbours
@@ -91,6 +98,22 @@ def check_neighbours(data: DataSplits) -> None:
         raise RecipeError(message, where="--neighbours", cure="leave it out")
 
 
+def split_for_training(data: DataSplits) -> tuple[SizedSource, SizedSource] | None:
+    """Images to train features on and others to compare with, if nothing is held out; None if something is.
+
+    Features know the images that they are trained on: these are classified with more certainty, and spread in another
+    way, than any other images. The halves depend on the contents and the classes only, see `held_out_split`.
+    """
+    train = data.train
+    if not isinstance(train, ImageDataset) or isinstance(data.held_out, SizedSource):
+        return None
+    first, second = (
+        train.select(indices, None if train.labels is None else train.labels[indices], train.classes)
+        for indices in held_out_split(train.pixel_hashes(), train.labels, 0.5)
+    )
+    return (first, second) if len(second) else None
+
+
 def check_arguments(data_config: object, data: object, n: object) -> None:
     """Refuse arguments of `Evaluator` of another type, or of values that it can't work with.
 
@@ -147,8 +170,11 @@ class Evaluator:
         self.data_config, self.data, self.d, self.progress = data_config, data, d, progress
         self.mirror = bool(getattr(data_config, "mirror", False))
         self.notes: list[str] = []
-        context = ExtractorContext(data.train, data.held_out, d, progress, trust_code, self.notes.append)
+        halves = split_for_training(data) if isinstance(features, str) and features in ("auto", *TRAINED) else None
+        train, held_out = halves or (data.train, data.held_out)
+        context = ExtractorContext(train, held_out, d, progress, trust_code, self.notes.append)
         self.extractor: Extractor = stored_extractor(features) or make_extractor(str(features), context)
+        self._halves = halves if isinstance(self.extractor, tuple(TRAINED.values())) else None
         self.available: set[Requirement] = set()
         self._floors: dict[str, Floor | None] = {}
         self._floor_contexts: dict[FloorSource, list[EvalContext]] = {}
@@ -342,6 +368,13 @@ class Evaluator:
             self.available.add("d")
         if not isinstance(train, StackedDigits):
             self.available.add("train")
+        if self._halves is not None:
+            trained_on, others = self._halves
+            self.notes.append(
+                f"nothing is held out: the features are trained on {len(trained_on):,} of the real images, and the "
+                f"other {len(others):,} are compared"
+            )
+            return held_out_reference(trained_on, others, n, MAX_SAMPLES, self.extractor, self.progress)
         if not isinstance(held_out, SizedSource):
             return split_reference(train, n, MAX_SAMPLES, self.extractor, self.progress)
         self.available.add("held out")
