@@ -150,6 +150,11 @@ def test_class_diversity_of_one_image_per_class_is_0() -> None:
     assert diversity(fake, real) > 0.8
 
 
+def test_a_class_of_equal_real_samples_does_not_count() -> None:
+    labels, real = torch.tensor([0, 0, 0, 1, 1]), torch.cat((cloud(3, 2, 1), torch.ones(2, 2)))
+    assert class_diversity(2 * real, real, labels, labels, 2) == pytest.approx(2, rel=1e-9)
+
+
 def test_class_diversity_without_enough_samples() -> None:
     """A class with one sample has no distances, so that only the other classes count; NaN without any."""
     labels, real = torch.tensor([0, 0, 0, 1]), cloud(4, 2, 1)

@@ -400,6 +400,34 @@ def test_custom_network(tmp_path: Path, shades: ImageDataset) -> None:
     assert plain(sample).features.allclose(sample.flatten(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("value", ["0.25", "(0.25,)", "[0.25, 0.25, 0.25]", "__import__('torch').tensor(0.25)"])
+def test_one_number_is_the_shift_of_all_channels(tmp_path: Path, shades: ImageDataset, value: str) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN.replace("(0.5, 0.25, 0.0), (0.5, 0.5, 1.0), 4", f"{value}, 0.5, None"))
+    features = extractor_of(f"{file}:Doubling", shades, trust_code=True)(noise(2, 3, 4)).features
+    assert features.allclose((2 * ((noise(2, 3, 4) + 1) / 2 - 0.25) / 0.5).mean((2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "attribute"),
+    [
+        ("(0.5, 0.5), 0.5, 4", "shift"),
+        ("'grey', 0.5, 4", "shift"),
+        ("float('nan'), 0.5, 4", "shift"),
+        ("0.5, (0.5, 0.0, 0.5), 4", "scale"),
+        ("0.5, 0.5, (4, 4)", "side"),
+        ("0.5, 0.5, '4'", "side"),
+        ("0.5, 0.5, 0", "side"),
+    ],
+)
+def test_an_input_that_is_not_understood_is_refused(
+    tmp_path: Path, shades: ImageDataset, attributes: str, attribute: str
+) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace("(0.5, 0.25, 0.0), (0.5, 0.5, 1.0), 4", attributes))
+    with pytest.raises(RecipeError, match=f"'Doubling.{attribute}' must be"):
+        extractor_of(f"{tmp_path / 'own.py'}:Doubling", shades, trust_code=True)
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("2 * x", "3 * x"), ("(0.5, 0.5, 1.0)", "(0.5, 0.5, 2.0)"), ("side = ", "_ = ")]
 )

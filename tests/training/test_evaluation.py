@@ -628,10 +628,19 @@ def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> No
     assert list(line["measures"]) == ["fid"]
     (message,) = [sentence for sentence in listener.messages if sentence.startswith("step 3: ")]
     assert "no class_balance: the feature extractor does not classify" in message
+    assert "without class_balance, the first of measure.measures, no best weights are kept" in message
     assert kept(tmp_path / "run") == []
     assert "best" not in info(tmp_path / "run")
     with pytest.raises(CheckpointError, match="none of its measurements has led to one: leave out --best"):
         Run(tmp_path / "run", best=True).sample(2)
+
+
+def test_what_needs_the_finished_game_is_measured_after_training(tmp_path: Path) -> None:
+    listener = Listener()
+    train(measured(ring(3), measures=["fid", "duality_gap", "d_probe"]), tmp_path / "run", listener=listener)
+    (message,) = [sentence for sentence in listener.messages if sentence.startswith("step 3: ")]
+    for name in ("duality_gap", "d_probe"):
+        assert f"no {name}: it is computed after training, by poise measure" in message
 
 
 def test_a_generator_that_has_diverged_ends_the_run_by_the_monitor_not_by_its_measures(tmp_path: Path) -> None:
@@ -642,7 +651,10 @@ def test_a_generator_that_has_diverged_ends_the_run_by_the_monitor_not_by_its_me
     with pytest.raises(Diverged, match="not finite"):
         train(decode(table), tmp_path / "run", listener=listener)
     at_3, at_6 = (message for message in listener.messages if message.startswith("step "))
-    assert at_3 == "step 3: no fid: 100 of 100 samples are not finite, no kid: 100 of 100 samples are not finite"
+    assert at_3 == (
+        "step 3: no fid: 100 of 100 samples are not finite, no kid: 100 of 100 samples are not finite; "
+        "without fid, the first of measure.measures, no best weights are kept"
+    )
     assert at_6 == "step 6: fid and kid could not be computed again"
 
 

@@ -106,14 +106,15 @@ def compare(
         if told:
             resized = f"was resized from {_pixels(original)} to {_pixels(final)} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}, which affects the results")
-        if isinstance(source, Run):
+        is_run, grey = isinstance(source, Run), data.train.shape[0] < 3
+        was_grey = source.generated_shape[0] < 3 if isinstance(source, Run) else facts.grey if facts else grey
+        if is_run:
             notes += [f"{name} is {note}" for note in data.notes]
         else:
             notes += [f"{name}: {note}" for note in notes_for_comparison(data.notes, resizing=not told)]
-            grey = data.train.shape[0] < 3
-            if facts is not None and facts.grey != grey:
-                converted = "colour images are converted to grey" if grey else "grey images get three equal channels"
-                notes.append(f"{name}: {converted}")
+        if was_grey != grey:
+            converted = "colour images are converted to grey" if grey else "grey images get three equal channels"
+            notes.append(f"{name}: {converted}")
         notes += [f"{name}: {warning.message}; {warning.cure}" for warning in data.warnings]
     print_result(result._replace(notes=tuple(notes)), as_json=as_json, brief=measures in (None, "all"))
 
@@ -190,7 +191,8 @@ def _load_both(
         fake_data = load_fake((real.generated_shape[0], *pixels), MAX_SAMPLES)
         num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
         num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
-        return fake_data, run_samples(real, num_real, pixels), real.recipe.data
+        seed = 1 if isinstance(fake, Run) else 0  # of two runs, samples of the same latents would not be independent
+        return fake_data, run_samples(real, num_real, pixels, seed=seed), real.recipe.data
     config = match_fit(real, fake.recipe.data) if isinstance(fake, Run) else real
     config = at_native_size(without_held_out(config), square or _size_of_fake(fake_side, real, real_facts), real_facts)
     real_data = _load(config, "REAL", data_root)

@@ -56,8 +56,8 @@ def class_diversity(fake: Tensor, real: Tensor, fake_labels: Tensor, real_labels
     """`diversity` within each class, averaged over the classes; features N x d and M x d, int64 labels N and M.
 
     The distances are Euclidean. 1 for equal distributions, 0 if all samples of a class are equal. A class with fewer
-    than two samples on either side does not count, so this says nothing of missing classes (`class_balance` does). NaN
-    if no class counts.
+    than two samples on either side does not count, so this says nothing of missing classes (`class_balance` does), nor
+    does one whose real samples are all equal. NaN if no class counts.
 
     Args:
         fake: features of fake samples, N x d.
@@ -71,7 +71,11 @@ def class_diversity(fake: Tensor, real: Tensor, fake_labels: Tensor, real_labels
     """
     fake, real = validate_features(fake, real)
     classes = [(fake[fake_labels == label], real[real_labels == label]) for label in range(num_classes)]
-    values = [diversity(*pair) for pair in classes if min(map(len, pair)) >= MIN_SAMPLES_OF_CLASS]
+    values = [
+        diversity(of_fake, of_real)
+        for of_fake, of_real in classes
+        if min(len(of_fake), len(of_real)) >= MIN_SAMPLES_OF_CLASS and bool((of_real != of_real[:1]).any())
+    ]
     return fmean(values) if values else float("nan")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -119,15 +120,38 @@ def load_torchvision(name: str, file: Path, alpha: bool) -> NetworkExtractor:
 def load_custom(spec: str, trust_code: bool, alpha: bool) -> NetworkExtractor:
     """A custom network, `FILE.py:NAME`: a class or function without arguments that returns a module.
 
-    The attributes `side`, `shift` and `scale` of the module state the input that it expects.
+    The attributes `side`, `shift` and `scale` of the module state the input that it expects: images of three channels,
+    (x - shift) / scale for values x from 0 to 1, resized to side x side. By default their values are from -1 to 1, and
+    their size is that of the data. Shift and scale are a number, or one for each channel.
+
+    Raises:
+        RecipeError: the file is not trusted or fails, this is no module, or an attribute is none of these.
     """
     file, _, name = spec.rpartition(":")
     trust_file(Path(file), name, trust_code)
     net = UserCode(file=file, name=name).instantiate()
     if not isinstance(net, nn.Module):
         raise RecipeError("is not a torch.nn.Module", where=spec, found=type(net).__name__)
-    side, shift, scale = getattr(net, "side", None), getattr(net, "shift", (0.5,)), getattr(net, "scale", (0.5,))
-    return NetworkExtractor(net, f"{name} of {Path(file).name}", side, tuple(shift), tuple(scale), alpha, own_code=True)
+    side = getattr(net, "side", None)
+    if side is not None and (isinstance(side, bool) or not isinstance(side, int) or side < 1):
+        what = f"'{name}.side' must be the height and the width of its input, a whole number of pixels"
+        raise RecipeError(what, where=spec, found=repr(side))
+    shift, scale = (_of_channels(net, attribute, f"'{name}.{attribute}'", spec) for attribute in ("shift", "scale"))
+    return NetworkExtractor(net, f"{name} of {Path(file).name}", side, shift, scale, alpha, own_code=True)
+
+
+def _of_channels(net: nn.Module, attribute: str, described: str, spec: str) -> tuple[float, ...]:
+    """The shift or the scale of a custom network: one number, or one for each of three channels."""
+    value = getattr(net, attribute, 0.5)
+    try:
+        numbers = torch.as_tensor(value, dtype=torch.float64).flatten().tolist()
+    except (TypeError, ValueError, RuntimeError):
+        numbers = []
+    if len(numbers) not in (1, 3) or not all(map(isfinite, numbers)) or (attribute == "scale" and 0 in numbers):
+        nonzero = " other than 0" if attribute == "scale" else ""
+        what = f"{described} must be a finite number{nonzero}, or three of them, one for each channel"
+        raise RecipeError(what, where=spec, found=f"{value!r}"[:60])
+    return tuple(numbers)
 
 
 def load_pretrained(spec: str, *, trust_code: bool, alpha: bool, others: str) -> NetworkExtractor | InceptionExtractor:

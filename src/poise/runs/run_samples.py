@@ -52,19 +52,23 @@ def _is_local_run(path: Path, where: str, folder: str) -> bool:
         raise access_error(folder, error, where) from None
 
 
-def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels: int | None = None) -> DataSplits:
-    """The first n samples of a run with seed 0, as `poise sample` generates them, with notes on their origin.
+def run_samples(
+    run: Run, n: int, size: tuple[int, int] | None = None, channels: int | None = None, seed: int = 0
+) -> DataSplits:
+    """The first n samples of a run, as `poise sample` generates them, with notes on their origin.
 
     Args:
         run: the run; its averaged weights are used if there are any.
         n: the number of samples.
         size: height and width that they are cropped and resized to, as image files would be; defaults to their own.
         channels: the number of channels that they are converted to; defaults to their own.
+        seed: that of the latents. Two runs that are compared have different ones: with the same latents, similar
+            generators have similar samples, and would seem closer than two sets of samples of one distribution are.
 
     Raises:
         DataError: samples are not finite.
     """
-    generated, labels = run.sample(n), run.labels(n)
+    generated, labels = run.sample(n, seed=seed), run.labels(n, seed=seed)
     check_finite(generated, str(run.path))
     samples = to_bytes(generated)
     target = TargetFormat(size or (run.shape[1], run.shape[2]), channels or run.generated_shape[0], "white")
@@ -74,7 +78,7 @@ def run_samples(run: Run, n: int, size: tuple[int, int] | None = None, channels:
     domain = run.generated_part().domain if run.recipe.network.direction == "both_ways" else None
     domain_note = "" if domain is None else f" (domain {domain})"
     what = "translations" if run.recipe.network.direction is not None else "samples"
-    note = f"a run: {n:,} {what}{domain_note} of seed 0 by {weights} of step {run.checkpoint.step:,}{classes_note}"
+    note = f"a run: {n:,} {what}{domain_note} of seed {seed} by {weights} of step {run.checkpoint.step:,}{classes_note}"
     classes = () if labels is None else run.classes
     notes = [note, *(f"a run: {remark}" for remark in run.starting_notes(n, domain))]
     return DataSplits(ImageDataset(images, None if labels is None else labels.numpy(), classes), notes=notes)

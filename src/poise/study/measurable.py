@@ -15,11 +15,9 @@ from poise.measure.base import MISSING_REASONS, Requirement
 from poise.measure.catalogue import MEASURES
 from poise.recipe.model import Recipe
 from poise.runs.evaluate import MeasuredSamples
+from poise.training.evaluation import AFTER_TRAINING
 
-REASONS = MISSING_REASONS | {
-    "d": "it is computed after training, by poise measure",
-    "game": "it is computed after training, by poise measure",
-}
+REASONS = MISSING_REASONS | {"d": AFTER_TRAINING, "game": AFTER_TRAINING}
 """The message for each requirement; what needs the finished D or game is not computed while a run is trained."""
 
 

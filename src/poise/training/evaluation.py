@@ -31,6 +31,9 @@ PATIENCE = 3
 two may be worse by chance."""
 
 
+AFTER_TRAINING = "it is computed after training, by poise measure"
+"""Why a measure that requires the finished D or game is skipped."""
+
 SETTINGS = ("n", "features")
 """The keys of a line of `measures.jsonl` that must be equal for two values to be comparable."""
 
@@ -149,6 +152,11 @@ class PeriodicEvaluator:
                 reconstructor=make_reconstructor(self.recipe, game, measured.streams),
                 translation=partial(measured.translation, net),
             )
+        reasons = {
+            name: AFTER_TRAINING if MEASURES[name].requires & {"d", "game"} else reason
+            for name, reason in result.skipped.items()
+        }
+        result = result._replace(skipped=reasons)
         line = self.to_json(result, step)
         self.lines.append(line)
         self._update_best(line)
@@ -206,6 +214,9 @@ class PeriodicEvaluator:
         values = [f"{name} {one.value.value:.4g}{_references(one)}" for name, one in result.results.items()]
         values += [f"no {name}: {reason}" for name, reason in result.skipped.items() if name not in self._reported]
         notes = [note for note in result.notes if note not in self._reported]
+        selecting = self.selecting_measure.name
+        if self.best is None and selecting in result.skipped and selecting not in self._reported:
+            notes.append(f"without {selecting}, the first of measure.measures, no best weights are kept")
         self._reported.update(result.skipped, notes)  # reported only once
         values = values or [f"{' and '.join(result.skipped)} could not be computed again"]
         remarks = ["the best so far"] if self.is_best(step) else []
