@@ -599,7 +599,7 @@ def test_labelled_images_against_a_data_set(poise: Any, npz: Path, tmp_path: Pat
     found = measured(poise, "compare", npz, npz)
     assert found["features"].startswith("classifier ")
     assert found["measures"]["gan_test"]["value"] > 0.9
-    assert found["measures"]["class_balance"]["value"] > 0.97
+    assert found["measures"]["class_balance"]["value"] > 0.85
     digits = measured(poise, "compare", npz, "digits", "--measures", "fid,copying", "--features", "pixels", "--n", 30)
     assert set(digits["measures"]) == {"fid", "copying"}
     assert digits["n"] == 30
@@ -683,7 +683,7 @@ def test_run_is_compared_by_its_samples_not_its_grids(
 def test_run_as_real(poise: Any, run: Path, npz: Path) -> None:
     words = ["--measures", "fid", "--features", "pixels", "--n", 40]
     found = measured(poise, "compare", npz, run, *words)
-    assert found["notes"][-1].startswith("REAL is a run: 80 samples")
+    assert found["notes"][-1].startswith("REAL is a run: 160 samples")
     assert found["measures"]["fid"]["floor"] is not None
     both = measured(poise, "compare", run, run, *words)
     assert [note.split()[0] for note in both["notes"]] == ["FAKE", "REAL"]

@@ -190,7 +190,7 @@ def _load_both(
         assert pixels is not None, "a run that is opened for a comparison has images"
         fake_data = load_fake((real.generated_shape[0], *pixels), MAX_SAMPLES)
         num_fake = len(fake_data.train) if isinstance(fake_data.train, SizedSource) else MAX_SAMPLES
-        num_real = 2 * min(n or MAX_SAMPLES, num_fake)  # half of them for the floors
+        num_real = 4 * min(n or MAX_SAMPLES, num_fake)  # others for the floors, and to train features on
         seed = 1 if isinstance(fake, Run) else 0  # of two runs, samples of the same latents would not be independent
         return fake_data, run_samples(real, num_real, pixels, seed=seed), real.recipe.data
     config = match_fit(real, fake.recipe.data) if isinstance(fake, Run) else real

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from poise.data.config import DataConfig, ImageDataConfig
+from poise.data.image_array import MIN_COUNT
 from poise.data.source import DataSplits, SizedSource
 from poise.errors import DataError
 from poise.measure.base import Measure
@@ -54,9 +55,11 @@ def compare(
         found = f"{shapes[0]} and {shapes[1]}"
         raise DataError("both sets of images must have the same size and channels", found=found)
     held_out = real.held_out if isinstance(real.held_out, SizedSource) else None
-    num_real = len(real_images if held_out is None else held_out)
-    requested, n = n, min(n or default_num_samples(real), len(fake_images), num_real)
-    evaluator = Evaluator(data_config, real, features, n, progress=progress, trust_code=trust_code)
+    num_fake, num_real = len(fake_images), len(real_images if held_out is None else held_out)
+    requested = n
+    if n is not None or num_fake < MIN_COUNT:
+        n = min(n or num_fake, num_fake, num_real)
+    evaluator = Evaluator(data_config, real, features, n, max_n=num_fake, progress=progress, trust_code=trust_code)
     order = random_order(len(fake_images))
     class_index = {name: index for index, name in enumerate(real_images.classes)}
     has_known_classes = bool(fake_images.classes) and class_index.keys() >= set(fake_images.classes)
@@ -69,8 +72,9 @@ def compare(
         fake_labels = fake_images.gather_labels(order[:count]) if has_known_classes else None
         return None if fake_labels is None else class_map[fake_labels]
 
-    evaluator.notes += notes_on_few(evaluator.n, requested)
-    if requested is not None and requested > n:
+    if n is not None:
+        evaluator.notes += notes_on_few(evaluator.n, requested)
+    if requested is not None and n is not None and requested > n:
         evaluator.notes.append(f"only {n:,} images of each set can be compared, not {requested:,}")
     return evaluator.measure(samples, measures, labels)
 

@@ -145,7 +145,9 @@ class Evaluator:
         features: see `poise.measure.extractors.make_extractor`; or a classifier that `poise.train_classifier` has
             returned, or the file of one.
         n: the number of samples to compare, 1 or more; by default the number of held-out samples, or half of all if
-            none are held out, at most 5,000 (2,500 for 2-D data).
+            none are held out, at most 5,000 (2,500 for 2-D data). If none are held out and features are trained on the
+            data, half of it is for that, and the other half counts as all.
+        max_n: the largest default of `n`.
         d: returns the discriminator, or is the reason why there is none.
         progress: called with what is being computed and which share of it is done.
         trust_code: whether a Python file may provide the features.
@@ -162,6 +164,7 @@ class Evaluator:
         features: str | Path | StoredClassifier = "auto",
         n: int | None = None,
         *,
+        max_n: int = MAX_SAMPLES,
         d: Callable[[], nn.Module] | str = "there is no discriminator",
         progress: Progress = no_progress,
         trust_code: bool = False,
@@ -176,6 +179,7 @@ class Evaluator:
         self.extractor: Extractor = stored_extractor(features) or make_extractor(str(features), context)
         self._halves = halves if isinstance(self.extractor, tuple(TRAINED.values())) else None
         self.available: set[Requirement] = set()
+        self.max_n = min(max_n, MAX_SAMPLES)
         self._floors: dict[str, Floor | None] = {}
         self._floor_contexts: dict[FloorSource, list[EvalContext]] = {}
         self.reference = self._reference_samples(n)
@@ -372,14 +376,14 @@ class Evaluator:
             trained_on, others = self._halves
             self.notes.append(
                 f"nothing is held out: the features are trained on {len(trained_on):,} of the real images, and the "
-                f"other {len(others):,} are compared"
+                f"other {len(others):,} are for the comparison and its floors"
             )
-            return held_out_reference(trained_on, others, n, MAX_SAMPLES, self.extractor, self.progress)
+            return split_reference(others, n, self.max_n, self.extractor, self.progress)
         if not isinstance(held_out, SizedSource):
-            return split_reference(train, n, MAX_SAMPLES, self.extractor, self.progress)
+            return split_reference(train, n, self.max_n, self.extractor, self.progress)
         self.available.add("held out")
         reference = held_out_reference(
-            train, held_out, n, MAX_SAMPLES, self.extractor, self.progress, mirror=self.mirror
+            train, held_out, n, self.max_n, self.extractor, self.progress, mirror=self.mirror
         )
         if isinstance(held_out, StackedDigits) and isinstance(self.extractor, ClassifierExtractor):
             self.available.add("modes")
