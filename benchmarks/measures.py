@@ -70,14 +70,12 @@ def subset(dataset: ImageDataset, indices: Tensor) -> ImageDataset:
 
 
 def degraded_sets(new: ImageDataset, trained: ImageDataset, n: int) -> dict[str, Bytes]:
-    """The sets to evaluate, by name; without nines, a set has n - n / 10 images, otherwise n."""
-    images, labels = new.images, new.labels
-    assert labels is not None
-    rng = np.random.default_rng(0)
-    no_nines = images[labels != 9]
+    """The sets to evaluate, n images each, by name; of the new images, at least n must not be nines."""
+    assert new.labels is not None
+    images, no_nines, rng = new.images[:n], new.images[new.labels != 9], np.random.default_rng(0)
     return {
         "blurred": gaussian_filter(images, (0, BLUR, BLUR, 0)),
-        "no nines": no_nines[rng.permutation(len(no_nines))[: n - n // 10]],
+        "no nines": no_nines[rng.permutation(len(no_nines))[:n]],
         "one image": np.repeat(images[:1], n, axis=0),
         "noise": rng.integers(0, 256, images.shape, np.uint8),
         "copies": trained.images[rng.permutation(len(trained))[:n]],
@@ -100,7 +98,7 @@ def order(size: Size) -> None:
     evaluator = Evaluator(DigitsConfig(), DataSplits(trained, held_out), size.features, n=n)
     rng = np.random.default_rng(2)
     real_sets = [measure_all(evaluator, rest.images[rng.permutation(len(rest))[:n]]) for _ in range(size.num_real_sets)]
-    sets = degraded_sets(subset(rest, torch.arange(n)), trained, n)
+    sets = degraded_sets(rest, trained, n)
     results = {name: measure_all(evaluator, images) for name, images in sets.items()}
     print(f"{evaluator.extractor.name}; {n:,} against {n:,} held out\n")
     print(f"| measure | real (range of {size.num_real_sets}) | " + " | ".join(results) + " |")
