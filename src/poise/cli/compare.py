@@ -106,11 +106,12 @@ def compare(
         if told:
             resized = f"was resized from {_pixels(original)} to {_pixels(final)} pixels (Lanczos, antialiased)"
             notes.append(f"{name} {resized}, which affects the results")
-        is_run, grey = isinstance(source, Run), data.train.shape[0] < 3
-        was_grey = source.generated_shape[0] < 3 if isinstance(source, Run) else facts.grey if facts else grey
-        if is_run:
+        grey = data.train.shape[0] < 3
+        if isinstance(source, Run):
+            was_grey = source.generated_shape[0] < 3
             notes += [f"{name} is {note}" for note in data.notes]
         else:
+            was_grey = grey if facts is None else facts.grey
             notes += [f"{name}: {note}" for note in notes_for_comparison(data.notes, resizing=not told)]
         if was_grey != grey:
             converted = "colour images are converted to grey" if grey else "grey images get three equal channels"
