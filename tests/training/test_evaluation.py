@@ -635,12 +635,21 @@ def test_a_skipped_measure_is_reported_and_selects_nothing(tmp_path: Path) -> No
         Run(tmp_path / "run", best=True).sample(2)
 
 
-def test_what_needs_the_finished_game_is_measured_after_training(tmp_path: Path) -> None:
-    listener = Listener()
-    train(measured(ring(3), measures=["fid", "duality_gap", "d_probe"]), tmp_path / "run", listener=listener)
-    (message,) = [sentence for sentence in listener.messages if sentence.startswith("step 3: ")]
-    for name in ("duality_gap", "d_probe"):
-        assert f"no {name}: it is computed after training, by poise measure" in message
+@pytest.mark.parametrize("points", [True, False])
+def test_what_needs_the_finished_game_is_measured_after_training(tmp_path: Path, points: bool) -> None:
+    """If it can be at all: images have no duality gap, and points no labels to probe D's features for."""
+    recipe, listener = ring(3) if points else pictures(tmp_path / "p.npz", features="pixels"), Listener()
+    if not points:
+        images, labels = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1), np.uint8), np.arange(120) % 2
+        np.savez(tmp_path / "p.npz", images=images, labels=labels)
+    how = {} if points else {"features": "pixels"}
+    wanted = measured(unmeasured(recipe), measures=["fid", "duality_gap", "d_probe"], **how)
+    train(wanted, tmp_path / "run", listener=listener)
+    message = next(sentence for sentence in listener.messages if sentence.startswith("step ") and "fid" in sentence)
+    after = "it is computed after training, by poise measure"
+    gap = after if points else "the duality gap is computed only for runs on 2-D data"
+    assert f"no duality_gap: {gap}" in message
+    assert f"no d_probe: {'the data has no labels' if points else after}" in message
 
 
 def test_a_generator_that_has_diverged_ends_the_run_by_the_monitor_not_by_its_measures(tmp_path: Path) -> None:

@@ -15,10 +15,7 @@ from poise.measure.base import MISSING_REASONS, Requirement
 from poise.measure.catalogue import MEASURES
 from poise.recipe.model import Recipe
 from poise.runs.evaluate import MeasuredSamples
-from poise.training.evaluation import AFTER_TRAINING
-
-REASONS = MISSING_REASONS | {"d": AFTER_TRAINING, "game": AFTER_TRAINING}
-"""The message for each requirement; what needs the finished D or game is not computed while a run is trained."""
+from poise.training.evaluation import reasons_of_later_measures
 
 
 def check_measures(recipe: Recipe, data: DataSplits) -> None:
@@ -32,9 +29,9 @@ def check_measures(recipe: Recipe, data: DataSplits) -> None:
         missing = sorted(MEASURES[name].requires - available)
         if missing:
             cure = "choose another measure"
-            raise RecipeError(
-                f"can't be measured: {REASONS[missing[0]]}", where="measures", found=f"'{name}'", cure=cure
-            )
+            reason = MISSING_REASONS[missing[0]]
+            what = f"can't be measured: {reasons_of_later_measures(recipe).get(reason, reason)}"
+            raise RecipeError(what, where="measures", found=f"'{name}'", cure=cure)
 
 
 def provided(recipe: Recipe, data: DataSplits) -> set[Requirement]:

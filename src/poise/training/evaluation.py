@@ -11,8 +11,10 @@ import torch
 
 from poise.core.random_streams import RandomStreams
 from poise.data.source import DataSplits
+from poise.data.toys import PlaneConfig
 from poise.engine.game import Game
 from poise.errors import CheckpointError
+from poise.measure.base import MISSING_REASONS, Requirement
 from poise.measure.catalogue import MEASURES, EvaluationResult, MeasureResult, select_measures
 from poise.measure.config import MeasureConfig
 from poise.measure.evaluator import ENOUGH_TO_RANK, Evaluator
@@ -31,11 +33,20 @@ PATIENCE = 3
 two may be worse by chance."""
 
 
-AFTER_TRAINING = "it is computed after training, by poise measure"
-"""Why a measure that requires the finished D or game is skipped."""
-
 SETTINGS = ("n", "features")
 """The keys of a line of `measures.jsonl` that must be equal for two values to be comparable."""
+
+
+def reasons_of_later_measures(recipe: Recipe) -> dict[str, str]:
+    """The reasons for which measures of the finished D or game are skipped in training, by those of other runs.
+
+    Empty if the run can't have them afterwards either; then the reasons of other runs hold.
+    """
+    has_unconditional_d = recipe.has_discriminator and recipe.pack == 1 and recipe.labels.d is None
+    is_game_of_points = recipe.has_discriminator and isinstance(recipe.data, PlaneConfig) and recipe.latent.is_space
+    later: dict[Requirement, bool] = {"d": has_unconditional_d, "game": is_game_of_points}
+    after = "it is computed after training, by poise measure"
+    return {MISSING_REASONS[requirement]: after for requirement, is_met in later.items() if is_met}
 
 
 def settings_of(config: MeasureConfig) -> dict[str, Any]:
@@ -152,11 +163,8 @@ class PeriodicEvaluator:
                 reconstructor=make_reconstructor(self.recipe, game, measured.streams),
                 translation=partial(measured.translation, net),
             )
-        reasons = {
-            name: AFTER_TRAINING if MEASURES[name].requires & {"d", "game"} else reason
-            for name, reason in result.skipped.items()
-        }
-        result = result._replace(skipped=reasons)
+        later = reasons_of_later_measures(self.recipe)
+        result = result._replace(skipped={name: later.get(reason, reason) for name, reason in result.skipped.items()})
         line = self.to_json(result, step)
         self.lines.append(line)
         self._update_best(line)
