@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from poise.core.config import Config
 from poise.errors import CheckpointError
 from poise.recipe.model import Recipe
-from poise.user_code.loading import UserCode, file_digest, register_copy, source_of, use_copy, user_components
+from poise.user_code.loading import UserCode, digest_of_file, register_copy, source_of, use_copy, user_components
 
 Part = TypeVar("Part")
 
@@ -82,7 +82,7 @@ def use_code_beside(recipe: Recipe, place: str, folder: Path, hashes: Mapping[st
     paths = {component.file: component.file for component in user_components(recipe)}
     for component in (one for part in (recipe.network.g, *tricks) for one in user_components(part)):
         file, path = component.file, folder / component.file
-        found = _hash(path)
+        found = digest_of_file(path)
         if found is None or found != hashes.get(file, found):
             cure = f"put the {file} there that poise export wrote with the generator"
             raise CheckpointError(
@@ -120,7 +120,7 @@ def substitute_missing(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) 
         if not Path(file).exists() and copy.is_file():
             use_copy(file, Path(_unchanged(file, copy, known)))
             notes.append(f"{file} does not exist: the run's copy {copy} is used")
-        elif known is not None and _hash(Path(file)) not in (known, None):
+        elif known is not None and digest_of_file(Path(file)) not in (known, None):
             notes.append(f"{file} has changed since this run was started: the new version is used from here on")
     return notes
 
@@ -133,17 +133,10 @@ def _unchanged(file: str, copy: Path, known: str | None) -> str:
     """The path of the copy if it is what the run was trained with, else that of the file."""
     register_copy(file, copy)
     for path in (copy, Path(file)):
-        if known is not None and _hash(path) == known:
+        if known is not None and digest_of_file(path) == known:
             return str(path)
     if known is None:
         return file
     found = "changed or damaged" if copy.is_file() else "missing"
     cure = f"replace it by the {Path(file).name} that the run was trained with"
     raise CheckpointError("the run's copy of its code can't be used", where=str(copy), found=found, cure=cure)
-
-
-def _hash(path: Path) -> str | None:
-    try:
-        return file_digest(path.read_bytes())
-    except OSError:
-        return None

@@ -118,9 +118,8 @@ class TrainState:
         self.source, self.streams = data.train, RandomStreams(recipe.seed, compute.device)
         self.rows = class_rows(initial_classes, self.source.classes)
         self.fingerprint = self.source.fingerprint
-        self._code = code_hash(
-            recipe
-        )  # the files may be edited, and executed anew by another run, before this one ends
+        # the files may be edited, and executed anew by another run, before this one ends
+        self._code = code_hash(recipe)
         self.num_rollbacks, self.returns = 0, tuple[int, ...]()
         self.alarms: int | None = None
         self._restored_with: dict[str, Any] | None = None

@@ -139,13 +139,21 @@ def trust_file(file: Path, name: str, trust_code: bool) -> None:
         raise _untrusted(str(file), name)
     path = file.resolve()
     _trusted.add(path)
-    if path in _executed and path.is_file() and file_digest(path.read_bytes()) != _executed[path].digest:
+    if path in _executed and digest_of_file(path) not in (_executed[path].digest, None):
         del _executed[path]
 
 
-def file_digest(code: bytes) -> str:
-    """SHA-256 of a file's contents, 16 hex digits."""
+def digest_of(code: bytes) -> str:
+    """SHA-256 of code, 16 hex digits."""
     return hashlib.sha256(code).hexdigest()[:16]
+
+
+def digest_of_file(path: Path) -> str | None:
+    """That of a file's contents; None if it can't be read."""
+    try:
+        return digest_of(path.read_bytes())
+    except OSError:
+        return None
 
 
 def code_hash(recipe: Config) -> dict[str, str]:
@@ -206,7 +214,7 @@ def _execute(path: Path, file: str) -> ExecutedFile:
     except OSError:
         cure = "paths are relative to the working directory"
         raise RecipeError("can't be read", where=file, cure=cure) from None
-    digest = file_digest(code)
+    digest = digest_of(code)
     original = _originals.get(path, path)
     for other, executed in _executed.items():
         if executed.digest == digest and _originals.get(other, other) == original:
