@@ -13,7 +13,7 @@ from scipy.stats import kstest, norm, truncnorm
 from poise import functional
 from poise.core.config import find_components
 from poise.errors import RecipeError
-from poise.latents import Gaussian, Latent, Sphere, Truncated, Uniform, gaussian
+from poise.latents import Codes, Gaussian, Latent, Sphere, Truncated, Uniform, gaussian
 from poise.truncation import truncate_gaussian
 
 
@@ -64,6 +64,14 @@ def test_1_is_no_truncation_and_other_numbers_are_refused(kind: str) -> None:
     for wrong in (0.0, -0.5, 1.01, math.nan):
         with pytest.raises(RecipeError, match="truncation: must be above 0 and at most 1"):
             latent.truncate(z, wrong)
+
+
+def test_codes_without_noise_are_refused_and_the_noise_of_others_is_truncated() -> None:
+    with pytest.raises(RecipeError, match=r"latent\.dim: .*can't be truncated here: all 4 coordinates are codes"):
+        Codes(dim=4, categories=(2, 2), continuous=0).truncate(torch.ones(2, 4), 0.4)
+    latent = Codes(dim=9, categories=(2, 2), continuous=1)
+    z = latent.sample(5, seeded())
+    assert torch.equal(latent.truncate(z, 0.4), torch.cat((z[:, :5], truncate_gaussian(z[:, 5:], 0.4)), 1))
 
 
 class Laplace(Latent):

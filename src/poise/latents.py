@@ -406,7 +406,16 @@ class Codes(Latent):
         return torch.cat((codes(n, self.code_layout, generator), gaussian(n, self.num_noise, generator)), 1)
 
     def truncate(self, latents: Tensor, truncation: float) -> Tensor:
-        """The noise is truncated, see `truncate_gaussian`; the codes stay as they are."""
+        """The noise is truncated, see `truncate_gaussian`; the codes stay as they are.
+
+        Raises:
+            RecipeError: F is out of range, or below 1 for latents without noise.
+        """
+        check_truncation(truncation)
+        if truncation < 1 and not self.num_noise:
+            what = f"latents of kind '{self.tag()}' can't be truncated here: all {self.dim} coordinates are codes"
+            cure = "train with a larger dim, whose other coordinates are noise, or sample without truncation"
+            raise RecipeError(what, where="latent.dim", cure=cure)
         size = self.code_layout.size
         return torch.cat((latents[:, :size], truncate_gaussian(latents[:, size:], truncation)), 1)
 
