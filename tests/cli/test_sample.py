@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,22 @@ def test_running_run(poise: Any, ring_run: Path, tmp_path: Path) -> None:
 
 def test_no_checkpoint_yet(poise: Any, ring_copy: Path, tmp_path: Path) -> None:
     (ring_copy / "saves").rename(tmp_path / "elsewhere")
+    info = json.loads((ring_copy / "run.json").read_text())
+    (ring_copy / "run.json").write_text(json.dumps(info | {"state": "running"}))
     poise("sample", ring_copy).assert_error(
         4, "saves", "no valid checkpoint", "none at all; a run saves its first one at step 3"
+    )
+
+
+@pytest.mark.parametrize("option", [(), ("--best",)])
+def test_checkpoints_that_were_not_copied_with_a_run(poise: Any, ring_copy: Path, option: tuple[str, ...]) -> None:
+    shutil.rmtree(ring_copy / "saves")
+    shutil.rmtree(ring_copy / "best", ignore_errors=True)
+    info = json.loads((ring_copy / "run.json").read_text())
+    best = {"measure": "fid", "value": 1.0, "step": 3, "last": 1.0}
+    (ring_copy / "run.json").write_text(json.dumps(info | {"best": best}))
+    poise("sample", ring_copy, *option).assert_error(
+        4, "none at all; the run has written some, which were deleted or not copied with it"
     )
 
 

@@ -388,15 +388,18 @@ def damaged(saves: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1])
 
 
+@pytest.mark.parametrize("spoil", [damaged, shutil.rmtree])
 @pytest.mark.parametrize("place", ["best", "kept"])
-def test_an_intact_checkpoint_elsewhere_is_named(poise: Poise, run: Path, whole: Path, place: str) -> None:
-    """If those of `saves/` are damaged, with a way to use it that works."""
+def test_an_intact_checkpoint_elsewhere_is_named(
+    poise: Poise, run: Path, whole: Path, place: str, spoil: Callable[[Path], None]
+) -> None:
+    """If those of `saves/` are damaged or not there, with a way to use it that works."""
     (best,) = (run / "best").iterdir()
     intact = run / place / best.name
     if place == "kept":
         intact.parent.mkdir()
         best.rename(intact)
-    damaged(run / "saves")
+    spoil(run / "saves")
     copying = f"{intact} is intact: copy this folder into {run / 'saves'} and repeat the command"
     poise("train", "--resume", "--out", run).assert_error(4, "no valid checkpoint", f"{copying}, or start a new run")
     use = f"{intact} is intact: add --best" if place == "best" else copying
@@ -408,14 +411,17 @@ def test_an_intact_checkpoint_elsewhere_is_named(poise: Poise, run: Path, whole:
     assert weights(run) == weights(whole)
 
 
+@pytest.mark.parametrize("spoil", [damaged, shutil.rmtree])
 @pytest.mark.parametrize("also", [False, True])
-def test_no_cure_is_named_that_does_not_help(poise: Poise, run: Path, also: bool) -> None:
-    """A damaged best checkpoint, and intact ones in `saves/`, or damaged ones too."""
-    damaged(run / "best")
+def test_no_cure_is_named_that_does_not_help(
+    poise: Poise, run: Path, also: bool, spoil: Callable[[Path], None]
+) -> None:
+    """A best checkpoint that is damaged or missing, and intact ones in `saves/`, or also none."""
+    spoil(run / "best")
     if also:
-        damaged(run / "saves")
+        spoil(run / "saves")
         result = poise("train", "--resume", "--out", run)
-        result.assert_error(4, "no valid checkpoint", "; start a new run")
+        result.assert_error(4, "no valid checkpoint", "start a new run")
         assert "is intact" not in result.err
     result = poise("sample", run, "--best")
     result.assert_error(4, "no valid checkpoint", "" if also else f"{place(run)} is intact: leave out --best")

@@ -130,7 +130,9 @@ class Run:
         if (opened := self._open_newest(folder, self.skipped_checkpoints)) is not None:
             return opened
         found = "; ".join(self.skipped_checkpoints) or "none at all"
-        cure = self._cure_of_damage() if self.skipped_checkpoints else self._when_due()
+        cure = self._cure_of_damage() if self.skipped_checkpoints or self._has_saved else self._when_due()
+        if not self.skipped_checkpoints and self._has_saved:
+            found = "none at all; the run has written some, which were deleted or not copied with it"
         raise CheckpointError("no valid checkpoint", where=str(folder), found=found, cure=cure)
 
     def _open_newest(self, folder: Path, skipped: list[str]) -> tuple[checkpoint.Checkpoint, Game] | None:
@@ -155,13 +157,18 @@ class Run:
         return None
 
     def _cure_of_damage(self) -> str:
-        """Which other checkpoint can be used if all in `saves/`, or in `best/`, are damaged; empty if there is none."""
+        """Which other checkpoint can be used if none in `saves/`, or in `best/`, can be; empty if there is none."""
         other, option = (self.folder.saves, "leave out") if self.best else (self.folder.best, "add")
         if (opened := self._open_newest(other, [])) is not None:
             return f"{opened[0].path} is intact: {option} --best"
         if not self.best and (opened := self._open_newest(self.folder.kept, [])) is not None:
             return checkpoint_folder.how_to_use(opened[0].path, self.folder.saves)
         return ""
+
+    @property
+    def _has_saved(self) -> bool:
+        """Whether the run has written a checkpoint to `saves/`, or to `best/`, according to its `run.json`."""
+        return "best" in self.info if self.best else self.info.get("state") in ("done", "stopped")
 
     def _when_due(self) -> str:
         """When a run writes the first checkpoint to `saves/`, or to `best/`."""
