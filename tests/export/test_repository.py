@@ -164,6 +164,8 @@ def test_the_card_says_how_to_draw_the_noise_of_a_graph(tmp_path: Path) -> None:
     (tmp_path / "generator.onnx").write_bytes(built.contents["generator.onnx"])
     card = built.contents["README.md"].decode()
     assert "- `noise` is float32, B x " in card
+    assert "**generator.safetensors: this generator draws random numbers itself" in card
+    assert "**generator.onnx: this generator needs random numbers" in card
     [example] = re.findall(r"```python\n(import numpy.*?)```", card, re.S)
     names: dict[str, Any] = {}
     exec(example.replace('"generator.onnx"', repr(str(tmp_path / "generator.onnx"))), names)

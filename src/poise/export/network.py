@@ -35,7 +35,7 @@ class GeneratorInputs(NamedTuple):
     Attributes:
         latents: float32, B x dim; the images, B x C x H x W, of a G that starts from images.
         labels: int64, B; None if the generator is not conditional.
-        truncation: float32, 0-dim: 1 for none, 0 for the mean; None if the network can't be truncated.
+        truncation: float32, 0-dim: 1 for none, less for nearer to the mean; None if the network can't be truncated.
         noise: float32, B x the numbers that the layers of one sample draw, each from N(0, 1); None if the layers draw
             them themselves, or none draws any.
         first: the name of the first input.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def build_repository(
             omitted.append(f"no generator.{name}: {error.what}")
     described = next((export.description for export in exports.values()), None)
     description = Description.of(run, raw=raw, license=license) if described is None else described
-    notes = list(dict.fromkeys(note for export in exports.values() for note in export.notes))
+    notes = _merged_notes({name: export.notes for name, export in exports.items()})
     if run.measures and measured_other_direction(run, description):
         notes.append("the run measured its other direction, so the card has no measures")
     code = code_contents(run.recipe)
@@ -104,6 +105,15 @@ def build_repository(
     return Repository(
         contents, notes + omitted, {name: export.comparison.difference for name, export in exports.items()}
     )
+
+
+def _merged_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """The notes on several files, each once; one that does not hold for all of them names those that it holds for."""
+    merged = list[str]()
+    for note in dict.fromkeys(chain.from_iterable(notes.values())):
+        about = [name for name, own in notes.items() if note in own]
+        merged.append(note if len(about) == len(notes) else f"{' and '.join(about)}: {note}")
+    return merged
 
 
 def _sample_png(run: Run, *, raw: bool) -> bytes:
