@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from poise.errors import CheckpointError, RecipeError
 from poise.utils.paths import refuse_url, url_of
 from poise.utils.printing import print_line
+from poise.utils.system import refuse_unwritable_folder
 
 if TYPE_CHECKING:
     from poise.runs.run import Run
 
 
 def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
-    """Check that `path` has one of the suffixes and that its folder exists.
+    """Check that `path` has one of the suffixes, and that its folder exists and can be written to.
 
     Args:
         path: the file to be written.
@@ -25,7 +26,8 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
         option: what an error names.
 
     Raises:
-        RecipeError: it does not.
+        RecipeError: it has none of them, is a folder, or its folder does not exist.
+        DiskError: its folder can't be written to.
     """
     refuse_url(path, option)
     if path.suffix.lower() not in suffixes:
@@ -37,6 +39,7 @@ def check_writable(path: Path, suffixes: tuple[str, ...], option: str) -> None:
         raise RecipeError("is a folder", where=option, found=f"'{path}'", cure="give the name of a file")
     if not path.parent.is_dir():
         raise RecipeError("its folder does not exist", where=option, found=f"'{path.parent}'", cure="create it first")
+    refuse_unwritable_folder(path.parent, option)
 
 
 def check_code_beside(out: Path, code: Mapping[str, bytes]) -> None:

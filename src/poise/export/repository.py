@@ -20,7 +20,7 @@ from poise.runs.translate import OneDirection
 from poise.utils.files import write_folder
 from poise.utils.image_grid import encode_png, grid_by_class, sample_grid
 from poise.utils.paths import expand_home
-from poise.utils.system import disk_errors
+from poise.utils.system import disk_errors, refuse_unwritable_folder
 
 FILES = {
     "README.md": "this card",
@@ -169,8 +169,10 @@ def check_folder(folder: Path, code: Collection[str] | None = None) -> None:
 
     Raises:
         RecipeError: it may not, or its README.md was edited.
+        DiskError: files can't be created beside it.
     """
     where, found = "REPO_OR_DIR", f"'{folder}'"
+    refuse_unwritable_folder(folder.absolute().parent, where)
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -92,6 +92,23 @@ def retry_interrupted(call: Callable[[], T]) -> T:
     return call()
 
 
+def refuse_unwritable_folder(folder: Path, where: str) -> None:
+    """Check, before any work is done, that files can be created in a folder, or that it can be created itself.
+
+    Args:
+        folder: the folder.
+        where: what the error names.
+
+    Raises:
+        DiskError: the permissions of the folder, or of the first one above it that exists, do not allow it.
+    """
+    path = folder.absolute()
+    existing = next((one for one in (path, *path.parents) if one.exists()), path)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        cure = "choose another folder, or change the permissions of this one"
+        raise DiskError("no files can be created in this folder", where=where, found=f"'{existing}'", cure=cure)
+
+
 @contextmanager
 def disk_errors(path: Path, cure: str = "") -> Iterator[None]:
     """Convert every `OSError` raised in the block into a `DiskError` that names the file.
