@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from measure.conftest import ENOUGH, SAMPLES_SEEN
 from poise.data.source import DataSplits, ImageDataset
 from poise.measure import classifier, feature_cache
 from poise.measure.classifier import (
@@ -58,7 +59,13 @@ def halves(dataset: ImageDataset, at: int) -> tuple[ImageDataset, ImageDataset]:
     return first, second
 
 
-def test_classifier_is_accurate_on_held_out_digits(digits: DataSplits) -> None:
+@pytest.mark.parametrize("seen", [ENOUGH, pytest.param(SAMPLES_SEEN, marks=pytest.mark.slow)], ids=["enough", "user's"])
+def test_classifier_is_accurate_on_held_out_digits(
+    digits: DataSplits, seen: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seen != ENOUGH:
+        monkeypatch.setenv("POISE_CACHE", str(tmp_path))
+        monkeypatch.setattr(classifier, "SAMPLES_SEEN", seen)
     train, held_out = digits.train, digits.held_out
     assert isinstance(train, ImageDataset)
     assert isinstance(held_out, ImageDataset)
