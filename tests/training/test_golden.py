@@ -17,9 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,10 +32,13 @@ import pytest
 import torch
 
 from poise.engine.game import Game
+from poise.errors import Stopped
 from poise.recipe.decode import decode
 from poise.recipe.shipped import load_table
 from poise.recipe.toml import set_value
+from poise.runs.run import Run
 from poise.training import state
+from poise.training.listener import NullListener
 from poise.training.train import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -55,10 +60,21 @@ LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_
 Rows = list[dict[str, float]]
 
 
-def rows(name: str, *changes: str, steps: int = STEPS, disturb: int | None = None) -> Rows:
-    """The row of each step, on one thread; with `disturb`, from weights with random rounding errors of that seed."""
+class StopAfterFirst(NullListener):
+    """Stops a run after its first rows."""
+
+    def on_step(self, step: int) -> None:
+        if step == FIRST - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def rows(name: str, *changes: str, disturb: int | None = None, first: bool = False) -> Rows:
+    """The row of each step, on one thread, or of the `first` ones.
+
+    With `disturb`, from weights with random rounding errors of that seed.
+    """
     recipe = load_table(name)
-    log = [f"steps={steps}", "log.rows=1", f"log.samples={steps}", f"log.saves={steps}", "log.sheet=4", "measure=none"]
+    log = [f"steps={STEPS}", "log.rows=1", f"log.samples={STEPS}", f"log.saves={STEPS}", "log.sheet=4", "measure=none"]
     for change in [*CHANGES[name], *log, *changes]:
         set_value(recipe, change)
     build = state.build_game if disturb is None else disturbing(state.build_game, disturb)
@@ -66,8 +82,10 @@ def rows(name: str, *changes: str, steps: int = STEPS, disturb: int | None = Non
     torch.set_num_threads(1)
     try:
         with TemporaryDirectory() as folder, patch.object(state, "build_game", build):
-            run = train(decode(recipe), Path(folder) / "run", device="cpu", precision="fp32")
-            result = run.rows
+            out, listener = Path(folder) / "run", StopAfterFirst() if first else NullListener()
+            with pytest.raises(Stopped) if first else nullcontext():
+                train(decode(recipe), out, device="cpu", precision="fp32", listener=listener)
+            result = Run(out).rows
     finally:
         torch.set_num_threads(threads)
     return [{k: v["mean"] for k, v in row["stats"].items() if not k.startswith("time/")} for row in result]
@@ -89,8 +107,8 @@ def disturbing(build: Callable[..., Game], seed: int) -> Callable[..., Game]:
 
 def spread(name: str) -> Rows:
     """The largest change of each quantity in the first rows over several disturbances."""
-    still = rows(name, steps=STEPS)[:FIRST]
-    moved = [rows(name, disturb=seed)[:FIRST] for seed in range(TRIES)]
+    still = rows(name, first=True)
+    moved = [rows(name, disturb=seed, first=True) for seed in range(TRIES)]
     return [{key: max(abs(one[at][key] - row[key]) for one in moved) for key in row} for at, row in enumerate(still)]
 
 
@@ -180,7 +198,7 @@ def test_a_learning_rate_that_is_one_percent_off_is_found_on_other_machines(name
     rate = changed(name)["optimizer"][side]["lr"]
     start = rate["start"] if isinstance(rate, dict) else rate
     path = f"optimizer.{side}.lr" + (".start" if isinstance(rate, dict) else "")
-    assert worst(name, rows(name, f"{path}={1.01 * start!r}")).ratio > 3
+    assert worst(name, rows(name, f"{path}={1.01 * start!r}", first=True)).ratio > 3
 
 
 def test_the_recorded_spread_is_plausible() -> None:
@@ -207,7 +225,7 @@ RUN = """
 import json, sys
 sys.path[:0] = [sys.argv[1]]
 import test_golden
-print(json.dumps({name: test_golden.rows(name) for name in test_golden.CHANGES}))
+print(json.dumps({name: test_golden.rows(name, first=True) for name in test_golden.CHANGES}))
 """
 
 
