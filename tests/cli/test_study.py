@@ -12,11 +12,12 @@ from rich.console import Console
 
 from poise.cli import study_view
 from poise.cli.study_view import LiveStudyView, read_step
+from poise.study.engines import ENGINES
 from poise.study.expand import expand
 from poise.study.folder import StudyFolder
 from poise.study.plan import read_plan
 from poise.study.records import RunResult
-from study.tiny_studies import write_plan
+from study.tiny_studies import DirectExecutor, write_plan
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,9 @@ def test_a_line_for_each_run(trained: tuple[Path, Path, str]) -> None:
     assert max(map(len, lines[:4])) <= 80
 
 
-def test_a_plan_without_tips_trains_its_bases(poise: Any, tmp_path: Path) -> None:
+def test_a_plan_without_tips_trains_its_bases(poise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report then has their values, and no verdicts."""
+    monkeypatch.setitem(ENGINES, "local", lambda workers: DirectExecutor())  # `trained` has real workers
     plan, out = tmp_path / "plan.toml", tmp_path / "out"
     base = 'recipe = "ring"\nset = ["log.rows=1"]\nmeasures = ["modes", "coverage"]'
     plan.write_text(

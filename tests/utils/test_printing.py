@@ -175,7 +175,12 @@ def test_other_streams_are_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", ["module://matplotlib_inline.backend_inline", "module://nonsense", "nonsense", "tkagg"]
+    "backend",
+    [
+        "module://matplotlib_inline.backend_inline",
+        "nonsense",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in ("module://nonsense", "tkagg")),
+    ],
 )
 def test_backend_in_the_environment_is_ignored(backend: str, tmp_path: Path) -> None:
     (tmp_path / "home").touch()  # a folder that can't be made: matplotlib's own is nowhere
