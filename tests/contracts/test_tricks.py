@@ -232,11 +232,17 @@ def test_resumes_bit_for_bit(kind: str, world: str) -> None:
     assert changed_by_resuming(session(world, strong(kind)), 3) == []
 
 
+@cache
+def three_steps_without(world: str) -> Session:
+    """A run without tricks, with which many are compared."""
+    return session(world).play(3)
+
+
 @in_each_world
 def test_strength_zero_equals_absence_bit_for_bit(kind: str, world: str) -> None:
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
-    without = session(world).play(3)
+    without = three_steps_without(world)
     zero = session(world, {"kind": kind, **row(kind).zero}).play(3)
     own = (f"game/tricks.{kind}.", f"ledger/d/{kind}", f"ledger/g/{kind}")  # a trick may log that it did nothing
     saved = {name: tensor for name, tensor in zero.saved().items() if not name.startswith(own)}
@@ -260,23 +266,40 @@ class RecordingStreams(RandomStreams):
         return super().__call__(name, *index)
 
 
+class Recorded:
+    """Three steps with recorded streams.
+
+    Attributes:
+        run: the run.
+        streams: its streams.
+        first: its initial weights.
+        global_states: the state of the global generator after each step.
+    """
+
+    def __init__(self, world: str, *tricks: dict[str, Any]) -> None:
+        self.streams = RecordingStreams(5)
+        self.run = Session(recipe(world, *tricks, seed=5), source(world), streams=self.streams)
+        self.first = {f"{s}/{n}": w.clone() for s in Side for n, w in weights(self.run, s).items()}
+        self.global_states: list[Tensor] = []
+        for _ in range(3):
+            self.run.play(1)
+            self.global_states.append(torch.get_rng_state())
+
+
+@cache
+def recorded_without(world: str) -> Recorded:
+    """A run without tricks, with which many are compared."""
+    return Recorded(world)
+
+
 @in_each_world
 def test_does_not_change_other_random_streams(kind: str, world: str) -> None:
     """Latents, data order, initial weights and the global generator are the same with and without the trick."""
     if world not in worlds(kind):
         pytest.skip(f"'{kind}' does not fit {world}")
 
-    def run(*tricks: dict[str, Any]) -> tuple[Session, RecordingStreams, list[Tensor]]:
-        streams = RecordingStreams(5)
-        played = Session(recipe(world, *tricks, seed=5), source(world), streams=streams)
-        first = {f"{s}/{n}": w.clone() for s in Side for n, w in weights(played, s).items()}
-        global_states: list[Tensor] = []
-        for _ in range(3):
-            played.play(1)
-            global_states.append(torch.get_rng_state())
-        return played, streams, [first, global_states]
-
-    (a, streams_a, (first_a, global_states_a)), (b, streams_b, (first_b, global_states_b)) = run(), run(strong(kind))
+    a, b = recorded_without(world), Recorded(world, strong(kind))
+    first_a, first_b, streams_a, streams_b = a.first, b.first, a.streams, b.streams
     for stream, count in streams_a.requests.items():
         if stream[0] != "data":  # G's move may use the real samples of D's move again
             assert streams_b.requests[stream] == count, "other streams are used as often as without the trick"
@@ -287,13 +310,13 @@ def test_does_not_change_other_random_streams(kind: str, world: str) -> None:
     shared = first_a.keys() & first_b.keys()
     assert shared
     assert all(torch.equal(first_a[name], first_b[name]) for name in shared)
-    assert len(a.moves) == len(b.moves)
-    for one, other in zip(a.moves, b.moves, strict=True):
+    assert len(a.run.moves) == len(b.run.moves)
+    for one, other in zip(a.run.moves, b.run.moves, strict=True):
         assert torch.equal(one.latents, other.latents)
         if one.real is not None:
             assert torch.equal(one.real, other.real)
     if not row(kind).uses_global_rng:
-        assert all(torch.equal(x, y) for x, y in zip(global_states_a, global_states_b, strict=True))
+        assert all(torch.equal(x, y) for x, y in zip(a.global_states, b.global_states, strict=True))
 
 
 @pytest.mark.parametrize(
