@@ -482,6 +482,146 @@ def test_rows_of_a_resumed_run_replace_earlier_rows(case: str, tmp_path: Path) -
     assert log.length == kept[-1]
 
 
+CONTAINERS = ("csv", "log", "jsonl", "events", "files", "long.csv")
+
+
+def write_log(folder: Path, rows: list[dict[str, float]], form: str) -> Path:
+    """A log with these rows, in the order in which they are written; each has a step."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if form == "csv":
+        lines = [",".join(names), *(",".join(str(row.get(name, "")) for name in names) for row in rows)]
+    elif form == "log":
+        lines = [" ".join(f"{name}: {value}" for name, value in row.items()) for row in rows]
+    elif form == "jsonl":
+        lines = [json.dumps(row) for row in rows]
+    elif form == "long.csv":
+        lines = ["key,value,step"]
+        lines += [f"{name},{row[name]},{row['step']}" for row in rows for name in row if name != "step"]
+    else:
+        path = folder / "run"
+        path.mkdir()
+        if form == "files":
+            for name in names[1:]:
+                text = "".join(f"{row['step']}: {row[name]}\n" for row in rows if name in row)
+                written(path, text, f"{name}.log")
+            return path
+        with SummaryWriter(str(path)) as writer:
+            for row in rows:
+                for name in row.keys() - {"step"}:
+                    writer.add_scalar(name, row[name], int(row["step"]))
+        return path
+    return written(folder, "".join(f"{line}\n" for line in lines), f"a.{form}")
+
+
+def losses_at(numbers: list[int], d: float = 0.5) -> list[dict[str, float]]:
+    return [{"step": step, "d_loss": d, "g_loss": 1.0} for step in numbers]
+
+
+@pytest.mark.parametrize("form", CONTAINERS)
+def test_a_late_measure_of_an_earlier_step_removes_no_loss(form: str, tmp_path: Path) -> None:
+    rows = losses_at(list(range(0, 1000, 100)))
+    rows[5]["fid"] = 60.0
+    log = read_log(write_log(tmp_path, [*rows, {"step": 250, "fid": 80.0}], form))
+    assert curves(log) == {D: [0.5] * 10, G: [1.0] * 10, "measure/fid": [80.0, 60.0]}
+    assert steps(log) == sorted([*range(0, 1000, 100), 250])
+    assert log.notes == ()
+
+
+@pytest.mark.parametrize("form", CONTAINERS)
+def test_measures_that_lag_behind_the_losses(form: str, tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+    for step in range(200, 1100, 100):
+        rows += losses_at([step])
+        if step % 200 == 0:
+            rows.append({"step": step - 150, "fid": 90.0 - step / 20})
+    log = read_log(write_log(tmp_path, [*rows, *losses_at([1100])], form))
+    assert curves(log) == {D: [0.5] * 10, G: [1.0] * 10, "measure/fid": [80.0, 70.0, 60.0, 50.0, 40.0]}
+    assert steps(log) == sorted([*range(200, 1200, 100), *range(50, 1050, 200)])
+    assert log.notes == ()
+
+
+@pytest.mark.parametrize("form", CONTAINERS)
+def test_what_a_resumed_run_has_replaced_does_not_count_in_any_form(form: str, tmp_path: Path) -> None:
+    """The dead run had measured up to step 800; the resumed one has measured once so far."""
+    dead = losses_at(list(range(0, 1000, 100)), d=0.25)
+    for row, fid in zip(dead[::4], (90.0, 80.0, 400.0), strict=True):
+        row["fid"] = fid
+    resumed = losses_at([350, 450, 550, 650], d=0.75)
+    resumed[0]["fid"] = 70.0
+    log = read_log(write_log(tmp_path, [*dead, *resumed], form))
+    assert steps(log) == [0, 100, 200, 300, 350, 450, 550, 650]
+    assert curves(log) == {D: [0.25] * 4 + [0.75] * 4, G: [1.0] * 8, "measure/fid": [90.0, 70.0]}
+    assert log.length == 650
+    assert any(note.startswith("6 rows were written again") for note in log.notes)
+
+
+@pytest.mark.parametrize("form", CONTAINERS)
+def test_a_metric_in_few_rows_is_replaced_too(form: str, tmp_path: Path) -> None:
+    """G's loss is logged in every fifth row, and in the resumed run for the first time at the step of a dead row."""
+    rows = losses_at(list(range(0, 110, 10)))
+    rows = [row if row["step"] % 50 == 0 else {"step": row["step"], "d_loss": 0.5} for row in rows]
+    again = [{"step": step, "d_loss": 0.75} for step in range(60, 100, 10)]
+    again.append({"step": 100, "d_loss": 0.75, "g_loss": 2.0})
+    log = read_log(write_log(tmp_path, [*rows, *again], form))
+    assert curves(log) == {D: [0.5] * 6 + [0.75] * 5, G: [1.0, 1.0, 2.0]}
+    assert sorted({*steps(log)}) == list(range(0, 110, 10))
+
+
+@pytest.mark.parametrize("form", CONTAINERS)
+def test_a_decrease_that_only_the_last_row_has_is_no_resume(form: str, tmp_path: Path) -> None:
+    log = read_log(write_log(tmp_path, losses_at([0, 10, 20, 30, 40, 15]), form))
+    assert steps(log) == [0, 10, 15, 20, 30, 40]
+    assert log.notes == ()
+
+
+def test_events_of_a_run_that_was_resumed_in_another_file(tmp_path: Path) -> None:
+    for numbers, d in ((range(0, 1000, 100), 0.25), (range(400, 600, 100), 0.75)):
+        with SummaryWriter(str(tmp_path)) as writer:
+            for step in numbers:
+                writer.add_scalar("loss/D", d, step)
+                writer.add_scalars("loss", {"G": 1.0}, step)
+    log = read_log(tmp_path)
+    assert curves(log) == {D: [0.25] * 4 + [0.75] * 2, G: [1.0] * 6}
+    assert steps(log) == list(range(0, 600, 100))
+
+
+CUT_LINES = {
+    "a.csv": ("d_loss,g_loss,step\n", "{d},{g},{step}\n"),
+    "b.csv": ("d_loss,step,g_loss\n", "{d},{step},{g}\n"),
+    "c.csv": ("step,d_loss,g_loss\n", "{step},{d},{g}\n"),
+    "quoted.csv": ("d_loss,g_loss,step\n", '{d},{g},"{step}"\n'),
+    "long.csv": ("key,value,step\n", "d_loss,{d},{step}\ng_loss,{g},{step}\n"),
+    "a.log": ("", "d_loss: {d} g_loss: {g} step: {step}\n"),
+    "b.log": ("", "step: {step} d_loss: {d} g_loss: {g}\n"),
+    "a.jsonl": ("", '{{"d_loss": {d}, "g_loss": {g}, "step": {step}}}\n'),
+    "d_loss.txt": ("", "{step},{d}\n"),
+    "metrics/d_loss": ("", "1700000000000 {d} {step}\n"),
+}
+
+
+@pytest.mark.parametrize("name", CUT_LINES)
+def test_a_log_that_ends_anywhere_in_its_last_line_has_the_rows_before_it(name: str, tmp_path: Path) -> None:
+    head, line = CUT_LINES[name]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    whole = head + "".join(line.format(d=0.5, g=1.5, step=step) for step in range(9000, 10000, 250))
+    last = line.format(d=0.5, g=1.5, step=10000)
+    for length in range(len(last) + 1):
+        log = read_log(written(tmp_path, whole + last[:length], name))
+        found = [step for step, _ in log.rows if step != 10000]
+        assert sorted({*found}) == [9000, 9250, 9500, 9750], last[:length]
+        assert not any("again" in note or "restarts" in note for note in log.notes)
+        assert log.length in (9750, 10000)
+
+
+def test_a_last_line_without_a_newline_counts_if_it_is_complete(tmp_path: Path) -> None:
+    log = read_log(written(tmp_path, "step,d_loss\n1,0.5\n2,0.25", "a.csv"))
+    assert steps(log) == [1, 2]
+    assert log.notes == ()
+    cut = read_log(written(tmp_path, "step,d_loss,g_loss\n1,0.5,1\n2,0.25", "b.csv"))
+    assert steps(cut) == [1]
+    assert cut.notes == ("the last line is incomplete, as in a log that is being written, and is left out",)
+
+
 EPOCHS = {
     "two, the second incomplete": [0, 100, 200, 0, 100],
     "two": [0, 100, 200, 0, 100, 200],

@@ -31,8 +31,9 @@ from poise.watch.column_names import (
     quantity_of,
 )
 from poise.watch.loss_conventions import class_loss_among, parts_are_summed, recognise_trainer, starts_as_a_sum
-from poise.watch.step_column import Numbers, fill_column, is_newest_first, join_lines, order_by_step
-from poise.watch.text_tables import MIN_ROWS, Flat, Table
+from poise.watch.resumed_rows import Numbers
+from poise.watch.step_column import ends_within_a_line, fill_column, is_newest_first, join_lines, order_by_step
+from poise.watch.text_tables import CUT_NOTE, MIN_ROWS, Flat, Table
 
 FRACTIONS = ("d/accuracy", "d/real_accuracy", "d/fake_accuracy")
 """Metrics between 0 and 1 that other trainers may log in per cent."""
@@ -106,6 +107,9 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
     step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
     epoch = _find_column(EPOCH_COLUMNS, names)
     used = {name for column in selected.values() for name in column.names}
+    if table.may_be_cut and ends_within_a_line(lines, step):
+        lines.pop()
+        notes.append(CUT_NOTE)
     if is_newest_first(lines, step):
         lines.reverse()
         notes.append(f"{step} decreases from line to line: the log is read from its end")

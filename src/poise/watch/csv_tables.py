@@ -7,13 +7,16 @@ files without a header that have the step and the value of one metric in each li
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from poise.errors import DataError
 from poise.watch.number_formats import SPECIAL, Separator, decimal_separator, is_grouped, parse_number
-from poise.watch.text_tables import Flat, Table, notes_on
+from poise.watch.resumed_rows import join_curves
+from poise.watch.step_column import ends_within_a_line
+from poise.watch.text_tables import CUT_NOTE, Flat, Table, is_unfinished, notes_on
 
 KEY_COLUMNS = ("key", "metric", "tag", "name", "metric_name")
 _VALUE = rf"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|{SPECIAL}"
@@ -28,18 +31,28 @@ _CELL = re.compile(r"[-+]?[\d.,]*\d(?:[eE][-+]?\d+)?")
 
 
 def parse_csv(text: str, path: Path) -> Table:
-    """Parse a table with a header; cells that are not numbers are ignored."""
+    """Parse a table with a header; cells that are not numbers are ignored.
+
+    A last line without a newline is left out if it has fewer cells than the header.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     delimiter = max(",;\t", key=(lines[0] if lines else "").count)
     try:
         reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-        rows = [
-            {name.strip(): cell.strip() for name, cell in line.items() if name and isinstance(cell, str)}
-            for line in reader
-        ]
+        cells = list(reader)
     except csv.Error as error:
         raise DataError(f"not a readable table: {error}", where=str(path)) from None
-    return parse_cells(_pivot(rows, path), separator_of(rows))
+    is_open = is_unfinished(text) and bool(cells)
+    is_cut = is_open and None in cells[-1].values()
+    rows = [
+        {name.strip(): cell.strip() for name, cell in line.items() if name and isinstance(cell, str)}
+        for line in (cells[:-1] if is_cut else cells)
+    ]
+    separator = separator_of(rows)
+    table = parse_cells(_pivot(rows, path, separator), separator)
+    if is_cut:
+        return table._replace(notes=(*table.notes, CUT_NOTE))
+    return table._replace(may_be_cut=is_open and bool(table.lines[-1]))
 
 
 def separator_of(rows: Iterable[Mapping[str, str]]) -> Separator:
@@ -66,18 +79,24 @@ def _without_percent(cell: str) -> str:
     return cell.removesuffix("%").strip()
 
 
-def _pivot(rows: list[dict[str, str]], path: Path) -> list[dict[str, str]]:
+def _pivot(rows: list[dict[str, str]], path: Path, separator: Separator) -> list[dict[str, str]]:
     """The rows of a long table with a column per metric and a row per step; other tables are returned unchanged."""
     names = {name.lower(): name for name in rows[0]} if rows else {}
     key = next((names[name] for name in KEY_COLUMNS if name in names), None)
     if not {"value", "step"} <= names.keys() or (key is None and not names.keys() <= {"wall time", "step", "value"}):
         return rows
-    by_step: dict[str, dict[str, str]] = {}
-    for row in rows:
-        step, value = row.get(names["step"], ""), row.get(names["value"], "")
-        name = row.get(key, "") if key is not None else metric_of_file(path)
-        by_step.setdefault(step, {"step": step})[name] = value
-    return list(by_step.values())
+    names_of_rows = [row.get(key, "") if key is not None else metric_of_file(path) for row in rows]
+    steps = [parse_number(row.get(names["step"], ""), separator) for row in rows]
+    points = [
+        (name, step, (row[names["step"]], row.get(names["value"], "")))
+        for name, step, row in zip(names_of_rows, steps, rows, strict=True)
+        if step is not None and math.isfinite(step)
+    ]
+    found: list[dict[str, str]] = []
+    for _, cells in join_curves(points):
+        at = next(step for step, _ in cells.values())
+        found.append({"step": at} | {name: value for name, (_, value) in cells.items()})
+    return found
 
 
 def metric_of_file(path: Path) -> str:
@@ -86,12 +105,21 @@ def metric_of_file(path: Path) -> str:
 
 
 def parse_single_metric(text: str, name: str) -> list[Flat] | None:
-    """The rows of a file in which each line is the step and the value of one metric; None if it is another file."""
+    """The rows of a file in which each line is the step and the value of one metric; None if it is another file.
+
+    A last line without a newline is left out if it is none of these lines, or if its step decreases.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     for form in reversed(SINGLE_METRIC):
         if not lines or form.fullmatch(lines[0]) is None:
             continue
-        matches = [match for line in lines if (match := form.fullmatch(line))]
-        if len(matches) == len(lines):
-            return [{"step": float(match["step"]), name: float(match["value"])} for match in matches]
+        matches = [form.fullmatch(line) for line in lines]
+        may_be_cut = is_unfinished(text) and len(matches) > 1
+        if may_be_cut and matches[-1] is None:
+            matches.pop()
+        found = [match for match in matches if match is not None]
+        if len(found) < len(matches):
+            continue
+        rows = [{"step": float(match["step"]), name: float(match["value"])} for match in found]
+        return rows[:-1] if may_be_cut and ends_within_a_line(rows, "step") else rows
     return None

@@ -17,14 +17,15 @@ from poise.core.metrics_log import Stat, check_count, check_measures, check_row,
 from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
 from poise.watch.column_names import quantity_of, shorten_name
-from poise.watch.columns import Numbers, map_columns
+from poise.watch.columns import map_columns
 from poise.watch.csv_tables import metric_of_file, parse_cells, parse_csv, parse_single_metric, separator_of
 from poise.watch.history import MIN_RUN_LENGTH
 from poise.watch.json_tables import parse_json
 from poise.watch.loss_conventions import guess_family
 from poise.watch.metric_folders import read_metric_files
+from poise.watch.resumed_rows import Numbers
 from poise.watch.tensorboard_events import FILES, read_events
-from poise.watch.text_tables import Flat, Table, parse_lines, read_text, split_lines
+from poise.watch.text_tables import Flat, Table, is_unfinished, parse_lines, read_text, split_lines
 
 PERCENT_SIGN = re.compile(r"\s?%")
 
@@ -204,9 +205,12 @@ def _compile_pattern(pattern: str) -> re.Pattern[str]:
 
 def _match_lines(path: Path, regex: re.Pattern[str]) -> Table:
     """The numbers in the groups of a regular expression, one row for each line in which it is found."""
-    matches = [match for line in split_lines(read_text(path)) if (match := regex.search(line)) is not None]
+    text = read_text(path)
+    lines = split_lines(text)
+    matches = [match for line in lines if (match := regex.search(line)) is not None]
     rows = [{name: _cell_of(match, name) for name in regex.groupindex} for match in matches]
-    return parse_cells(rows, separator_of(rows))
+    may_be_cut = is_unfinished(text) and regex.search(lines[-1]) is not None
+    return parse_cells(rows, separator_of(rows))._replace(may_be_cut=may_be_cut)
 
 
 def _cell_of(match: re.Match[str], name: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from poise.errors import DataError
 from poise.watch.csv_tables import parse_single_metric
-from poise.watch.text_tables import Flat, Table, read_text
+from poise.watch.resumed_rows import join_curves
+from poise.watch.text_tables import Table, read_text
 
 MAX_FILES, MAX_BYTES = 10_000, 100_000_000
 LOG_NAMES = ("stats.jsonl", "log", "*.csv", "*.jsonl", "*.log", "*log*.txt", "*.json", "*.tsv", "*.txt")
@@ -16,12 +17,12 @@ LOG_NAMES = ("stats.jsonl", "log", "*.csv", "*.jsonl", "*.log", "*log*.txt", "*.
 def read_metric_files(path: Path) -> Table:
     """Read all files in a folder in which each line is a step and a value, one column per file and a row per step.
 
-    MLflow's folder `metrics` is found below the folder of its run.
+    Rows of a resumed run are separate, see `join_curves`. MLflow's `metrics` is found below the folder of its run.
 
     Raises:
         DataError: there are none, or they belong to several runs.
     """
-    rows: dict[int, Flat] = {}
+    points: list[tuple[str, float, float]] = []
     runs: dict[str, None] = {}
     for file in _files_below(path):
         place = file.relative_to(path)
@@ -32,15 +33,15 @@ def read_metric_files(path: Path) -> Table:
         name = name.removesuffix(file.suffix)
         for row in parse_single_metric(read_text(file), name) or ():
             runs[folder] = None
-            rows.setdefault(round(row["step"]), {}).update(row)
+            points.append((name, row["step"], row[name]))
     if len(runs) > 1:
         names = ", ".join(run.strip("/") for run in list(runs)[:8])
         raise DataError("contains several runs", where=str(path), cure=f"pass one of its folders: {names}")
-    if not rows:
+    if not points:
         logs = dict.fromkeys(file.name for pattern in LOG_NAMES for file in sorted(path.glob(pattern)))
         cure = f"pass one of its files: {', '.join(list(logs)[:8])}" if logs else "pass a log file"
         raise DataError("no line contains a number: no events and no file of a metric", where=str(path), cure=cure)
-    return Table([rows[step] for step in sorted(rows)])
+    return Table([{"step": step} | row for step, row in join_curves(points)])
 
 
 def _files_below(path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 A log whose steps decrease throughout has its newest line first. In others, steps that return to the beginning and end
 where they ended before restart with each epoch; in all other cases a run was resumed or restarted, and later rows
-replace earlier ones.
+replace earlier ones (`resumed_rows.py`). A log that is being written may end within a line.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import math
 from collections.abc import Set
 from itertools import pairwise
 
-from poise.core.metrics_log import Stat
-from poise.watch.text_tables import MIN_ROWS, Flat
-
-Numbers = dict[str, Stat]
+from poise.watch.resumed_rows import Numbers, is_measured_only, never_increases, replace_rows
+from poise.watch.text_tables import Flat
 
 
 def is_newest_first(lines: list[Flat], column: str | None) -> bool:
     """Whether the steps, of which there are at least four, never increase from line to line."""
     if column is None:
         return False
-    steps = [line[column] for line in lines if math.isfinite(line.get(column, math.nan))]
-    return len(set(steps)) >= MIN_ROWS and all(after <= before for before, after in pairwise(steps))
+    return never_increases([line[column] for line in lines if math.isfinite(line.get(column, math.nan))])
+
+
+def ends_within_a_line(lines: list[Flat], column: str | None) -> bool:
+    """Whether the last line was cut within its step, by the step itself: it is below that of the line before."""
+    if column is None or len(lines) < 2 or is_newest_first(lines, column):
+        return False
+    return lines[-1].get(column, math.nan) < lines[-2].get(column, math.nan)
 
 
 def fill_column(lines: list[Flat], column: str | None, selected_names: set[str]) -> None:
@@ -75,19 +79,22 @@ def order_by_step(
     logged = [math.nan if step is None else line.get(step, math.nan) for line, _ in lines]
     steps = [round(value) if math.isfinite(value) else count for count, value in enumerate(logged, 1)]
     rows = [numbers for _, numbers in lines]
-    restarts = [index for index, (before, after) in enumerate(pairwise(steps), 1) if after < before]
+    trained = [index for index, numbers in enumerate(rows) if not is_measured_only(numbers)] or list(range(len(rows)))
+    during = [steps[index] for index in trained]
+    restarts = [index for index, (before, after) in enumerate(pairwise(during), 1) if after < before]
     if restarts and not all(map(math.isfinite, logged)):
         notes.append(f"some lines have no {step}: lines are counted instead")
         return list(enumerate(rows, 1))
-    if restarts and restarts_each_epoch(steps, restarts):
+    if restarts and restarts_each_epoch(during, restarts):
         epochs = [math.nan if epoch is None else line.get(epoch, math.nan) for line, _ in lines]
-        continuous = continuous_steps(steps, epochs, restarts)
-        if continuous is None:
+        length = epoch_length(during, [epochs[index] for index in trained], restarts)
+        if length is not None and all(map(math.isfinite, epochs)):
+            notes.append(f"{step} restarts {len(restarts):,} times, and is continued across epochs by {epoch}")
+            steps = [round((number - epochs[0]) * length) + at for number, at in zip(epochs, steps, strict=True)]
+        elif restarts != [len(during) - 1]:
             notes.append(f"{step} restarts {len(restarts):,} times, as with each epoch: lines are counted instead")
             return list(enumerate(rows, 1))
-        notes.append(f"{step} restarts {len(restarts):,} times, and is continued across epochs by {epoch}")
-        steps = continuous
-    return _drop_replaced(list(zip(steps, rows, strict=True)), notes)
+    return replace_rows(list(zip(steps, rows, strict=True)), notes)
 
 
 def restarts_each_epoch(steps: list[int], restarts: list[int]) -> bool:
@@ -108,13 +115,12 @@ def restarts_each_epoch(steps: list[int], restarts: list[int]) -> bool:
     return (all(at_beginning) and not continues_past) or sum(at_beginning) >= 3
 
 
-def continuous_steps(steps: list[int], epochs: list[float], restarts: list[int]) -> list[int] | None:
-    """Steps of the run from steps within epochs: epoch x steps per epoch + step; None if the epochs are unusable."""
+def epoch_length(steps: list[int], epochs: list[float], restarts: list[int]) -> int | None:
+    """The number of steps per epoch, from steps within epochs; None if the epochs are unusable."""
     if not all(map(math.isfinite, epochs)) or _changes_at_few(epochs, restarts):
         return None
     interval = max((b - a for a, b in pairwise(steps) if b > a), default=1)
-    length = max(steps) - min(steps) + interval
-    return [round((epoch - epochs[0]) * length) + step for epoch, step in zip(epochs, steps, strict=True)]
+    return max(steps) - min(steps) + interval
 
 
 def _changes_at_few(epochs: list[float], restarts: list[int]) -> bool:
@@ -123,16 +129,3 @@ def _changes_at_few(epochs: list[float], restarts: list[int]) -> bool:
     A run that was resumed within an epoch restarts there without a change.
     """
     return 2 * sum(epochs[index] == epochs[index - 1] for index in restarts) >= len(restarts)
-
-
-def _drop_replaced(rows: list[tuple[int, Numbers]], notes: list[str]) -> list[tuple[int, Numbers]]:
-    """The rows without those that a resumed run has written again."""
-    current: list[tuple[int, Numbers]] = []
-    for step, numbers in rows:
-        if current and current[-1][0] > step:
-            while current and current[-1][0] >= step:
-                current.pop()
-        current.append((step, numbers))
-    if dropped := len(rows) - len(current):
-        notes.append(f"{dropped:,} rows were written again, as by a resumed run: the later ones replace them")
-    return current

@@ -8,13 +8,14 @@ from typing import Any
 
 from poise.errors import DataError
 from poise.watch.column_names import quantity_of
-from poise.watch.text_tables import Flat, Table
+from poise.watch.resumed_rows import join_curves
+from poise.watch.text_tables import Table
 
 FILES = "*events.out.tfevents*"
 
 
 def read_events(path: Path) -> Table:
-    """Read the scalars of an event file or of a folder and its subfolders, one row per step.
+    """Read the scalars of an event file or of a folder and its subfolders, one row per step, see `join_curves`.
 
     `add_scalars("loss", {"D": d})` writes the tag `loss` into a folder `loss_D`; the column is named `loss_D`. Tags in
     any other subfolder are named by folder and tag.
@@ -22,7 +23,7 @@ def read_events(path: Path) -> Table:
     Raises:
         DataError: several folders have losses of the same name, so they are several runs.
     """
-    rows: dict[int, Flat] = {}
+    points: list[tuple[str, float, float]] = []
     subfolders_of_tag: dict[str, list[str]] = {}
     for folder in _event_folders(path):
         subfolder = "" if folder == path or path.is_file() else folder.relative_to(path).as_posix()
@@ -32,14 +33,14 @@ def read_events(path: Path) -> Table:
                 subfolders = subfolders_of_tag.setdefault(tag, [])
                 if subfolder not in subfolders:
                     subfolders.append(subfolder)
-            rows.setdefault(step, {"step": float(step)})[column] = value
+            points.append((column, float(step), value))
     runs = next((found for found in subfolders_of_tag.values() if len(found) > 1 and "" not in found), None)
     if runs is not None:
         names = ", ".join(sorted(_run_of(path, run) for run in runs)[:8])
         raise DataError(
             "contains the events of several runs", where=str(path), cure=f"pass one of its folders: {names}"
         )
-    return Table([rows[step] for step in sorted(rows)])
+    return Table([{"step": step} | row for step, row in join_curves(points)])
 
 
 def _run_of(path: Path, subfolder: str) -> str:
@@ -63,7 +64,7 @@ def _column_name(subfolder: str, tag: str) -> str:
 
 
 def _read_scalars(path: Path) -> Iterator[tuple[str, int, float]]:
-    """The tag, step and value of each scalar."""
+    """The tag, step and value of each scalar, of each tag in the order in which they were written, file by file."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 

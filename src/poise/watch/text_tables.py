@@ -79,12 +79,22 @@ class Table(NamedTuple):
         percent: the names whose numbers have a per cent sign.
         notes: the decisions about the text, one sentence each.
         unclear: the names of numbers such as 1,386, if nothing in the file tells what the comma means.
+        may_be_cut: whether the last row is of a line without a newline, which may be incomplete.
     """
 
     lines: list[Flat]
     percent: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     unclear: frozenset[str] = frozenset()
+    may_be_cut: bool = False
+
+
+CUT_NOTE = "the last line is incomplete, as in a log that is being written, and is left out"
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether the last line has no newline at its end."""
+    return bool(text) and text[-1] not in "\r\n"
 
 
 def read_text(path: Path) -> str:
@@ -143,7 +153,8 @@ def parse_lines(text: str) -> Table:
         unclear |= {prefix + name for name, number, _ in pairs if separator == "unclear" and is_grouped(number)}
         row = {name: value for name, value in values.items() if value is not None}
         rows.append(_count_step(line) | row if row and not prefix else row)
-    return Table(rows, frozenset(percent), notes_on(separator), frozenset(unclear))
+    may_be_cut = is_unfinished(text) and bool(rows[-1])
+    return Table(rows, frozenset(percent), notes_on(separator), frozenset(unclear), may_be_cut)
 
 
 def notes_on(separator: Separator) -> tuple[str, ...]:
