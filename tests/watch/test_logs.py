@@ -170,10 +170,10 @@ def test_csv_and_tsv(tmp_path: Path, mark: str, start: str, suffix: str) -> None
 
 
 def test_cells_that_are_not_finite(tmp_path: Path) -> None:
-    log = read_log(written(tmp_path, "log.csv", "step,d_loss,g_loss\n1,nan,inf\n2,0.5,-inf\n"))
+    log = read_log(written(tmp_path, "log.csv", "step,d_loss,g_loss\n1,0.5,inf\n2,nan,-inf\n"))
     (_, first), (_, second) = plain(log)
-    assert math.isnan(first[D])
-    assert (first[G], second[D], second[G]) == (math.inf, 0.5, -math.inf)
+    assert math.isnan(second[D])
+    assert (first[D], first[G], second[G]) == (0.5, math.inf, -math.inf)
 
 
 def test_rows_longer_or_shorter_than_the_header(tmp_path: Path) -> None:
@@ -250,10 +250,10 @@ def test_lines_of_text(tmp_path: Path, line: str, numbers: tuple[int, dict[str, 
 
 
 def test_lines_of_text_with_nan(tmp_path: Path) -> None:
-    text = "[0/25][1/9]\tLoss_D: NaN\tLoss_G: nan\n[0/25][2/9]\tLoss_D: 0.5\tLoss_G: -nan\n"
+    text = "[0/25][1/9]\tLoss_D: 0.5\tLoss_G: nan\n[0/25][2/9]\tLoss_D: NaN\tLoss_G: -nan\n"
     (one, first), (two, second) = plain(read_log(written(tmp_path, "log", text)))
-    assert (one, two, second[D]) == (1, 2, 0.5)
-    assert math.isnan(first[D])
+    assert (one, two, first[D]) == (1, 2, 0.5)
+    assert math.isnan(second[D])
     assert math.isnan(first[G])
     assert math.isnan(second[G])
 
@@ -656,7 +656,9 @@ RARE = [60.0, *[NAN] * 4, 50.0, *[NAN] * 4, 40.0, *[NAN] * 3]
         ([NAN] * 9, 9),  # measuring is switched off
         ([60.0, 50.0, *[NAN] * 9], 0),  # the run has diverged
         ([*RARE, *[NAN] * 9], 8),
-        ([60.0, NAN, 50.0, 40.0], 0),
+        ([60.0, NAN, 50.0, 40.0], 1),
+        ([60.0, NAN, 50.0, 40.0, NAN, NAN], 1),
+        ([60.0, 50.0, 40.0, NAN], 0),
     ],
 )
 def test_measures_that_are_nan_where_nothing_was_measured(
@@ -671,6 +673,67 @@ def test_measures_that_are_nan_where_nothing_was_measured(
     detectors = {alarm.detector for alarm in replay(log).alarms}
     assert ("not_finite" in detectors) == (num_missing < sum(map(math.isnan, fids)))
     assert num_missing == 0 or len(found) > 3 or "past_its_best" not in detectors
+
+
+RARE_LOSS = [1.0, *[NAN] * 4] * 3
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("name", "full", "called"),
+    [
+        ("g_loss", G, "G's loss"),
+        ("d_loss", D, "D's loss"),
+        ("d_accuracy", "d/accuracy", "d/accuracy"),
+        ("d_grad_norm", "d/grad_norm", "d/grad_norm"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("values", "num_missing"),
+    [
+        (RARE_LOSS, 12),  # n_critic = 5
+        (RARE_LOSS[1:], 12),
+        ([*RARE_LOSS, *[NAN] * 9], 8),  # and the run has diverged
+        ([1.0, NAN, 1.0, 1.0], 1),
+        ([1.0, 1.0, 1.0, NAN], 0),
+        ([1.0, NAN, 1.0, NAN, NAN], 1),
+        ([1.0, 1.0, NAN, math.inf], 0),
+        ([NAN] * 5, 0),
+        ([1.0, math.inf, 1.0, -math.inf, 1.0], 0),
+    ],
+)
+def test_nan_between_finite_values_is_not_logged(
+    tmp_path: Path, form: str, name: str, full: str, called: str, values: list[float], num_missing: int
+) -> None:
+    other = "g_loss" if name != "g_loss" else "d_loss"
+    rows = [{"step": 100 * k, other: 0.7, name: value} for k, value in enumerate(values)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if form == "csv":
+        text = f"step,{other},{name}\n" + "".join(f"{row['step']},0.7,{row[name]}\n" for row in rows)
+    log = read_log(written(tmp_path, f"log.{form}", text))
+    found = [numbers[full].mean for _, numbers in log.rows if full in numbers]
+    assert len(found) == len(values) - num_missing
+    assert len(log.rows) == len(values)
+    said = f"{num_missing:,} values of {called} that are NaN are taken for rows in which it was not logged"
+    assert [note for note in log.notes if "NaN" in note] == [said] * (num_missing > 0)
+    alarms = {alarm.detector for alarm in replay(log).alarms}
+    assert ("not_finite" in alarms) == (not all(map(math.isfinite, found)))
+
+
+@pytest.mark.parametrize("placeholder", [0, -1, "0.0", "-1.0"])
+def test_a_fid_of_0_or_less_is_not_measured(tmp_path: Path, placeholder: float | str) -> None:
+    fids = [placeholder, placeholder, 90, placeholder, 70, placeholder, 60]
+    lines = "".join(f"{100 * k},0.7,{fid},{-0.001 * k}\n" for k, fid in enumerate(fids))
+    log = read_log(written(tmp_path, "log.csv", f"step,d_loss,fid,kid\n{lines}"))
+    assert [numbers["measure/fid"].mean for _, numbers in log.rows if "measure/fid" in numbers] == [90, 70, 60]
+    assert sum("measure/kid" in numbers for _, numbers in log.rows) == 7
+    assert log.notes == ("4 values of fid that are 0 or less are taken for rows in which it was not measured",)
+    assert "past_its_best" not in {alarm.detector for alarm in replay(log).alarms}
+
+
+def test_a_log_of_placeholders_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no loss, and no FID above 0"):
+        read_log(written(tmp_path, "log.csv", "step,fid\n1,0\n2,0\n"))
 
 
 def test_a_log_of_measures_alone_keeps_nan(tmp_path: Path) -> None:

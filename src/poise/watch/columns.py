@@ -31,7 +31,7 @@ from poise.watch.column_names import (
     quantity_of,
 )
 from poise.watch.loss_conventions import class_loss_among, parts_are_summed, recognise_trainer, starts_as_a_sum
-from poise.watch.resumed_rows import Numbers
+from poise.watch.resumed_rows import Numbers, is_measured_only
 from poise.watch.step_column import ends_within_a_line, fill_column, is_newest_first, join_lines, order_by_step
 from poise.watch.text_tables import CUT_NOTE, MIN_ROWS, Flat, Table
 
@@ -143,8 +143,12 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
         (line, {name: Stat.of(value) for name, column in selected.items() if (value := column.value(line)) is not None})
         for line in lines
     ]
-    rows = _without_missing_measures([(line, numbers) for line, numbers in rows if numbers], notes)
-    rows = _without_repeated_measures(rows, notes)
+    rows = _without_impossible_fids([(line, numbers) for line, numbers in rows if numbers], notes)
+    rows = _without_repeated_measures(_without_missing_values(rows, notes), notes)
+    if not rows:
+        raise DataError(
+            "has no loss, and no FID above 0", where=where, cure="name the losses with --columns d=...,g=..."
+        )
     ordered = _without_untrained_d(order_by_step(rows, step, epoch, notes), notes)
     described = {name: column.description for name, column in selected.items()}
     return MappedTable(ordered, notes, {"step": step or "counted rows"} | described)
@@ -169,7 +173,7 @@ def _without_unknown_means(
         if any(column.value(line) is not None for line in lines):
             known[name] = column
             if len(column.names) > 1 and name not in requested:
-                notes.append(f"{name[0].upper()}'s loss is taken to be the mean of {label}")
+                notes.append(f"{_loss_title(name)} is taken to be the mean of {label}")
             continue
         unknown = f"{label} are never logged in the same line or step"
         if name in requested:
@@ -211,31 +215,53 @@ def _reason_to_halve(
     return None
 
 
-def _without_missing_measures(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:
-    """The rows without measures that are NaN where nothing was measured, as pandas writes them.
+def _without_impossible_fids(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:
+    """The rows without FIDs of 0 or less, which stand where none was measured; KID, an unbiased estimate, may be."""
+    fid = "measure/fid"
+    found = [numbers for _, numbers in rows if fid in numbers and -math.inf < numbers[fid].mean <= 0]
+    if found:
+        what = f"{len(found):,} values of fid that are 0 or less"
+        notes.append(f"{what} are taken for rows in which it was not measured")
+    for numbers in found:
+        del numbers[fid]
+    return [(line, numbers) for line, numbers in rows if numbers]
 
-    This is assumed of a measure that is NaN in more than half of the rows that also have losses or the like, except for
-    NaN values at the end that are more than between any two measurements: that run has diverged.
+
+def _without_missing_values(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:
+    """The rows without values that are NaN where a metric was not logged, as pandas writes them.
+
+    These are NaN values that are followed by a finite one, and as many at the end as there are between two finite ones.
+    If there are more at the end, all those are kept: that run has diverged. So are all NaN values of a metric that has
+    no others, unless it is a measure beside losses.
     """
-    for name in sorted({name for _, numbers in rows for name in numbers if name.startswith("measure/")}):
+    for name in sorted({name for _, numbers in rows for name in numbers}):
+        is_measure = name.startswith("measure/")
         values = [
             (index, numbers[name].mean)
             for index, (_, numbers) in enumerate(rows)
-            if name in numbers and not all(other.startswith("measure/") for other in numbers)
+            if name in numbers and not (is_measure and is_measured_only(numbers))
         ]
-        measured = [count for count, (_, value) in enumerate(values) if not math.isnan(value)]
-        if 2 * len(measured) >= len(values):
+        logged = [count for count, (_, value) in enumerate(values) if math.isfinite(value)]
+        if len(logged) == len(values) or (not logged and not is_measure):
             continue
-        longest_gap = max((b - a - 1 for a, b in pairwise([-1, *measured])), default=len(values))
-        last = measured[-1] if measured else -1
-        known = values if len(values) - 1 - last <= longest_gap else values[:last]
+        bounds = logged if len(logged) > 1 else [-1, *logged]
+        longest_gap = max((b - a - 1 for a, b in pairwise(bounds)), default=len(values))
+        last = logged[-1] if logged else -1
+        known = values if len(values) - 1 - last <= longest_gap else values[: last + 1]
         missing = [index for index, value in known if math.isnan(value)]
         if missing:
-            what = f"{len(missing):,} values of {name.partition('/')[2]} that are NaN"
-            notes.append(f"{what} are taken for rows in which it was not measured")
+            what, verb = (name.partition("/")[2], "measured") if is_measure else (_loss_title(name), "logged")
+            notes.append(
+                f"{len(missing):,} values of {what} that are NaN are taken for rows in which it was not {verb}"
+            )
         for index in missing:
             del rows[index][1][name]
-    return rows
+    return [(line, numbers) for line, numbers in rows if numbers]
+
+
+def _loss_title(name: str) -> str:
+    """`D's loss` for `d/adversarial`; other names as they are."""
+    return f"{name[0].upper()}'s loss" if name in ("d/adversarial", "g/adversarial") else name
 
 
 def _without_repeated_measures(rows: list[tuple[Flat, Numbers]], notes: list[str]) -> list[tuple[Flat, Numbers]]:

@@ -49,14 +49,14 @@ def replay(log: Log, family: Family | None = None) -> Replay:
     if family == "wasserstein":
         rows = [(step, _add_wasserstein_estimate(numbers)) for step, numbers in rows]
     monitors = [Monitor(config, family, log.length) for _ in (0, *log.returns)]
-    spans = pairwise((0, *log.returns, math.inf))
+    spans = pairwise((-1, *log.returns, math.inf))
     alarms = [alarm for monitor, span in zip(monitors, spans, strict=True) for alarm in _judge(monitor, rows, *span)]
     return Replay(alarms + monitors[-1].flush(), monitors[-1].inactive_detectors())
 
 
 def _judge(monitor: Monitor, rows: Rows, start: float, end: float) -> list[Alarm]:
-    """The alarms of a run that was rolled back to the step `start`, or began there, until it returned to `end`."""
-    monitor.judge_from(int(start))
+    """The alarms of a run from the roll-back to the step `start`, or from its beginning (-1), until that to `end`."""
+    monitor.judge_from(max(0, int(start)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those about steps and names are for the author of a training loop
         heard = [monitor.hear(step, numbers) for step, numbers in rows if step <= end]
