@@ -479,6 +479,127 @@ def test_steps_come_from_a_column_or_are_counted(tmp_path: Path, head: str, step
     assert [step for step, _ in read_log(path, {"step": head}).rows] == [10, 20, 30]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "trainer/global_step",
+        "train/global_step",
+        "charts/global_step",
+        "trainer/step",
+        "progress/step",
+        "time/total_steps",
+        "_step",
+        "steps",
+        "Steps",
+        "total_steps",
+        "train_step",
+        "it",
+        "batch",
+        "cur_nimg",
+    ],
+)
+def test_usual_names_of_the_step(tmp_path: Path, head: str) -> None:
+    for form in ("csv", "jsonl"):
+        text = f"{head},d_loss,sec/it\n10,0.5,0.1\n20,0.5,0.2\n30,0.5,0.3\n"
+        if form == "jsonl":
+            text = "".join(json.dumps({head: 10 * k, "d_loss": 0.5, "sec/it": 0.1 * k}) + "\n" for k in (1, 2, 3))
+        log = read_log(written(tmp_path, f"log.{form}", text))
+        assert [step for step, _ in log.rows] == [10, 20, 30]
+        assert log.columns["step"] == head
+
+
+@pytest.mark.parametrize("head", ["sec/step", "s/it", "sec/batch", "images/step", "time per it"])
+def test_rates_are_not_the_step(tmp_path: Path, head: str) -> None:
+    log = read_log(written(tmp_path, "log.csv", f"{head},d_loss\n10,0.5\n20,0.5\n"))
+    assert [step for step, _ in log.rows] == [1, 2]
+
+
+def test_a_column_with_one_number_is_not_the_step(tmp_path: Path) -> None:
+    """A batch size, and the number of steps to be done."""
+    lines = "".join(f"64,1000,0.5,{10 * k}\n" for k in range(1, 6))
+    log = read_log(written(tmp_path, "log.csv", f"batch,total_steps,d_loss,nimg\n{lines}"))
+    assert [step for step, _ in log.rows] == [10, 20, 30, 40, 50]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2023-01-05 12:00:01,123 - INFO - step {s} - d_loss: {d}, g_loss: {g}",
+        "2023-01-05 12:00:01.123 | INFO     | __main__:train:88 - step {s} - D loss: {d} G loss: {g}",
+        "2023-01-05 12:00:01,123 - train - INFO - Step {s} - d_loss: {d} - g_loss: {g}",
+        "Step {s} - Discriminator loss = {d} - Generator loss = {g}",
+        "Step {s} | d_loss: {d} | g_loss: {g}",
+        "iter {s}/20000 d_loss={d} g_loss={g}",
+        "[2023-01-05 12:00:01] [INFO] [step {s}] loss_D: {d}, loss_G: {g}",
+        "INFO:root:step {s} d_loss: {d} g_loss: {g}",
+        "Discriminator Loss: {d}, Generator Loss: {g} (step {s})",
+        "time: 12:33:10, steps: {s}, d_loss: {d}, g_loss: {g}",
+        "INFO global step {s}: lr: 0.1, d_loss: {d}, g_loss: {g}",
+        "Iteration #{s} took 1.5 s, d_loss: {d}, g_loss: {g}",
+    ],
+)
+def test_steps_in_lines_of_logging(tmp_path: Path, line: str) -> None:
+    text = "".join(line.format(s=s, d=0.5, g=1.5) + "\n" for s in range(0, 250, 50))
+    log = read_log(written(tmp_path, "train.log", text))
+    assert plain(log) == [(step, {D: 0.5, G: 1.5}) for step in range(0, 250, 50)]
+    assert log.notes == ()
+
+
+def test_spaced_steps_within_epochs_are_continued(tmp_path: Path) -> None:
+    text = "".join(f"Epoch {e} | Batch {b}/3 | d_loss: 0.5\n" for e in range(3) for b in range(3))
+    assert [step for step, _ in read_log(written(tmp_path, "train.log", text)).rows] == list(range(9))
+
+
+def test_a_spaced_step_is_only_read_where_no_step_has_a_sign(tmp_path: Path) -> None:
+    text = "".join(f"stage step 2 of 3: iter: {s} d_loss: 0.5\n" for s in (10, 20, 30, 40))
+    assert [step for step, _ in read_log(written(tmp_path, "train.log", text)).rows] == [10, 20, 30, 40]
+
+
+def test_names_after_dashes_can_be_requested(tmp_path: Path) -> None:
+    text = "".join(f"INFO - step {s} - critic value: 0.5\n" for s in (10, 20))
+    log = read_log(written(tmp_path, "train.log", text), {"d": "critic value"})
+    assert plain(log) == [(10, {D: 0.5}), (20, {D: 0.5})]
+
+
+BODY = {
+    "comma": ("step,d_loss,g_loss", ["10,0.5,1.5", "20,0.25,", "30,,1.25"]),
+    "semicolon": ("step;d_loss;g_loss", ["10;0,5;1,5", "20;0,25;", "30;;1,25"]),
+    "tab": ("step\td_loss\tg_loss", ["10\t0.5\t1.5", "20\t0.25\t", "30\t\t1.25"]),
+    "blanks": ("step  d_loss  g_loss", ["10  0.5  1.5", "20  0.25 nan", "30  nan  1.25"]),
+}
+
+
+@pytest.mark.parametrize("mark", BODY)
+@pytest.mark.parametrize("name", ["log.txt", "train.log", "log", "log.csv"])
+@pytest.mark.parametrize(
+    "head",
+    ["{h}", "# run 5, lr 2e-4\n# started 2023\n{h}", "# {h}", "#{h}", "# by numpy\n# {h}", "sep=,\n{h}", "\n{h}"],
+)
+def test_tables_are_recognised_by_their_header(tmp_path: Path, mark: str, name: str, head: str) -> None:
+    header, lines = BODY[mark]
+    log = read_log(written(tmp_path, name, "\n".join([head.format(h=header), *lines, ""])))
+    assert [(step, numbers.get(D), numbers.get(G)) for step, numbers in plain(log)][:1] == [(10, 0.5, 1.5)]
+    found = {step: {k: v for k, v in numbers.items() if not math.isnan(v)} for step, numbers in plain(log)}
+    assert found == {10: {D: 0.5, G: 1.5}, 20: {D: 0.25}, 30: {G: 1.25}}
+
+
+def test_a_table_with_dates_and_other_texts(tmp_path: Path) -> None:
+    text = "time,host,step,d_loss\n" + "".join(f"2023-01-05 12:00:0{k},a,{10 * k},0.5\n" for k in range(3))
+    assert plain(read_log(written(tmp_path, "log.txt", text))) == [(10 * k, {D: 0.5}) for k in range(3)]
+
+
+@pytest.mark.parametrize("first", ["training d_loss and g_loss", "d_loss, g_loss and others are logged", "# d_loss"])
+def test_text_that_begins_with_words_is_no_table(tmp_path: Path, first: str) -> None:
+    text = f"{first}\n" + "".join(f"step: {k} d_loss: 0.5\n" for k in range(1, 4))
+    assert plain(read_log(written(tmp_path, "log.txt", text))) == [(k, {D: 0.5}) for k in (1, 2, 3)]
+
+
+def test_words_between_the_rows_of_a_table(tmp_path: Path) -> None:
+    rows = "".join(f"{k} 0.5 1.5\n" for k in range(1, 8))
+    log = read_log(written(tmp_path, "log.txt", f"step d_loss g_loss\n{rows}saved 3 files\nstep d_loss g_loss\n8 0.5"))
+    assert [step for step, _ in log.rows] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_the_first_step_column_is_used(tmp_path: Path) -> None:
     path = written(tmp_path, "log.csv", "tick,iter,step,d_loss\n1,2,3,0.5\n4,5,6,0.5\n")
     assert [step for step, _ in read_log(path).rows] == [3, 6]

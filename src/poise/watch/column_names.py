@@ -106,11 +106,23 @@ STEP_COLUMNS = (
     "niter",
     "batchesdone",
     "epochandbatch",
+    "steps",
+    "totalstep",
+    "totalsteps",
+    "trainstep",
+    "trainingstep",
     "progresskimg",
     "kimg",
     "nimg",
+    "curnimg",
     "tick",
 )
+BARE_STEP_COLUMNS = ("it", "batch")
+"""Names that are the step only if they are the whole name: `sec/it` and `time per batch` are none."""
+
+PER_STEP = re.compile(r"(s|secs?|seconds?|ms|min|it|imgs?|images|samples)(/| per )\w+", re.IGNORECASE)
+"""Rates, which end with the name of a step: `sec/step`."""
+
 EPOCH_COLUMNS = ("epoch", "epochs", "globalepoch")
 
 SHORTENED = frozenset({*KNOWN_COLUMNS, *PART_COLUMNS, *ADVERSARIAL_COLUMNS, *STEP_COLUMNS, *EPOCH_COLUMNS})
@@ -139,6 +151,18 @@ def keys_of(name: str) -> tuple[str, str]:
     """The normalised forms of a name under which it is looked up: the whole name, and the end of a path."""
     bare = re.sub(r"^(train|training)[_/ ]|[_/ ](step|epoch|mean|avg)$", "", name, flags=re.IGNORECASE)
     return normalize_name(bare), normalize_name(bare.rsplit("/", 1)[-1])
+
+
+def is_step(name: str, key: str) -> bool:
+    """Whether a name, or the end of a path, is that of a step: `trainer/global_step` for the key `globalstep`."""
+    if normalize_name(name) == key:
+        return True
+    return key not in BARE_STEP_COLUMNS and PER_STEP.fullmatch(name) is None and path_end(name) == key
+
+
+def path_end(name: str) -> str:
+    """The last component of a path, normalised."""
+    return normalize_name(name.rsplit("/", 1)[-1])
 
 
 def is_known(name: str) -> bool:

@@ -19,6 +19,7 @@ from poise.errors import DataError, RecipeError
 from poise.watch.column_names import (
     ADVERSARIAL_COLUMNS,
     BARE_PARTS,
+    BARE_STEP_COLUMNS,
     EPOCH_COLUMNS,
     KNOWN_COLUMNS,
     LETTER_COLUMNS,
@@ -26,6 +27,7 @@ from poise.watch.column_names import (
     PART_COLUMNS,
     SHORT_NAMES,
     STEP_COLUMNS,
+    is_step,
     keys_of,
     normalize_name,
     quantity_of,
@@ -104,7 +106,7 @@ def map_columns(table: Table, columns: Mapping[str, str], where: str, is_sum: bo
                 where=where,
                 cure="write its numbers with a decimal point",
             )
-    step = requested["step"].names[0] if "step" in requested else _find_column(STEP_COLUMNS, names)
+    step = requested["step"].names[0] if "step" in requested else _find_step(names, lines)
     epoch = _find_column(EPOCH_COLUMNS, names)
     used = {name for column in selected.values() for name in column.names}
     if table.may_be_cut and ends_within_a_line(lines, step):
@@ -327,10 +329,28 @@ class Column(NamedTuple):
 
 
 def _find_column(keys: Iterable[str], names: list[str]) -> str | None:
-    keys = list(keys)
-    by_end = ((key, name) for key in keys for name in names if "/" in name and keys_of(name)[1] == key)
-    exact = (name for key in keys for name in names if normalize_name(name) == key)
-    return next(exact, next((name for _, name in by_end), None))
+    """The column with the first of these normalised names; the end of a path counts only if no whole name does."""
+    matches = [
+        (normalize_name(name) != key, place, name)
+        for place, key in enumerate(keys)
+        for name in names
+        if is_step(name, key)
+    ]
+    return min(matches, key=lambda match: match[:2])[2] if matches else None
+
+
+def _find_step(names: list[str], lines: list[Flat]) -> str | None:
+    """The column of the step, which is not the same in all lines."""
+    left = list(names)
+    while (found := _find_column((*STEP_COLUMNS, *BARE_STEP_COLUMNS), left)) is not None and _is_constant(lines, found):
+        left.remove(found)
+    return found
+
+
+def _is_constant(lines: list[Flat], name: str) -> bool:
+    """Whether a column has the same number in four lines or more, as a batch size or a number of steps to be done."""
+    values = [line[name] for line in lines if name in line]
+    return len(values) >= MIN_ROWS and len(set(values)) == 1
 
 
 def _guess_columns(names: list[str], requested: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from poise.errors import DataError
+from poise.watch.column_names import ADVERSARIAL_COLUMNS, PART_COLUMNS, keys_of, quantity_of, shorten_name
 from poise.watch.number_formats import SPECIAL, Separator, decimal_separator, is_grouped, parse_number
 from poise.watch.resumed_rows import join_curves
 from poise.watch.step_column import ends_within_a_line
@@ -27,6 +28,10 @@ SINGLE_METRIC = (
 """The lines of a file that holds one metric: `1000: 1.25e+00` (BigGAN-PyTorch), `1000,45.2` (lightweight-gan's
 `fid_scores.txt`), and MLflow's `timestamp value step`."""
 
+SEPARATOR_LINE = re.compile(r"\s*\"?sep=.\"?\s*", re.IGNORECASE)
+METRIC_NAMES = frozenset({*PART_COLUMNS, *ADVERSARIAL_COLUMNS})
+SEPARATORS: tuple[Separator, ...] = (".", ",")
+
 _CELL = re.compile(r"[-+]?[\d.,]*\d(?:[eE][-+]?\d+)?")
 
 
@@ -35,24 +40,112 @@ def parse_csv(text: str, path: Path) -> Table:
 
     A last line without a newline is left out if it has fewer cells than the header.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
-    delimiter = max(",;\t", key=(lines[0] if lines else "").count)
+    lines = table_lines(text)
+    delimiter = delimiter_of(lines)
     try:
-        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-        cells = list(reader)
+        header, *body = split_cells(lines, delimiter) if lines else [[]]
     except csv.Error as error:
         raise DataError(f"not a readable table: {error}", where=str(path)) from None
-    is_open = is_unfinished(text) and bool(cells)
-    is_cut = is_open and None in cells[-1].values()
+    is_open = is_unfinished(text) and bool(body)
+    is_cut = is_open and len(body[-1]) < len(header)
     rows = [
-        {name.strip(): cell.strip() for name, cell in line.items() if name and isinstance(cell, str)}
-        for line in (cells[:-1] if is_cut else cells)
+        {name.strip(): cell.strip() for name, cell in zip(header, cells, strict=False) if name.strip()}
+        for cells in (body[:-1] if is_cut else body)
+        if delimiter != " " or (len(cells) == len(header) and all(map(_is_number, cells)))  # or else it is text
     ]
     separator = separator_of(rows)
     table = parse_cells(_pivot(rows, path, separator), separator)
     if is_cut:
         return table._replace(notes=(*table.notes, CUT_NOTE))
-    return table._replace(may_be_cut=is_open and bool(table.lines[-1]))
+    return table._replace(may_be_cut=is_open and bool(table.lines) and bool(table.lines[-1]))
+
+
+def is_table(text: str) -> bool:
+    """Whether a text is a table: its first line names a known metric, and those below it have as many numbers.
+
+    The first five lines below the header are examined; in a column that is not a known metric a cell may be a text,
+    such as a date. In a table whose columns are separated by blanks all cells are numbers.
+    """
+    lines = table_lines(text, 6)
+    delimiter = delimiter_of(lines)
+    try:
+        header, *body = split_cells(lines, delimiter) if lines else [[]]
+    except csv.Error:
+        return False
+    known = [_is_metric(name) for name in header]
+    if len(header) < 2 or not body or not any(known) or any(parse_number(name) is not None for name in header):
+        return False
+    if is_unfinished(text) and len(body) < 5 and len(body[-1]) < len(header):
+        body = body[:-1]
+    return bool(body) and all(
+        len(cells) == len(header)
+        and any(cell.strip() for cell in cells)
+        and all(_is_number(cell) for cell, is_metric in zip(cells, known, strict=True) if is_metric or delimiter == " ")
+        for cells in body
+    )
+
+
+def table_lines(text: str, count: int | None = None) -> list[str]:
+    """The first `count` lines of a table, or all: the header and the rows, without blank lines and comments.
+
+    Left out are a line such as Excel's `sep=,`, and lines that begin with # before the header. The last of these is the
+    header itself if it is followed by a row of as many numbers: numpy's `# step d_loss`.
+    """
+    found: list[str] = []
+    comment = ""
+    for line in text.splitlines():
+        if not line.strip() or (not found and SEPARATOR_LINE.fullmatch(line)):
+            continue
+        if not found and line.startswith("#"):
+            comment = line
+            continue
+        if not found and comment and (header := _header_of(comment, line)):
+            found.append(header)
+        found.append(line)
+        if count is not None and len(found) >= count:
+            break
+    return found
+
+
+def _header_of(comment: str, row: str) -> str:
+    """The header in a comment before the first row; empty if it is a comment only."""
+    header = comment.removeprefix("#").lstrip(" ")
+    delimiter = delimiter_of([header, row])
+    names, cells = split_cells([header, row], delimiter)
+    has_numbers = len(names) == len(cells) > 1 and any(map(_is_number, cells))
+    return header if has_numbers and any(map(_is_metric, names)) else ""
+
+
+def delimiter_of(lines: list[str]) -> str:
+    """The sign between the columns; a blank if the header has no other and the first row has as many words."""
+    header = lines[0] if lines else ""
+    found = max(",;\t", key=header.count)
+    num_words = len(header.split())
+    is_spaced = found not in header and len(lines) > 1 and 1 < num_words == len(lines[1].split())
+    return " " if is_spaced else found
+
+
+def split_cells(lines: list[str], delimiter: str) -> list[list[str]]:
+    """The cells of each line.
+
+    Raises:
+        csv.Error: the csv module can't read the table.
+    """
+    if delimiter == " ":
+        return [line.split() for line in lines]
+    return list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+
+
+def _is_metric(name: str) -> bool:
+    """Whether a name is that of a metric, or of a part of a loss; names of a step alone make no table."""
+    name = shorten_name(name.strip())
+    return quantity_of(name) is not None or any(key in METRIC_NAMES for key in keys_of(name))
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell has a number, with or without a per cent sign, or nothing."""
+    cell = _without_percent(cell.strip())
+    return not cell or any(parse_number(cell, separator) is not None for separator in SEPARATORS)
 
 
 def separator_of(rows: Iterable[Mapping[str, str]]) -> Separator:

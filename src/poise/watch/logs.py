@@ -18,7 +18,7 @@ from poise.errors import CheckpointError, DataError, RecipeError
 from poise.watch.base import FAMILIES, Family
 from poise.watch.column_names import quantity_of, shorten_name
 from poise.watch.columns import map_columns
-from poise.watch.csv_tables import metric_of_file, parse_cells, parse_csv, parse_single_metric, separator_of
+from poise.watch.csv_tables import is_table, metric_of_file, parse_cells, parse_csv, parse_single_metric, separator_of
 from poise.watch.history import MIN_RUN_LENGTH
 from poise.watch.json_tables import parse_json
 from poise.watch.loss_conventions import guess_family
@@ -112,7 +112,7 @@ def read_log(
 
 
 def read_table(path: Path) -> Table:
-    """Read a file of one metric, a CSV or TSV (by its suffix), JSON (by its first character), or lines of text."""
+    """Read a file of one metric, a table (by its suffix or its header), JSON (by its first character), or text."""
     text = read_text(path)
     single = parse_single_metric(text, metric_of_file(path))
     if single is not None:
@@ -120,7 +120,7 @@ def read_table(path: Path) -> Table:
     if path.suffix.lower() in (".csv", ".tsv"):
         return parse_csv(text, path)
     table = parse_json(text) if text.lstrip()[:1] in ("{", "[") else None
-    return table or parse_lines(text)
+    return table or (parse_csv(text, path) if is_table(text) else parse_lines(text))
 
 
 def _is_run(path: Path) -> bool:
@@ -171,10 +171,40 @@ def measures_to_metrics(line: Mapping[str, Any]) -> Numbers:
 def _shorten_names(table: Table, where: str) -> Table:
     """The table with long column names shortened to their ends, where these are known.
 
+    Of other names in lines of text what follows the last dash is kept: `lr` of `INFO - step 50 - lr`.
+
     Raises:
         DataError: several runs are exported to one table, `run-1 - d_loss` and `run-2 - d_loss`.
     """
-    names = {name: shorten_name(name) for line in table.lines for name in line}
+    given = dict.fromkeys(name for line in table.lines for name in line)
+    names = {name: shorten_name(name) for name in given}
+    if table.is_text:
+        names = {name: short.rpartition(" - ")[2] if short == name else short for name, short in names.items()}
+    else:
+        _refuse_several_runs(names, where)
+    lines: list[Flat] = []
+    for line in table.lines:
+        ends = [names[name] for name in line]
+        is_unique = len(set(ends)) == len(ends)
+        lines.append(
+            {
+                end if is_unique or ends.count(end) == 1 else name: value
+                for (name, value), end in zip(line.items(), ends, strict=True)
+            }
+        )
+    percent, unclear = (
+        frozenset(names[name] for name in group if name in names) for group in (table.percent, table.unclear)
+    )
+    return table._replace(lines=lines, percent=percent, unclear=unclear)
+
+
+def _refuse_several_runs(names: Mapping[str, str], where: str) -> None:
+    """Raise DataError if a table has the same column of several runs.
+
+    Args:
+        names: the shortened name of each column.
+        where: the log.
+    """
     runs: dict[str, list[str]] = {}
     for name, short in names.items():
         if " - " in name and quantity_of(short) is not None:
@@ -183,14 +213,6 @@ def _shorten_names(table: Table, where: str) -> Table:
     if several is not None:
         cure = f"export one of them; the columns are {', '.join(several[:8])}"
         raise DataError("contains several runs", where=where, cure=cure)
-    lines: list[Flat] = []
-    for line in table.lines:
-        ends = [names[name] for name in line]
-        lines.append({names[name] if ends.count(names[name]) == 1 else name: value for name, value in line.items()})
-    percent, unclear = (
-        frozenset(names[name] for name in group if name in names) for group in (table.percent, table.unclear)
-    )
-    return table._replace(lines=lines, percent=percent, unclear=unclear)
 
 
 def _compile_pattern(pattern: str) -> re.Pattern[str]:

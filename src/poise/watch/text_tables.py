@@ -8,11 +8,12 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from poise.errors import DataError
-from poise.watch.column_names import is_known, shorten_name
+from poise.watch.column_names import STEP_COLUMNS, is_known, normalize_name, shorten_name
 from poise.watch.number_formats import TOKEN, WRAPPED, Separator, decimal_separator, is_grouped, parse_number
 
 Flat = dict[str, float]
@@ -53,6 +54,13 @@ epochs times the number of batches, plus the batch."""
 STEP_COUNTER = re.compile(r"\b(step|iter|iters|iteration|itr):?\s{0,9}\[\s{0,9}(\d{1,9})/\d{1,9}\]", re.IGNORECASE)
 """A step in brackets, in a line without an epoch: `Iteration [50/2000]`."""
 
+SPACED_STEP = re.compile(
+    r"(?<![\w.-])(epoch|(?:global |train |training )?step|steps|iter|iters|iteration|iterations|itr|batch)[ \t]{1,3}#?"
+    r"(\d{1,12})(?![\w%]|[.,:]\d)",
+    re.IGNORECASE,
+)
+"""A step or an epoch without a sign before its number, in a line that has pairs: `Step 50 | d_loss: 0.7`."""
+
 BRACKETED = re.compile(
     r"([:=]\s{0,9})\[\s{0,9}([-+]?(?:\d{0,20}\.\d{1,20}(?:e[-+]?\d{1,9})?|\d{1,20}e[-+]?\d{1,9}))\s{0,9}\]",
     re.IGNORECASE,
@@ -80,6 +88,7 @@ class Table(NamedTuple):
         notes: the decisions about the text, one sentence each.
         unclear: the names of numbers such as 1,386, if nothing in the file tells what the comma means.
         may_be_cut: whether the last row is of a line without a newline, which may be incomplete.
+        is_text: whether the names are those before numbers in lines of text, with other words before them.
     """
 
     lines: list[Flat]
@@ -87,6 +96,7 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()
     unclear: frozenset[str] = frozenset()
     may_be_cut: bool = False
+    is_text: bool = False
 
 
 CUT_NOTE = "the last line is incomplete, as in a log that is being written, and is left out"
@@ -152,9 +162,9 @@ def parse_lines(text: str) -> Table:
         percent |= {prefix + name for name, _, sign in pairs if sign}
         unclear |= {prefix + name for name, number, _ in pairs if separator == "unclear" and is_grouped(number)}
         row = {name: value for name, value in values.items() if value is not None}
-        rows.append(_count_step(line) | row if row and not prefix else row)
+        rows.append((_count_step(line) or _spaced_step(line, row)) | row if row and not prefix else row)
     may_be_cut = is_unfinished(text) and bool(rows[-1])
-    return Table(rows, frozenset(percent), notes_on(separator), frozenset(unclear), may_be_cut)
+    return Table(rows, frozenset(percent), notes_on(separator), frozenset(unclear), may_be_cut, is_text=True)
 
 
 def notes_on(separator: Separator) -> tuple[str, ...]:
@@ -179,6 +189,19 @@ def find_spaced_pairs(line: str) -> Iterator[tuple[str, str, str]]:
     for match in SPACED.finditer(line):
         if is_known(shorten_name(match[1])):
             yield match[1], match[2], match[3] or ""
+
+
+def _spaced_step(line: str, row: Flat) -> Flat:
+    """The step, and the epoch, that stand in a line without a sign; none if the line has a step with one."""
+    if any(_is_step_name(name) for name in row):
+        return {}
+    found = {match[1].lower(): float(match[2]) for match in SPACED_STEP.finditer(line)}
+    return found if found.keys() - {"epoch"} else {}
+
+
+@lru_cache(maxsize=1024)
+def _is_step_name(name: str) -> bool:
+    return normalize_name(name.rsplit(" ", 1)[-1]) in STEP_COLUMNS
 
 
 def _count_step(line: str) -> Flat:
