@@ -112,6 +112,25 @@ def test_curves_and_labels(axes: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("measures", "label"),
+    [
+        ({"measure/fid": [90.0, 40.0], "measure/kid": [0.1, 0.05]}, "FID"),
+        ({"measure/coverage": [0.2, 0.3], "measure/kid": [0.1, -0.001]}, "KID"),
+        ({"measure/coverage": [0.2, 0.3]}, "coverage"),
+    ],
+)
+@pytest.mark.parametrize("family", [None, "logistic"])
+def test_a_log_without_losses_shows_a_measure(
+    axes: Any, measures: dict[str, list[float]], label: str, family: Family | None
+) -> None:
+    found = axes(log(measures, family))
+    assert (found.get_ylabel(), labels(found)) == (label, [label])
+    (curve,) = found.lines
+    drawn = {"FID": "measure/fid", "KID": "measure/kid"}.get(label, f"measure/{label}")
+    assert curve.get_ydata().tolist() == measures[drawn]
+
+
+@pytest.mark.parametrize(
     ("of_log", "requested", "label"),
     [
         ("hinge", None, "equilibrium: 1"),

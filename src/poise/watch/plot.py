@@ -1,6 +1,7 @@
 """A plot of the losses in a log, with its alarms and D's loss at equilibrium.
 
-It shows the losses of both players; for training without a discriminator, the reconstruction error and the KL term.
+It shows the losses of both players; for training without a discriminator, the reconstruction error and the KL term; of
+a log without losses, a measure.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from poise.watch.logs import Log
 COLOURS = {"note": "#8a8f98", "warning": "#e69f00", "failure": "#c0392b"}
 PLAYER_CURVES = (("d/adversarial", "D's loss", "#2b6cb0"), ("g/adversarial", "G's loss", "#d9622b"))
 RECONSTRUCTION_CURVES = (("g/reconstruction", "reconstruction", "#d9622b"), ("g/kl", "KL", "#2f855a"))
+MEASURE_CURVES = (("measure/fid", "FID", "#2b6cb0"), ("measure/kid", "KID", "#2b6cb0"))
 MAX_LINEAR = 6.0
 """Losses above this multiple of the equilibrium loss are plotted on a symmetric logarithmic scale."""
 
 
 def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None, title: str = "") -> None:
     """Plot the losses by step, each alarm as a vertical line with its name, and the equilibrium loss as a dashed line.
+
+    If there are no losses, it plots a measure.
 
     Args:
         log: the log.
@@ -37,13 +41,14 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
     """
     figure = new_figure(9, 4.2, dpi=120, layout="constrained")
     axes = figure.subplots()
-    equilibrium = None if family == "reconstruction" else EQUILIBRIUM_LOSS.get(family or log.family or "logistic")
+    curves, axis_label = choose_curves(log)
+    has_losses = axis_label.endswith("loss")
+    equilibrium = EQUILIBRIUM_LOSS.get(family or log.family or "logistic")
+    if family == "reconstruction" or not has_losses:
+        equilibrium = None
     highest = lowest = 0.0
-    has_players = any(name in numbers for _, numbers in log.rows for name, _, _ in PLAYER_CURVES)
-    for name, label, colour in PLAYER_CURVES if has_players else RECONSTRUCTION_CURVES:
+    for name, label, colour in curves:
         rows = [(step, numbers[name]) for step, numbers in log.rows if name in numbers]
-        if not rows:
-            continue
         steps, means = np.array([float(step) for step, _ in rows]), np.array([stat.mean for _, stat in rows])
         low, high = (np.array([getattr(stat, bound) for _, stat in rows]) for bound in ("min", "max"))
         axes.plot(steps, means, color=colour, linewidth=1.4, label=label)
@@ -59,10 +64,26 @@ def plot(log: Log, alarms: list[Alarm], path: Path, family: Family | None = None
         axes.set_ylim(bottom=0)
     end = float(max(log.rows[-1][0], *(alarm.step for alarm in alarms), 1))
     _plot_alarms(axes, alarms, end)
-    axes.set(xlabel="step", ylabel="adversarial loss" if has_players else "loss", xlim=(0, end))
+    axes.set(xlabel="step", ylabel=axis_label, xlim=(0, end))
     axes.set_title(printable(title).replace("$", r"\$"), loc="left", fontsize=10)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
+    if curves:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
     write_bytes(path, as_png(figure))
+
+
+def choose_curves(log: Log) -> tuple[list[tuple[str, str, str]], str]:
+    """The metrics to be drawn, each with its label and colour, and the label of their axis.
+
+    These are the losses of the players, or else those of a reconstruction, or else one measure, as measures have
+    different units: FID, KID, or the first in the log.
+    """
+    names = dict.fromkeys(name for _, numbers in log.rows for name in numbers)
+    for curves, label in ((PLAYER_CURVES, "adversarial loss"), (RECONSTRUCTION_CURVES, "loss")):
+        if found := [curve for curve in curves if curve[0] in names]:
+            return found, label
+    others = ((name, name.partition("/")[2], "#2b6cb0") for name in names if name.startswith("measure/"))
+    measure = next((curve for curve in (*MEASURE_CURVES, *others) if curve[0] in names), None)
+    return ([measure], measure[1]) if measure is not None else ([], "loss")
 
 
 def _plot_alarms(axes: object, alarms: list[Alarm], length: float) -> None:
