@@ -397,3 +397,27 @@ def test_drop_after_affects_all_metrics() -> None:
     assert found.newest(NAME) == Stat.of(-1)
     found.drop_after(900)
     assert found.step == 210
+
+
+def test_the_early_window_is_computed_once() -> None:
+    history = make_history(steps_every(50, 1000))
+    first = history.early(NAME, window_length(300))
+    assert first is not None
+    before = (first.means.tolist(), first.median, first.spread)
+    history.add(1050, {NAME: Stat.of(1e6)})
+    again = history.early(NAME, window_length(300))
+    assert again is first
+    assert (again.means.tolist(), again.median, again.spread) == before
+    assert history.early(NAME, window_length(300, 9)) is not first
+
+
+def test_a_roll_back_forgets_the_early_window() -> None:
+    history = make_history(steps_every(50, 1000))
+    assert history.early(NAME, window_length(300)) is not None
+    history.drop_after(200)
+    assert history.early(NAME, window_length(300)) is None
+    for step in range(250, 1050, 50):
+        history.add(step, {NAME: Stat.of(7.0)})
+    found = history.early(NAME, window_length(300))
+    assert found is not None
+    assert found.means[-1] == 7.0

@@ -58,7 +58,7 @@ class Window:
         """The mean of each row."""
         return np.array([stat.mean for stat in self._stats])
 
-    @property
+    @cached_property
     def is_finite(self) -> bool:
         """Whether all values are finite and small enough for their squares to be finite too."""
         spreads = np.array([stat.std for stat in self._stats])
@@ -69,12 +69,12 @@ class Window:
         """The mean over all rows."""
         return float(self.means.mean())
 
-    @property
+    @cached_property
     def median(self) -> float:
         """The median of the rows' means."""
         return median(stat.mean for stat in self._stats)
 
-    @property
+    @cached_property
     def spread(self) -> float:
         """A standard deviation that outliers hardly change: sqrt(w^2 + b^2).
 
@@ -121,6 +121,7 @@ class MetricSeries:
         self._accumulated: dict[Callable[..., Any], list[Any]] = {}
         self._sorted: list[float] = []  # the means of the first `_num_sorted` rows, without NaN
         self._num_sorted = 0
+        self._first: dict[WindowLength, Window] = {}
 
     @property
     def age(self) -> int:
@@ -145,6 +146,7 @@ class MetricSeries:
             del results[count:]
         self._sorted.clear()
         self._num_sorted = 0
+        self._first.clear()
 
     def accumulate(self, function: Callable[[T, float], T], initial: T) -> list[T]:
         """For each row the `function` of its result for the row before, or of `initial`, and of the row's mean.
@@ -184,6 +186,18 @@ class MetricSeries:
         if self.num_values[-1] < length.values:
             by_values = -1
         return min(by_steps, by_values, len(self.steps) - MIN_ROWS)
+
+    def first(self, length: WindowLength) -> Window | None:
+        """The first window, which begins with the second row; None if there is none yet.
+
+        The rows in it do not change any more, so it is kept, with the statistics that it has computed.
+        """
+        if length not in self._first:
+            end = self.end_of_first(length)
+            if end > len(self.steps):
+                return None
+            self._first[length] = self.rows(1, end)
+        return self._first[length]
 
     def end_of_first(self, length: WindowLength) -> int:
         """The index after the last row of the first window, which begins with the second row."""
@@ -265,10 +279,9 @@ class MetricHistory:
         series = self.series.get(name)
         if series is None or not series.steps:
             return None
-        end = series.end_of_first(self.limit(length))
-        if end > len(series.steps) or series.steps[end - 1] >= self.step:
+        found = series.first(self.limit(length))
+        if found is None or found.steps[-1] >= self.step:
             return None
-        found = series.rows(1, end)
         return found if found.is_finite else None
 
     def past(self, name: str, length: WindowLength, count: int) -> Window | None:
