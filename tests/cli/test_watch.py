@@ -89,7 +89,8 @@ def test_what_set_means_for_other_trainers(poise: Any, won: Path) -> None:
 
 def test_json(poise: Any, won: Path, sound: Path) -> None:
     found = watch_json(poise, csv(won.parent, 0.001))
-    assert list(found) == ["rows", "alarms", "columns", "family", "notes"]
+    keys = ["rows", "alarms", "columns", "family", "notes"]
+    assert list(found) == [*keys, "family_source", "steps", "inactive_detectors", "has_d_loss"]
     assert found["rows"] == 20
     [alarm] = found["alarms"]
     detector = DETECTORS["d_at_zero"]
@@ -103,12 +104,17 @@ def test_json(poise: Any, won: Path, sound: Path) -> None:
         "since": 0,
     }
     assert list(alarm) == ["step", "detector", "level", "message", "advice", "tip", "since"]
-    assert watch_json(poise, csv(won.parent, 0.69)) == {
+    found = watch_json(poise, csv(won.parent, 0.69))
+    assert "collapse" in found.pop("inactive_detectors")
+    assert found == {
         "rows": 20,
         "alarms": [],
         "columns": {"step": "iter", "d/adversarial": "loss_D", "g/adversarial": "loss_G"},
         "family": None,
         "notes": [],
+        "family_source": "pass --loss-family",
+        "steps": {"first": 50, "last": 1000, "every": 50},
+        "has_d_loss": True,
     }
 
 

@@ -502,9 +502,42 @@ def test_what_was_understood_is_printed_first(poise: Callable[..., Any], tmp_pat
     assert "step: iters D's loss: D_A + D_B, averaged, halved G's loss: G_A + G_B, averaged, halved" in words
     assert words.index("averaged") < words.index("detectors without data")
     found = json.loads(poise("watch", path, "--json", "--no-sum", "--loss-family", "hinge").out)
-    assert list(found) == ["rows", "alarms", "columns", "family", "notes"]
+    assert list(found) == [
+        *("rows", "alarms", "columns", "family", "notes"),
+        *("family_source", "steps", "inactive_detectors", "has_d_loss"),
+    ]
+    assert found["steps"] == {"first": 100, "last": 600, "every": 100}
+    assert (found["family_source"], found["has_d_loss"]) == ("given", True)
+    assert set(found["inactive_detectors"]) >= {"collapse", "d_never_wrong", "past_its_best"}
     assert found["columns"] == {"step": "iters", D: "D_A + D_B, averaged", G: "G_A + G_B, averaged"}
     assert found["family"] == "hinge"
+
+
+def test_json_tells_health_from_a_log_that_says_nothing(poise: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("step,g_loss\n100,0.7\n")
+    found = json.loads(poise("watch", path, "--json").out)
+    assert (found["alarms"], found["has_d_loss"], found["family_source"]) == ([], False, "pass --loss-family")
+    assert found["steps"] == {"first": 100, "last": 100, "every": None}
+    assert "d_at_zero" in found["inactive_detectors"]
+
+
+@pytest.mark.parametrize("column", ["lpips", "g/diversity"])
+def test_only_poises_own_diversity_is_relative_to_real_samples(column: str, tmp_path: Path) -> None:
+    """LPIPS of 0.35 is usual; a fall while G's loss falls is a sign in any unit."""
+    note = "the unit of lpips is not known: only a fall of the diversity is looked for, and not collapse"
+
+    def alarms(diversity: list[float]) -> set[str]:
+        path = tmp_path / "a.csv"
+        rows = (f"{50 * k},0.6,{3 - 0.01 * k},{value}\n" for k, value in enumerate(diversity))
+        path.write_text(f"step,d_loss,g_loss,{column}\n" + "".join(rows))
+        log = read_log(path, {"diversity": column})
+        own = column == "g/diversity"
+        assert log.notes == (() if own else (note,))
+        return {alarm.detector for alarm in replay(log).alarms}
+
+    assert ("collapse" in alarms([0.35] * 60)) == (column == "g/diversity")
+    assert "g_falling" in alarms([0.35 - 0.004 * k for k in range(60)])
 
 
 def test_thresholds_and_windows(poise: Callable[..., Any], tmp_path: Path) -> None:

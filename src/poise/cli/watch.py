@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -31,7 +31,8 @@ def watch(
         Text,
         typer.Option(
             help="The columns of a log by quantity: step=iter,d=loss_D,g=loss_G,accuracy=...; columns joined by + are "
-            "averaged, a % at the end means per cent.",
+            "averaged, a % at the end means per cent. Poise's g/diversity is relative to real samples (1 = as "
+            "diverse); of a diversity of another name only the fall counts.",
             metavar="NAME=COLUMN,...",
         ),
     ] = None,
@@ -95,7 +96,13 @@ def watch(
     if as_json:
         found = {"rows": log.count, "alarms": [alarm._asdict() for alarm in alarms]}
         understood = {"columns": dict(log.columns), "family": family or log.family, "notes": list(log.notes)}
-        print_json(found | understood)
+        reliability = {
+            "family_source": _family_source(log, family),
+            "steps": _steps(log)._asdict(),
+            "inactive_detectors": inactive,
+            "has_d_loss": log.has_d_loss,
+        }
+        print_json(found | understood | reliability)
     else:
         _print_alarms(run, log, alarms, inactive, family)
     if plot is not None:
@@ -109,11 +116,30 @@ FEW_ROWS = 8
 """With fewer rows the absence of alarms means little: most detectors compare windows of at least four."""
 
 
-def _describe_steps(log: Log) -> str:
-    """The last step, the first one and the usual distance of two rows."""
+class Steps(NamedTuple):
+    """The first and the last step of a log's rows, and the median distance of two rows; None if there is one row."""
+
+    first: int
+    last: int
+    every: int | None
+
+
+def _steps(log: Log) -> Steps:
     steps = log.row_steps
     gaps = sorted(b - a for a, b in pairwise(steps))
-    return f"up to step {steps[-1]:,}" + (f" (from {steps[0]:,}, every {gaps[len(gaps) // 2]:,})" if gaps else "")
+    return Steps(steps[0], steps[-1], gaps[len(gaps) // 2] if gaps else None)
+
+
+def _describe_steps(log: Log) -> str:
+    """The last step, the first one and the usual distance of two rows."""
+    steps = _steps(log)
+    start = "" if steps.every is None else f" (from {steps.first:,}, every {steps.every:,})"
+    return f"up to step {steps.last:,}{start}"
+
+
+def _family_source(log: Log, given: Family | None) -> str:
+    """How the family of the losses is known."""
+    return "given" if given else log.family_source
 
 
 def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str], given: Family | None) -> None:
@@ -123,7 +149,7 @@ def _print_alarms(run: Path, log: Log, alarms: list[Alarm], inactive: list[str],
     from poise.utils.printing import count_noun, printable
 
     console = TerminalConsole()
-    family, source = (given, "given") if given else (log.family or "unknown", log.family_source)
+    family, source = given or log.family or "unknown", _family_source(log, given)
     rows = f"{count_noun(log.count, 'row')} {_describe_steps(log)}"
     console.print(f"{printable(with_urls(str(run)))}: {rows}, loss family: {family}{f' ({source})' if source else ''}")
     for name, column in log.columns.items():

@@ -29,6 +29,9 @@ from poise.watch.text_tables import Flat, Table, is_unfinished, parse_lines, rea
 
 PERCENT_SIGN = re.compile(r"\s?%")
 
+DIVERSITY = "g/diversity"
+"""poise's own diversity is relative to real samples; another trainer's may have any unit."""
+
 MEASURED = ("measure/", "floor/")
 """The beginnings of the names of metrics that come from `measures.jsonl`."""
 
@@ -41,7 +44,7 @@ class Log(NamedTuple):
         count: the number of logged rows.
         length: the number of steps of the whole run.
         family: the family of the objective, if it is known or could be inferred.
-        monitor: the table `[monitor]` of a run's recipe.
+        monitor: the table `[monitor]` of a run's recipe; of another trainer's log, what does not apply to it.
         notes: the decisions about the log, one sentence each.
         has_d_loss: False if D's loss was not found in another trainer's log.
         columns: what `step` and each metric were read from; empty for a run of poise.
@@ -106,9 +109,14 @@ def read_log(
     else:
         table = _shorten_names(read_table(path), str(path))
     rows, notes, described = map_columns(table, columns or {}, str(path), is_sum)
+    monitor: dict[str, Any] = {}
+    unit = described.get(DIVERSITY, DIVERSITY)
+    if not unit.endswith(DIVERSITY):
+        monitor = {"policy": {"collapse": "off"}}
+        notes.append(f"the unit of {unit} is not known: only a fall of the diversity is looked for, and not collapse")
     losses = [numbers["d/adversarial"].mean for _, numbers in rows if "d/adversarial" in numbers]
     family, source = guess_family(losses, {name for line in table.lines for name in line})
-    return Log(rows, len(rows), rows[-1][0], family, {}, tuple(notes), bool(losses), described, source)
+    return Log(rows, len(rows), rows[-1][0], family, monitor, tuple(notes), bool(losses), described, source)
 
 
 def read_table(path: Path) -> Table:
