@@ -29,6 +29,7 @@ SINGLE_METRIC = (
 `fid_scores.txt`), and MLflow's `timestamp value step`."""
 
 SEPARATOR_LINE = re.compile(r"\s*\"?sep=.\"?\s*", re.IGNORECASE)
+NUM_EXAMINED = 5
 METRIC_NAMES = frozenset({*PART_COLUMNS, *ADVERSARIAL_COLUMNS})
 SEPARATORS: tuple[Separator, ...] = (".", ",")
 
@@ -63,23 +64,24 @@ def parse_csv(text: str, path: Path) -> Table:
 def is_table(text: str) -> bool:
     """Whether a text is a table: its first line names a known metric, and those below it have as many numbers.
 
-    The first five lines below the header are examined; in a column that is not a known metric a cell may be a text,
-    such as a date. In a table whose columns are separated by blanks all cells are numbers.
+    The first `NUM_EXAMINED` lines below the header are examined. In a column that is not a known metric a cell may be
+    a text, such as a date; in a table whose columns are separated by blanks all cells are numbers.
     """
-    lines = table_lines(text, 6)
+    lines = table_lines(text, 1 + NUM_EXAMINED)
     delimiter = delimiter_of(lines)
     try:
         header, *body = split_cells(lines, delimiter) if lines else [[]]
     except csv.Error:
         return False
-    known = [_is_metric(name) for name in header]
-    if len(header) < 2 or not body or not any(known) or any(parse_number(name) is not None for name in header):
+    if is_unfinished(text) and body and len(lines) <= NUM_EXAMINED and len(body[-1]) < len(header):
+        body.pop()
+    if len(header) < 2 or not body or any(len(cells) != len(header) for cells in body):
         return False
-    if is_unfinished(text) and len(body) < 5 and len(body[-1]) < len(header):
-        body = body[:-1]
-    return bool(body) and all(
-        len(cells) == len(header)
-        and any(cell.strip() for cell in cells)
+    if any(parse_number(name) is not None for name in header):
+        return False
+    known = [_is_metric(name) for name in header]
+    return any(known) and all(
+        any(cell.strip() for cell in cells)
         and all(_is_number(cell) for cell, is_metric in zip(cells, known, strict=True) if is_metric or delimiter == " ")
         for cells in body
     )
