@@ -247,7 +247,8 @@ class MetricHistory:
 
     def limit(self, length: WindowLength) -> WindowLength:
         """The length with steps of at most an eighth of the run."""
-        return length if self.length is None else length._replace(steps=min(length.steps, self.length // 8))
+        longest = length.steps if self.length is None else self.length // 8
+        return length if length.steps <= longest else length._replace(steps=longest)
 
     def window_steps(self, name: str, length: WindowLength) -> int:
         """The number of steps that the newest window of a metric covers, at least that of `length`."""
