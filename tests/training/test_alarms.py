@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ from poise.training.state import TrainState
 from poise.training.train import train
 from poise.utils.files import append_line
 from poise.watch.base import Alarm
+from poise.watch.logs import read_log
 from poise.watch.losses import DETECTORS as LOSSES
 from poise.watch.monitor import DETECTORS
+from poise.watch.replay import replay
 from runs.small_runs import ring, stopped, traces
 
 BAD = [math.nan, math.inf, -math.inf]
@@ -691,6 +694,67 @@ def test_a_policy_of_any_detector(policy: str, stops: bool | None, tmp_path: Pat
         assert (caught.value.stops, caught.value.alarm) == (stops, alarm)
     assert listener.alarms == [alarm]
     assert lines(tmp_path, "alarms") == [alarm._asdict()]
+
+
+@pytest.mark.parametrize(
+    ("policies", "since", "decisive"),
+    [
+        (("warn", "keep", "note"), (10, 20, 30), None),
+        (("warn", "keep", "roll_back"), (10, 20, 30), 2),
+        (("roll_back", "warn", "stop"), (10, 20, 30), 2),
+        (("advise", "stop", "keep"), (10, 20, 30), 1),
+        (("stop", "roll_back", "advise"), (30, 20, 10), 0),
+        (("roll_back", "roll_back", "roll_back"), (20, 10, 30), 1),
+        (("keep", "advise", "roll_back"), (10, 20, 20), 1),
+        (("roll_back", "advise", "off"), (30, 20, 10), 1),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else str(value),
+)
+def test_all_alarms_of_a_row_are_logged_and_the_strictest_policy_is_applied(
+    policies: tuple[str, ...], since: tuple[int, ...], decisive: int | None, tmp_path: Path
+) -> None:
+    """Of equal policies it is that of the alarm that leads furthest back; `keep` is applied in any case."""
+    listener, names = Listener(), ("collapse", "gradient_burst", "d_at_zero")
+    recipe = guarded(policy=dict(zip(names, policies, strict=True)))
+    handler = AlarmHandler(recipe, RunFolder(tmp_path), 0, listener)
+    kept: list[Alarm] = []
+    handler._keep_checkpoint = kept.append  # type: ignore[method-assign]
+    alarms = [Alarm(50, name, "warning", name, "look", "T16", at) for name, at in zip(names, since, strict=True)]
+    with nullcontext() if decisive is None else pytest.raises(AlarmTriggered) as caught:
+        handler.handle(*alarms)
+    if decisive is not None:
+        triggered = caught.value
+        policy = policies[decisive]
+        assert triggered.alarm == alarms[decisive]
+        assert (triggered.stops, triggered.advises) == (policy == "stop", policy == "advise")
+    logged = [alarm for alarm, policy in zip(alarms, policies, strict=True) if policy != "off"]
+    assert listener.alarms == logged
+    assert lines(tmp_path, "alarms") == [alarm._asdict() for alarm in logged]
+    assert (handler.num_written, handler.counts.total()) == (len(logged), len(logged))
+    assert kept == [alarm for alarm, policy in zip(alarms, policies, strict=True) if policy == "keep"]
+
+
+def test_a_run_that_is_stopped_has_the_alarms_of_its_replay(tmp_path: Path) -> None:
+    """Two detectors find their signs in the row of step 8, and the first one rolls back."""
+    out, norm = tmp_path / "run", Stat.of(1e4)
+    policy = {"gradient_long": "roll_back", "gradient_burst": "off", "d_fooled": "stop", "d_never_wrong": "warn"}
+    recipe = guarded(policy=policy, window={"gradient_long": 8, "d_fooled": 8}, threshold={"gradient_long": 10.0})
+    folder = RunFolder(out)
+    out.mkdir()
+    handler, rows = AlarmHandler(recipe, folder, 0, Listener()), range(2, 10, 2)
+    stats = {"d/grad_norm": norm, "d/accuracy": Stat(0.1, 0.1, 0.0, 0.3)}
+    for number in rows:
+        append_line(folder.rows, row_to_json(Row(number, 0, 0.0, stats)))
+    for number in rows[:-1]:
+        handler.process(number, stats)
+    with pytest.raises(AlarmTriggered) as caught:
+        handler.process(rows[-1], stats)
+    assert (caught.value.alarm.detector, caught.value.stops) == ("d_fooled", True)
+    (out / "recipe.toml").write_text(recipe.to_toml())
+    (out / "run.json").write_text("{}")
+    found = [(alarm.step, alarm.detector) for alarm in replay(read_log(out)).alarms]
+    assert found == [(line["step"], line["detector"]) for line in lines(out, "alarms")]
+    assert {name for _, name in found} == {"gradient_long", "d_fooled"}
 
 
 @pytest.mark.parametrize("policy", ["warn", "stop", "advise"])

@@ -377,10 +377,10 @@ def killed_at(place: int, whole: Path, tmp_path: Path, monkeypatch: pytest.Monke
     out, count, handle = tmp_path / "run", list[int](), AlarmHandler.handle
     with monkeypatch.context() as within:
 
-        def begin(handler: AlarmHandler, alarm: Any) -> None:
+        def begin(handler: AlarmHandler, *alarms: Any) -> None:
             if not count:
                 count.append(0)
-            handle(handler, alarm)
+            handle(handler, *alarms)
 
         within.setattr(AlarmHandler, "handle", begin)
         for name in CALLS:

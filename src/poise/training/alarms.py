@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from poise.core.metrics_log import Stat, stats_from_json
@@ -29,6 +29,9 @@ NOT_FINITE = "not_finite"
 ROLLING_BACK: tuple[Policy, ...] = ("roll_back", "advise")
 """The policies of alarms after which the run returns to a checkpoint."""
 
+INTERRUPTING: tuple[Policy, ...] = ("stop", *ROLLING_BACK)
+"""The policies of alarms after which the run does not go on with the next step."""
+
 
 class AlarmTriggered(Exception):
     """The policy of an alarm is to roll back to a checkpoint or to stop the run.
@@ -43,6 +46,29 @@ class AlarmTriggered(Exception):
     def __init__(self, alarm: Alarm, advice: str, *, stops: bool, advises: bool = False) -> None:
         super().__init__(alarm.message)
         self.alarm, self.advice, self.stops, self.advises = alarm, advice, stops, advises
+
+
+def last_sound_step(alarm: Alarm) -> int:
+    """The step up to which checkpoints may be returned to. After `not_finite` all may, as they are all finite."""
+    return alarm.step if alarm.detector == NOT_FINITE else alarm.since
+
+
+def decisive_alarm(alarms: Sequence[Alarm], policies: Mapping[str, Policy]) -> Alarm | None:
+    """The alarm of a row whose policy decides how the run goes on; None if none of them interrupts it.
+
+    An alarm that stops the run comes before one that rolls it back. Of several of these it is the one that leads
+    furthest back, so that the run returns to a checkpoint from before all of their signs; of equal ones the first.
+
+    Args:
+        alarms: the alarms, in the order of their detectors.
+        policies: the policy of each detector.
+    """
+    interrupting = [alarm for alarm in alarms if policies[alarm.detector] in INTERRUPTING]
+    return min(
+        interrupting,
+        key=lambda alarm: (policies[alarm.detector] != "stop", last_sound_step(alarm)),
+        default=None,
+    )
 
 
 class AlarmHandler:
@@ -94,10 +120,13 @@ class AlarmHandler:
         alarms = self.monitor.hear(step, metrics)
         if step == self.last_step:
             alarms += self.monitor.flush()  # no more rows will complete the batch
-        for alarm in alarms:
-            if where and alarm.detector == NOT_FINITE:
-                alarm = alarm._replace(message=f"{alarm.message}, first in {where}")
-            self.handle(alarm)
+        if where:
+            alarms = [
+                alarm._replace(message=f"{alarm.message}, first in {where}") if alarm.detector == NOT_FINITE else alarm
+                for alarm in alarms
+            ]
+        if alarms:
+            self.handle(*alarms)
 
     def not_finite(self, step: int, name: str) -> None:
         """Raise and handle an alarm about a number that is not finite and is not in a logged row.
@@ -114,24 +143,37 @@ class AlarmHandler:
         since = self.monitor.history.step  # of the newest row, which was finite
         self.handle(Alarm(step, NOT_FINITE, level, f"{name} is not finite", advice, tip, since))
 
-    def handle(self, alarm: Alarm) -> None:
-        """Write an alarm to `alarms.jsonl`, pass it to the listener and apply its policy.
+    def handle(self, *alarms: Alarm) -> None:
+        """Write the alarms of a row to `alarms.jsonl`, pass them to the listener and apply their policies.
+
+        All are written before the first policy is applied. Of several alarms that interrupt the run, one decides, see
+        `decisive_alarm`.
 
         Raises:
-            AlarmTriggered: the policy is to roll back or to stop.
+            AlarmTriggered: the policy of an alarm is to roll back or to stop.
         """
-        policy = self.monitoring.policy_of(alarm.detector)
-        if policy == "off":
-            return
-        raised, alarm = alarm, alarm._replace(advice=fit_advice(alarm.advice, self.recipe.canonical()))
+        policies = {alarm.detector: self.monitoring.policy_of(alarm.detector) for alarm in alarms}
+        raised = [alarm for alarm in alarms if policies[alarm.detector] != "off"]
+        for alarm in raised:
+            self._log(alarm)
+        for alarm in raised:
+            if policies[alarm.detector] == "keep":
+                self._keep_checkpoint(alarm)
+        decisive = decisive_alarm(raised, policies)
+        if decisive is not None:
+            policy, advice = policies[decisive.detector], self._fit(decisive).advice
+            raise AlarmTriggered(decisive, advice, stops=policy == "stop", advises=policy == "advise")
+
+    def _log(self, alarm: Alarm) -> None:
+        alarm = self._fit(alarm)
         self.alarms.append(alarm._asdict())
         self.num_written += 1
         self.counts[alarm.detector] += 1
         self.listener.on_alarm(alarm)
-        if policy == "keep":
-            self._keep_checkpoint(alarm)
-        if policy == "stop" or policy in ROLLING_BACK:
-            raise AlarmTriggered(raised, alarm.advice, stops=policy == "stop", advises=policy == "advise")
+
+    def _fit(self, alarm: Alarm) -> Alarm:
+        """The alarm with advice that fits the recipe of the run."""
+        return alarm._replace(advice=fit_advice(alarm.advice, self.recipe.canonical()))
 
     def resume_at(self, num_alarms: int | None, first: int) -> None:
         """Delete the alarms that were raised after the checkpoint from which the run is resumed.
@@ -188,11 +230,6 @@ class AlarmHandler:
     def _has_best(self) -> bool:
         return any(self.folder.best.glob("step-*"))
 
-    @staticmethod
-    def last_sound_step(alarm: Alarm) -> int:
-        """The step up to which checkpoints may be returned to. After `not_finite` all may, as they are all finite."""
-        return alarm.step if alarm.detector == NOT_FINITE else alarm.since
-
     def _keep_checkpoint(self, alarm: Alarm) -> None:
         """Copy the checkpoint that a roll-back would return to, or else the oldest, to `kept/`, which is never pruned.
 
@@ -203,7 +240,7 @@ class AlarmHandler:
         valid = checkpoint_folder.choosable(self.folder.saves, partial(due.saves, self.recipe))
         if not valid:
             return
-        sound = self.last_sound_step(alarm)
+        sound = last_sound_step(alarm)
         step = checkpoint_folder.sound_step(valid, sound)
         try:
             with disk_errors(self.folder.kept):

@@ -27,7 +27,7 @@ from poise.runs.run import Run
 from poise.runs.sample_view import SampleView
 from poise.training import due, run_info
 from poise.training.agreement import CONTINUE, ROLL_BACK, STOP, Agreement, resumable
-from poise.training.alarms import AlarmHandler, AlarmTriggered
+from poise.training.alarms import AlarmHandler, AlarmTriggered, last_sound_step
 from poise.training.checkpoint_writer import CheckpointWriter
 from poise.training.evaluation import PeriodicEvaluator
 from poise.training.frames import FrameClock, FrameDrawer, has_frames
@@ -362,7 +362,7 @@ class Trainer:
             after = "" if triggered.stops else f", after {count_noun(self.state.num_rollbacks, 'roll-back')}"
             kept = "; earlier checkpoints are kept" if any(self.folder.saves.glob("step-*")) else ""
             raise Diverged(f"{alarm.message}{after}", where=where, cure=f"{triggered.advice}{kept}")
-        sound = self.alarm_handler.last_sound_step(alarm)
+        sound = last_sound_step(alarm)
         best = self.folder.best if sound < alarm.step else None
         is_due, knows_beginning = partial(due.saves, self.recipe), self.state.knows_beginning
         step = checkpoint_folder.return_to(self.folder.saves, sound, best, is_due, knows_beginning=knows_beginning)
