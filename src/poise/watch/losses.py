@@ -211,8 +211,8 @@ DETECTORS = (
         window=500,
         policy="warn",
         detect=g_at_zero,
-        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}', or raise its learning rate; check "
-        "that D's loss is not computed with exchanged labels",
+        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2, g=1}', or raise its learning rate; "
+        "check that D's loss is not computed with exchanged labels",
         tip="T24",
         inputs=(D, G),
         families=frozenset({"logistic", "relativistic", "least_squares"}),

@@ -127,7 +127,7 @@ DETECTORS = (
         window=500,
         policy="note",
         detect=d_fooled,
-        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2}', or raise its learning rate",
+        advice="let D move more often than G, --set 'tempo={kind=\"ratio\", d=2, g=1}', or raise its learning rate",
         tip="T24",
         inputs=(ACCURACY, REAL, FAKE),
         families=PAIR_FAMILIES,
