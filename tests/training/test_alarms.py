@@ -968,6 +968,64 @@ def test_the_history_consists_of_rows_and_measures_up_to_the_checkpoint(tmp_path
     assert lines(tmp_path, "alarms") == []
 
 
+def heard(out: Path, steps: int, first: int, until: int, curve: Callable[[int], float]) -> AlarmHandler:
+    """The handler of a run of this length that has been resumed at `first` and has made its rows up to `until`."""
+    handler = AlarmHandler(guarded(steps), RunFolder(out), first, Listener())
+    handler.resume_at(None, first)
+    for number in range(first + 10, until + 1, 10):
+        stats = {"d/adversarial": Stat(curve(number), 0.01, 0.0, 1.0), "d/grad_norm": Stat.of(1.0)}
+        append_line(handler.folder.rows, row_to_json(Row(number, 0, 0.0, stats)))
+        handler.process(number, stats)
+    return handler
+
+
+@pytest.mark.parametrize("sign_at", [200, 380, 410])
+@pytest.mark.parametrize(("before", "after"), [(400, 4000), (400, 800), (4000, 480)])
+def test_a_run_that_gets_another_length_keeps_its_alarms(before: int, after: int, sign_at: int, tmp_path: Path) -> None:
+    """D's loss is at zero to the end: one alarm, which the last line names, however often the run is resumed."""
+
+    def curve(step: int) -> float:
+        return 0.5 if step <= sign_at else 0.001
+
+    heard(tmp_path, before, 0, 400, curve)
+    found = lines(tmp_path, "alarms")
+    heard(tmp_path, after, 400, 440, curve)
+    handler = heard(tmp_path, after, 440, after, curve)
+    again = lines(tmp_path, "alarms")
+    assert again[: len(found)] == found
+    (alarm,) = (line for line in again if line["detector"] == "d_at_zero")
+    assert f"(d_at_zero, step {alarm['step']})" in handler.summary()
+    assert len({line["detector"] for line in again}) == len(again)
+
+
+def test_a_sign_that_returns_after_the_run_has_got_another_length_is_reported_again(tmp_path: Path) -> None:
+    """After it has been absent for a window; the run is more than twice as long as at the alarm."""
+
+    def curve(step: int) -> float:
+        return 0.001 if step <= 150 or step > 700 else 0.5
+
+    heard(tmp_path, 400, 0, 400, curve)
+    heard(tmp_path, 2000, 400, 2000, curve)
+    found = [line["step"] for line in lines(tmp_path, "alarms") if line["detector"] == "d_at_zero"]
+    assert len(found) == 2
+    assert found[0] <= 150 < 700 < found[1]
+
+
+@pytest.mark.parametrize(("returns", "is_recalled"), [((), True), ((100,), False), ((100, 395), False)])
+def test_an_alarm_of_discarded_rows_is_not_recalled(
+    returns: tuple[int, ...], is_recalled: bool, tmp_path: Path
+) -> None:
+    """The one of step 390 may be; then its sign is not reported again."""
+    for number in range(10, 401, 10):
+        append_line(tmp_path / "rows.jsonl", row_to_json(Row(number, 0, 0.0, {"d/adversarial": Stat.of(0.5)})))
+    append_line(tmp_path / "alarms.jsonl", Alarm(390, "d_at_zero", "warning", "", "", "T11", 200)._asdict())
+    handler = AlarmHandler(guarded(4000), RunFolder(tmp_path), 400, Listener(), returns)
+    handler.resume_at(None, 400)
+    for number in range(410, 900, 10):
+        handler.process(number, {"d/adversarial": Stat.of(0.001)})
+    assert [one.detector for one in handler.logged].count("d_at_zero") == (1 if is_recalled else 2)
+
+
 def test_alarms_after_the_checkpoint_are_raised_again(tmp_path: Path) -> None:
     """The run was killed; its last checkpoint is of step 6, its alarm of step 8."""
     train(loud(), tmp_path / "whole")

@@ -114,17 +114,6 @@ def test_an_alarm_is_open_while_its_sign_is_present() -> None:
     assert monitor.hear(350, {D: 0.001}) == []
 
 
-def test_a_roll_back_closes_alarms_whose_sign_was_seen_later() -> None:
-    monitor = Monitor(family="logistic")
-    for step in range(25, 501, 25):
-        monitor.hear(step, {D: 0.001})
-    monitor.roll_back(250)
-    assert monitor.open_alarms() == []
-    alarms = [alarm for step in (275, 300) for alarm in monitor.hear(step, {D: 0.001})]
-    assert steps(alarms) == [300]
-    assert monitor.open_alarms() == alarms
-
-
 # ---- batches of rows -------------------------------------------------------------------------------------
 
 
@@ -195,34 +184,42 @@ def test_flush_examines_pending_rows() -> None:
     assert Monitor().flush() == []
 
 
-# ---- roll-backs ------------------------------------------------------------------------------------------
+# ---- alarms of another length of the run -----------------------------------------------------------------
 
 
-def test_roll_back_deletes_later_rows() -> None:
+def at_zero(step: int) -> Alarm:
+    return Alarm(step, "d_at_zero", "warning", "it was at zero", "weaken it", "T11")
+
+
+@pytest.mark.parametrize(
+    ("logged", "until", "later"),
+    [
+        ([300], 400, []),
+        ([75], 400, []),
+        ([75, 200], 400, []),
+        ([], 400, [425]),
+        ([], 299, []),
+        ([310], 305, [425]),
+    ],
+)
+def test_alarms_that_were_raised_take_the_place_of_those_that_were_found(
+    logged: list[int], until: int, later: list[int]
+) -> None:
+    """This monitor finds the sign at 300; those after `until` are left as they are."""
     monitor = Monitor(family="logistic")
-    alarms = [alarm for step in range(25, 401, 25) for alarm in monitor.hear(step, {D: 0.001})]
-    assert steps(alarms) == [300]
-    monitor.roll_back(200)
-    assert monitor.history.series[D].steps == list(range(25, 201, 25))
-    again = [alarm for step in range(225, 601, 25) for alarm in monitor.hear(step, {D: 0.001})]
-    assert steps(again) == [300]
+    found = [alarm for step in range(25, 401, 25) for alarm in monitor.hear(step, {D: 0.001})]
+    monitor.recall(map(at_zero, logged), until)
+    again = [alarm for step in range(425, 901, 25) for alarm in monitor.hear(step, {D: 0.001})]
+    assert (steps(found), steps(again)) == ([300], later)
+    expected = [step for step in logged if step <= until][-1:] or later or [300]
+    assert steps(monitor.open_alarms()) == expected
 
 
-def test_earlier_alarms_are_not_repeated_after_a_roll_back() -> None:
+def test_recalled_alarms_of_values_that_are_not_finite_change_nothing() -> None:
     monitor = Monitor(family="logistic")
-    for step in range(25, 401, 25):
-        monitor.hear(step, {D: 0.001})
-    monitor.roll_back(400)
-    assert monitor.hear(425, {D: 0.001}) == []
-
-
-def test_roll_back_deletes_pending_rows() -> None:
-    monitor = Monitor()
-    for step in range(1, 506):
-        assert monitor.hear(step, {NORM: 1.0 if step <= 500 else BURST}) == []
-    monitor.roll_back(500)
-    assert monitor.flush() == []
-    assert monitor.history.series[NORM].steps[-1] == 500
+    monitor.hear(25, {D: 0.5})
+    monitor.recall([Alarm(20, "not_finite", "failure", "", "", "T11")], 25)
+    assert steps(monitor.hear(30, {D: math.nan})) == [30]
 
 
 # ---- the whole series ------------------------------------------------------------------------------------

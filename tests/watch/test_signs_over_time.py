@@ -172,18 +172,6 @@ def test_ten_thousand_rows_have_few_alarms(name: str, monkeypatch: pytest.Monkey
     assert len(alarms) >= 3
 
 
-def test_an_alarm_can_be_raised_again_after_a_roll_back() -> None:
-    """Before the run is twice as long as at the alarm, as the alarm was raised after the step of the roll-back."""
-    monitor = Monitor(only("d_at_zero"), family="logistic")
-    rows = make_rows(25, 1500, {D: step_change(0.7, 0.001, 1000)})
-    alarms = [alarm.step for step, numbers in rows for alarm in monitor.hear(step, numbers)]
-    assert alarms == [1300]  # its window's mean is 0.001
-    for step in (900, 1200):
-        monitor.roll_back(step)
-        again = [alarm.step for t, numbers in rows if t > step for alarm in monitor.hear(t, numbers)]
-        assert again == [1300]
-
-
 # ---- since -----------------------------------------------------------------------------------------------
 
 

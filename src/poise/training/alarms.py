@@ -80,11 +80,11 @@ class AlarmHandler:
         first: the step from which the run is resumed. The monitor gets the metrics up to this step first, and the
             alarms that they raise are ignored.
         listener: notified of every alarm.
-        returned_to: the step to which the run has been rolled back last; 0 if it never was.
+        returns: the steps to which the run has been rolled back, in increasing order, see `TrainState`.
     """
 
     def __init__(
-        self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener, returned_to: int = 0
+        self, recipe: Recipe, folder: RunFolder, first: int, listener: ProgressListener, returns: Sequence[int] = ()
     ) -> None:
         self.recipe, self.folder, self.listener = recipe, folder, listener
         self.monitoring = recipe.monitor or MonitorConfig()
@@ -92,19 +92,29 @@ class AlarmHandler:
         self.last_step, self.num_written = recipe.steps, 0
         self.counts: Counter[str] = Counter()
         """The number of alarms so far, by detector."""
-        self.family = FAMILIES.get(str(recipe.objective.tag()))
-        self.monitor = self._monitor_at(first, returned_to)
+        self.logged: list[Alarm] = []
+        """The alarms in `alarms.jsonl`, in the order of its lines."""
+        self.family, self.returns = FAMILIES.get(str(recipe.objective.tag())), tuple(returns)
+        self.monitor = self._monitor_at(first)
 
-    def _monitor_at(self, step: int, returned_to: int) -> Monitor:
-        """A monitor that has heard the rows and measures up to and including `step`, after a roll-back."""
+    def _monitor_at(self, step: int) -> Monitor:
+        """A monitor that has heard the rows and measures up to and including `step`, after the last roll-back."""
         monitor = Monitor(self.monitoring, self.family, max(MIN_RUN_LENGTH, self.last_step))
-        monitor.judge_from(returned_to)
+        monitor.judge_from(max(self.returns, default=0))
         past = [(line["step"], stats_from_json(line)) for line in (self.folder.read_rows(step) if step else [])]
         measures = self.folder.read_measures(step) if step else []
         past += [(line["step"], measures_to_metrics(line)) for line in measures]
         for at, metrics in sorted(past, key=lambda line: line[0]):
             monitor.hear(at, metrics)
         return monitor
+
+    def _recall(self, step: int) -> None:
+        """Let the monitor, which has heard the rows up to `step`, keep the alarms that were logged for them.
+
+        They are others than it has found if the run has got another length since. Alarms from after the first step that
+        the run returned to may be of discarded rows.
+        """
+        self.monitor.recall(self.logged, min((step, *self.returns)))
 
     def process(self, step: int, metrics: Mapping[str, Stat], where: str = "") -> None:
         """Pass metrics to the monitor and handle the alarms that they raise.
@@ -167,6 +177,7 @@ class AlarmHandler:
     def _log(self, alarm: Alarm) -> None:
         alarm = self._fit(alarm)
         self.alarms.append(alarm._asdict())
+        self.logged.append(alarm)
         self.num_written += 1
         self.counts[alarm.detector] += 1
         self.listener.on_alarm(alarm)
@@ -176,7 +187,7 @@ class AlarmHandler:
         return alarm._replace(advice=fit_advice(alarm.advice, self.recipe.canonical()))
 
     def resume_at(self, num_alarms: int | None, first: int) -> None:
-        """Delete the alarms that were raised after the checkpoint from which the run is resumed.
+        """Delete the alarms that were raised after the checkpoint from which the run is resumed, and recall the others.
 
         Args:
             num_alarms: the number of lines of `alarms.jsonl` at that checkpoint. If it is None, the alarms up to step
@@ -188,6 +199,8 @@ class AlarmHandler:
         )
         self.folder.rewrite(self.folder.alarms, remaining)
         self.num_written, self.counts = len(remaining), Counter(line["detector"] for line in remaining)
+        self.logged = [Alarm(**{name: line[name] for name in Alarm._fields if name in line}) for line in remaining]
+        self._recall(first)
 
     def summary(self) -> str:
         """How the run has ended, as a message: "done", the alarms that are still open, and the number of all alarms.
@@ -209,7 +222,9 @@ class AlarmHandler:
 
     def roll_back(self, step: int) -> None:
         """Go on as a run does that is resumed at `step`, whose rows and measures are those up to there."""
-        self.monitor = self._monitor_at(step, step)
+        self.returns = (*(one for one in self.returns if one < step), step)
+        self.monitor = self._monitor_at(step)
+        self._recall(step)
 
     @property
     def horizon(self) -> int | None:

@@ -103,8 +103,7 @@ class Trainer:
                 recipe, data, folder, self.first, compute.device, listener.on_message, signals.interrupt
             )
             self.notes += self.evaluator.notes
-        returned_to = max(self.state.returns, default=0)
-        self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener, returned_to)
+        self.alarm_handler = AlarmHandler(recipe, folder, self.first, listener, self.state.returns)
         logs = [self.recorder.rows, self.alarm_handler.alarms, *([self.evaluator.lines] if self.evaluator else [])]
         self.checkpoints = CheckpointWriter(
             folder, self.state, self.alarm_handler, logs, partial(self._write_info, "running")

@@ -223,13 +223,29 @@ class Monitor:
         open_now = [name for name, last in self._active.items() if last == self.history.step]
         return [self._raised[name] for name in open_now if name in self._raised]
 
-    def roll_back(self, step: int) -> None:
-        """Delete the rows after `step`, to which the run has returned."""
-        self._pending.clear()
-        self.history.drop_after(step)
-        self._active = {name: last for name, last in self._active.items() if last <= step}
-        self._raised = {name: alarm for name, alarm in self._raised.items() if alarm.step <= step}
-        self._reported &= self._active.keys() & self._raised.keys()
+    def recall(self, alarms: Iterable[Alarm], until: int) -> None:
+        """Replace the alarms up to the step `until` by those that were raised when its rows were new.
+
+        The length of the run, a threshold or a window may have been another one then, so that this monitor has found
+        signs in other rows. An alarm that was raised is not repeated while its sign is present, and one that was not is
+        raised with the next row that has the sign. `not_finite` is left as it is: it has no window.
+
+        Args:
+            alarms: those alarms, in the order in which they were raised.
+            until: the step; the monitor must have heard the rows up to there.
+        """
+        last = {alarm.detector: alarm for alarm in alarms if alarm.step <= until}
+        for name in (detector.name for detector in self._detectors if detector.window > 1):
+            own, alarm = self._raised.get(name), last.get(name)
+            if own is not None and own.step > until:
+                continue
+            if alarm is None:
+                self._raised.pop(name, None)
+                self._reported.discard(name)
+            elif own is None or own.step != alarm.step:
+                self._raised[name] = alarm
+                self._active.setdefault(name, alarm.step)
+                self._reported.add(name)
 
     def judge_from(self, step: int) -> None:
         """Raise no alarm after `step` about a window that began before it.
