@@ -169,11 +169,11 @@ CASES: dict[str, DetectorCase] = {
         (600, 700),
     ),
     "g_at_zero": DetectorCase(
-        make_rows(25, 650, {D: 0.8, G: 0.08}),
+        make_rows(25, 600, {D: 0.8, G: 0.08}),
         500,
         0,
         "G's loss has been 0.08 and D's 0.8 (equilibrium: 0.693) since step 25: G fools D completely",
-        make_rows(25, 650, {D: 0.8, G: 0.085}),
+        make_rows(25, 600, {D: 0.8, G: 0.085}),
         "logistic relativistic least_squares",
         0.09,
         (250, 250),
@@ -188,6 +188,16 @@ CASES: dict[str, DetectorCase] = {
         8.2,
         (600, 600),
     ),
+    "losses_constant": DetectorCase(
+        make_rows(10, 600, {D: step_change(0.5, LOG2, 100), G: lambda t: 1.0 if t <= 100 else 0.75 + (t % 20) * 2e-8}),
+        400,
+        100,
+        "D's loss (0.693147) and G's (0.75) have been the same in every digit since step 110",
+        make_rows(10, 600, {D: LOG2, G: lambda t: 0.75 + (t % 20) * 1e-7}),
+        " ".join(GAN_FAMILIES),
+        1e-7,
+        (200, 350),
+    ),
     "wasserstein_stuck": DetectorCase(
         make_rows(
             50, 1800, {"d/wasserstein": lambda t: WIDE_STAT if t <= 500 else 10 * THRESHOLD["wasserstein_stuck"] + 0.1}
@@ -199,7 +209,7 @@ CASES: dict[str, DetectorCase] = {
         make_rows(50, 3000, {"d/wasserstein": step_change(10, 10 * THRESHOLD["wasserstein_stuck"] - 0.1, 500)}),
         "wasserstein",
         THRESHOLD["wasserstein_stuck"] + 0.02,
-        (250, 750),
+        (250, 850),
     ),
     "codes_ignored": DetectorCase(
         make_rows(25, 900, {"g/kl": step_change(30.0, 0.49, 300)}),
@@ -568,8 +578,12 @@ HARMLESS: dict[str, tuple[str | None, Rows]] = {
     ),
     "a slow drift": ("logistic", make_rows(25, 4000, {D: lambda t: 0.7 - t / 10_000})),
     "a critic's estimate a third smaller": ("wasserstein", make_rows(25, 2400, {D: step_change(-0.3, -0.2, 2000)})),
-    "G's loss at 0 against D's at equilibrium": ("logistic", make_rows(25, 900, {D: 0.69, G: 0.01})),
-    "a minimax loss of G below 0": ("logistic", make_rows(25, 900, {D: 0.8, G: -2.0})),
+    "G's loss at 0 against D's at equilibrium": ("logistic", make_rows(25, 600, {D: 0.69, G: 0.01})),
+    "a minimax loss of G below 0": ("logistic", make_rows(25, 600, {D: 0.8, G: -2.0})),
+    "a constant loss of D alone": ("logistic", make_rows(10, 900, {D: 0.6, G: swing(0.1, 0.1, 0)})),
+    "constant means of values that vary": ("hinge", make_rows(10, 900, {D: 1.0, G: Stat(0.5, 0.1, 0.3, 0.7)})),
+    "losses of 0": ("wasserstein", make_rows(10, 900, {D: 0.0, G: 0.0})),
+    "a loss of G at 0": ("divergence", make_rows(10, 900, {D: -0.5, G: 0.0})),
     "real scores above generated ones now and then": (
         "wasserstein",
         make_rows(25, 900, {"d/real_score": alternating(-2.0, 0.5), "d/fake_score": 0.0}),
@@ -970,6 +984,59 @@ def test_an_infinite_floor_gives_no_slack() -> None:
         100, 400, {"measure/fid": every_100_steps(20, 10, BAD_FID + 1, BAD_FID + 1), "floor/fid": math.inf}
     )
     assert [(a.step, a.detector) for a in run_monitor(rows, None)] == [(100, "not_finite"), (400, "past_its_best")]
+
+
+def only(name: str) -> MonitorConfig:
+    """The detector of that name alone."""
+    return MonitorConfig(policy={other: "off" for other in DETECTORS if other != name})
+
+
+@pytest.mark.parametrize("every", [20, 100], ids=["50 rows in a window", "10 rows in a window"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gap_between_the_losses_drifts_apart_only_beyond_its_noise(seed: int, every: int) -> None:
+    """G's loss is 6.5 with a standard deviation of 0.4; later it rises by three of these within a window."""
+    random = np.random.default_rng(seed)
+    noise = {t: 0.4 * float(random.standard_normal()) for t in range(every, 301 * every, every)}
+    calm = make_rows(every, 200 * every, {D: 0.12, G: lambda t: 6.5 + noise[t]})
+    assert run_monitor(calm, "logistic", only("losses_apart")) == []
+    rising = make_rows(
+        every, 300 * every, {D: 0.12, G: lambda t: 6.5 + noise[t] + max(0, t - 200 * every) * 1.2 / 1000}
+    )
+    assert run_monitor(rising, "logistic", only("losses_apart")) != []
+
+
+@pytest.mark.parametrize(("length", "step"), [(None, 1500), (6000, 1500), (40_000, 5000)])
+def test_the_wasserstein_estimate_is_judged_after_an_eighth_of_the_run(length: int | None, step: int) -> None:
+    rows = make_rows(50, 5500, {"d/wasserstein": 5.0})
+    assert [alarm.step for alarm in run_monitor(rows, "wasserstein", length=length)] == [step]
+
+
+@pytest.mark.parametrize("length", [None, 100_000])
+@pytest.mark.parametrize("time_constant", [5000, 20_000, 40_000])
+def test_a_wasserstein_estimate_that_falls_slowly_is_not_stuck(time_constant: int, length: int | None) -> None:
+    """It has risen within 150 steps; single rows are above all later ones."""
+    random = np.random.default_rng(0)
+
+    def estimate(t: int) -> float:
+        return 9 * (1 - math.exp(-t / 50)) * math.exp(-t / time_constant) + 0.1 * float(random.standard_normal())
+
+    rows = make_rows(20, 5000, {"d/wasserstein": estimate})
+    assert run_monitor(rows, "wasserstein", only("wasserstein_stuck"), length) == []
+
+
+@pytest.mark.parametrize("every", [1, 20])
+@pytest.mark.parametrize("values", [(LOG2, LOG2), (1.0, -0.3)])
+def test_losses_that_froze_late_are_constant(values: tuple[float, float], every: int) -> None:
+    """Also as statistics, and with rounding errors of float32."""
+    random = np.random.default_rng(0)
+
+    def frozen(value: float) -> Curve:
+        return lambda t: Stat.of(value * (1 + (1e-7 if t > 1000 else 0.1) * float(random.uniform(-1, 1))))
+
+    rows = make_rows(every, 2000, {D: frozen(values[0]), G: frozen(values[1])})
+    alarms = run_monitor(rows, None, only("losses_constant"))
+    assert [alarm.detector for alarm in alarms] == ["losses_constant"]
+    assert 1000 <= alarms[0].since <= 1000 + every * 10
 
 
 def test_low_diversity_from_the_start_of_a_short_run() -> None:

@@ -409,14 +409,21 @@ def test_inactive_detectors_have_none_of_their_inputs() -> None:
     monitor = Monitor(MonitorConfig(policy={"d_spikes": "off", "saturated": "off"}), "wasserstein")
     monitor.hear(1, {"g/diversity": 1.0})
     assert monitor.inactive_detectors() == [
-        *("wasserstein_stuck", "codes_ignored", "d_fooled", "d_never_right", "d_shifted", "updates_grown"),
+        *(
+            "losses_constant",
+            "wasserstein_stuck",
+            "codes_ignored",
+            "d_fooled",
+            "d_never_right",
+            "d_shifted",
+            "updates_grown",
+        ),
         *("gradient_burst", "update_burst", "slopes_uneven"),
         *("labels_ignored", "labels_wrong", "classes_missing", "past_its_best", "memorising"),
     ]
     monitor.hear(2, {NORM: 1.0, "d/r1": 1.0, BALANCE: 1.0})
     assert monitor.inactive_detectors() == [
-        "wasserstein_stuck",
-        "codes_ignored",
+        *("losses_constant", "wasserstein_stuck", "codes_ignored"),
         *("d_fooled", "d_never_right", "d_shifted"),
         "update_burst",
         "labels_ignored",
@@ -433,7 +440,7 @@ def test_plain_floats_in_a_custom_loop() -> None:
     monitor = poise.Monitor(family="logistic")
     alarms = []
     for step in range(1, 400):
-        alarms += monitor.hear(step, {D: np.float32(0.001), "g/adversarial": 1})
+        alarms += monitor.hear(step, {D: np.float32(0.001), "g/adversarial": 1 + step % 2})
     [alarm] = alarms
     assert isinstance(alarm, poise.Alarm)
     assert (alarm.step, alarm.detector, alarm.level) == (300, "d_at_zero", "warning")

@@ -102,7 +102,7 @@ def test_a_requested_family_has_precedence(of_log: Family | None, requested: Fam
 
 def test_the_wasserstein_estimate_is_minus_the_critics_loss() -> None:
     rows = constant(-5.0, 1800)
-    [alarm] = replay(log(rows, "wasserstein")).alarms
+    [alarm] = replay(log(rows, "wasserstein", 10_000)).alarms
     assert (alarm.step, alarm.detector) == (1500, "wasserstein_stuck")
     assert "it is 5, and its maximum was 5" in alarm.message
     assert replay(log(rows, "logistic")).alarms == []

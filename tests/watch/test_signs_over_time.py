@@ -39,6 +39,7 @@ FROM_THE_START: dict[str, tuple[Mapping[str, float | Curve], int]] = {
     "g_falling": ({G: lambda t: 2 - t / 10_000, "g/diversity": lambda t: 1 - t / 2500}, 10),
     "g_at_zero": ({D: 0.8, G: 0.05}, 8),
     "losses_apart": ({D: 0.5, G: lambda t: 7 + t / 1000}, 10),
+    "losses_constant": ({D: 0.7, G: 0.7}, 25),
     "wasserstein_stuck": ({"d/wasserstein": 5.0}, 24),
     "codes_ignored": ({"g/kl": 0.1}, 8),
     "d_never_wrong": ({ACCURACY: 0.999}, 8),

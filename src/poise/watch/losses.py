@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
+from poise.core.metrics_log import Stat
 from poise.watch.advice import increase_diversity, lower_learning_rates, players, recover_from_non_finite, weaken_kl
 from poise.watch.base import ALL_FAMILIES, BOUNDED_FAMILIES, GAN_FAMILIES, Detection, Detector, DetectorSettings
 from poise.watch.formatting import MAX_MAGNITUDE, format_number, ratio
-from poise.watch.history import MetricHistory
+from poise.watch.history import MetricHistory, Window
 
 D, G = "d/adversarial", "g/adversarial"
 UNBOUNDED_FAMILIES = ALL_FAMILIES - BOUNDED_FAMILIES
@@ -22,6 +23,12 @@ SWING = 0.5
 
 STEADY = 0.01
 """A loss that changes by less than this fraction of its size does not fall."""
+
+STEEP = 0.8
+"""A trend that nearly every row follows."""
+
+CLEAR = 2.4
+"""A trend of so many standard deviations is hardly one of noise, see `_significance`: 0.8 in a window of ten rows."""
 
 MIN_DIVERSITY, MIN_ESTIMATE = 0.01, 1e-9
 """A diversity below the first can hardly fall further; a Wasserstein estimate below the second is taken to be 0."""
@@ -67,7 +74,7 @@ def d_spikes(history: MetricHistory, settings: DetectorSettings) -> Detection | 
 def g_falling(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
     """G's loss falls steadily while the diversity of its samples falls."""
     losses, diversity = history.last(G, settings.window), history.last("g/diversity", settings.window)
-    if losses is None or diversity is None or losses.trend > -0.8:
+    if losses is None or diversity is None or losses.trend > -STEEP:
         return None
     if float(np.ptp(losses.means)) <= STEADY * float(np.abs(losses.means).max()):
         return None
@@ -95,28 +102,65 @@ def g_at_zero(history: MetricHistory, settings: DetectorSettings) -> str | None:
 
 
 def losses_apart(history: MetricHistory, settings: DetectorSettings) -> str | None:
-    """The gap between G's loss and D's above a multiple of the equilibrium loss, and still growing."""
+    """The gap between G's loss and D's above a multiple of the equilibrium loss, and still growing.
+
+    It grows if it rises beyond its noise, and is larger than in all rows of the window before. If there is no such
+    window yet, it must rise in nearly every row.
+    """
     d, g = history.last(D, settings.window), history.last(G, settings.window)
-    if d is None or g is None or len(d) != len(g):
+    gap = _gap(d, g)
+    if d is None or g is None or gap is None or gap.mean <= settings.threshold * settings.equilibrium_loss:
         return None
-    gap = (g.means - d.means) / settings.equilibrium_loss
-    settled = float(gap[len(gap) // 2 :].mean()) <= float(gap[: len(gap) // 2].mean())
-    if settled or float(gap.mean()) <= settings.threshold:
+    before = _gap(history.past(D, settings.window, 1), history.past(G, settings.window, 1))
+    if gap.trend <= STEEP if before is None else gap.median <= before.means.max() or _significance(gap) < CLEAR:
         return None
     return f"G's loss ({g.mean:.3g}) and D's loss ({d.mean:.3g}) keep drifting apart"
 
 
+def _gap(d: Window | None, g: Window | None) -> Window | None:
+    """G's loss minus D's in each row; None if the windows do not correspond."""
+    if d is None or g is None or len(d) != len(g):
+        return None
+    return Window(d.steps, [Stat.of(gap) for gap in (g.means - d.means).tolist()])
+
+
+def _significance(window: Window) -> float:
+    """The trend of a window in standard deviations of that of as many values in random order: 1 / sqrt(n - 1)."""
+    return window.trend * math.sqrt(len(window) - 1)
+
+
+def losses_constant(history: MetricHistory, settings: DetectorSettings) -> str | None:
+    """The losses of both players the same number for a whole window, unless one of them is 0."""
+    d, g = history.last(D, settings.window), history.last(G, settings.window)
+    if d is None or g is None or not all(_is_constant(window, settings.threshold) for window in (d, g)):
+        return None
+    since = f"since step {max(d.steps[0], g.steps[0]):,}"
+    return f"D's loss ({d.median:.6g}) and G's ({g.median:.6g}) have been the same in every digit {since}"
+
+
+def _is_constant(window: Window, most: float) -> bool:
+    """Whether all values are the same, apart from this fraction of their size; a loss of 0 has other reasons."""
+    size = abs(window.median)
+    return size > 0 and max(float(np.ptp(window.means)), window.spread) <= most * size
+
+
 def wasserstein_stuck(history: MetricHistory, settings: DetectorSettings) -> Detection | None:
-    """The Wasserstein estimate stays near its maximum; it should fall as the samples get better."""
+    """The Wasserstein estimate stays near its maximum; it should fall as the samples get better.
+
+    After three windows, and an eighth of the run if its length is known; the newest two must have no falling trend.
+    """
     name = "d/wasserstein"
     window = history.last(name, settings.window)
     if window is None:
         return None
     series = history.series[name]
-    if series.age < 3 * history.window_steps(name, settings.window):
+    if series.age < max(3 * history.window_steps(name, settings.window), (history.length or 0) / 8):
         return None
     peak = series.accumulate(_peak, 0.0)[-1]
     if peak <= MIN_ESTIMATE or window.median < settings.threshold * peak:
+        return None
+    has_past = history.past(name, settings.window, 1) is not None
+    if has_past and _significance(series.rows(len(series.steps) - 2 * len(window), len(series.steps))) < -CLEAR:
         return None
     message = f"the Wasserstein estimate does not fall: it is {window.median:.3g}, and its maximum was {peak:.3g}"
     was_lower = series.accumulate(np.fmin, math.inf)[-1] < settings.threshold * peak
@@ -219,7 +263,10 @@ DETECTORS = (
     ),
     Detector(
         name="losses_apart",
-        description="G's loss exceeds D's by this multiple of the equilibrium loss, and the gap is still growing",
+        description=(
+            "G's loss exceeds D's by this multiple of the equilibrium loss, and the gap is still growing, by more "
+            "than its noise"
+        ),
         threshold=8.0,
         window=1000,
         values=10,
@@ -231,8 +278,28 @@ DETECTORS = (
         families=BOUNDED_FAMILIES - {"hinge", "least_squares"},
     ),
     Detector(
+        name="losses_constant",
+        description=(
+            "the losses of D and G vary by no more than this fraction of their size for a whole window, and neither is "
+            "0: nothing is learned"
+        ),
+        threshold=1e-6,
+        window=300,
+        values=25,
+        policy="note",
+        detect=losses_constant,
+        advice="check that each optimiser has the weights of its player, and that no loss is computed from detached "
+        "tensors (detach, no_grad, item); poise check --warm-up shows whether D can learn at all",
+        tip="T24",
+        inputs=(D, G),
+        families=GAN_FAMILIES,
+    ),
+    Detector(
         name="wasserstein_stuck",
-        description="the Wasserstein estimate at or above this fraction of its maximum, after three windows",
+        description=(
+            "the Wasserstein estimate at or above this fraction of its maximum, without a falling trend, after three "
+            "windows and an eighth of the run"
+        ),
         threshold=0.9,
         window=500,
         policy="warn",
