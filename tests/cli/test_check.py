@@ -319,6 +319,21 @@ def test_options_are_passed_on(
     assert {key: how[key] for key in wanted} == wanted
 
 
+def test_a_warm_up_without_data_is_refused(poise: Poise) -> None:
+    poise("check", "ring", "--no-data", "--warm-up").assert_error(2, "--warm-up", "can't be combined with --no-data")
+
+
+def test_settings_of_the_monitor_that_cannot_act_are_noted(poise: Poise) -> None:
+    table = 'monitor={policy={wasserstein_stuck="stop", d_at_zero="stop"}, threshold={not_finite=3.0, collapse=0.2}}'
+    result = poise("check", "dcgan", "--no-data", "--set", table)
+    assert result.code == 0
+    notes = [line.removeprefix("note").strip() for line in " ".join(result.out.split()).split("note ")[1:]]
+    assert [note.partition(" has no effect")[0] for note in notes] == [
+        "monitor.policy.wasserstein_stuck",
+        "monitor.threshold.not_finite",
+    ]
+
+
 def test_default_recipe(poise: Poise) -> None:
     result = poise("check", "--no-data")
     assert result.code == 0

@@ -27,6 +27,7 @@ from poise.recipe.model import Recipe
 from poise.recipe.toml import set_value
 from poise.tips.catalogue import tips
 from poise.watch.base import ALL_FAMILIES, FAMILIES, GAN_FAMILIES, LEVELS, Alarm
+from poise.watch.formatting import format_factor
 from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
 from poise.watch.scores import PAIR_FAMILIES, SIGN_FAMILIES
 
@@ -316,7 +317,7 @@ CASES: dict[str, DetectorCase] = {
         make_rows(50, 800, {"d/update": single_value(0.01, 0.052, 600)}),
         600,
         550,
-        "D's update norm is 0.052, 5 times its running median",
+        "D's update norm is 0.052, 5.2 times its running median",
         make_rows(50, 800, {"d/update": single_value(0.01, 0.049, 600)}),
         " ".join(ALL_FAMILIES),
         6,
@@ -1140,6 +1141,16 @@ def test_advice_is_valid_for_every_recipe(recipe: str) -> None:
                 for step in range(0, table["steps"] + 1, max(1, table["steps"] // 10)):
                     before, after = (value_at(one[path], step, step / table["steps"]) for one in (old, new))
                     assert sign * after >= sign * before, (alarm, option)
+
+
+@pytest.mark.parametrize(
+    ("factor", "shown"), [(1.24, "1.2"), (9.94, "9.9"), (9.96, "10"), (10.0, "10"), (57.4, "57"), (999.0, "999")]
+)
+def test_factors_below_ten_have_a_decimal(factor: float, shown: str) -> None:
+    assert format_factor(factor) == shown
+    rows = make_rows(50, 600, {"g/update": single_value(1.0, factor, 600)})
+    [alarm] = run_monitor(rows, "logistic", MonitorConfig(threshold={"update_burst": 1.1}))
+    assert f", {shown} times its running median" in alarm.message
 
 
 @pytest.mark.parametrize(("side", "who"), [("d", "D"), ("g", "G")])

@@ -19,7 +19,7 @@ from poise.recipe import shipped
 from poise.recipe.decode import decode
 from poise.watch.base import ALL_FAMILIES, FAMILIES, LEVELS, Alarm, DetectorSettings
 from poise.watch.history import MetricHistory, MetricSeries, WindowLength
-from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig
+from poise.watch.monitor import DETECTORS, Monitor, MonitorConfig, idle_settings
 
 D, NORM, BALANCE = "d/adversarial", "g/grad_norm", "measure/class_balance"
 BURST = 2 * DETECTORS["gradient_burst"].threshold
@@ -317,6 +317,31 @@ def test_levels_by_policy(policy: str) -> None:
     assert (alarm.step, alarm.detector) == (10, "gradient_burst")
     levels = {"note": "note", "warn": "warning", "keep": "warning"}
     assert alarm.level == levels.get(policy, "failure")
+
+
+@pytest.mark.parametrize("length", [0, -5, "100", 1.5, True, math.nan])
+def test_a_length_that_is_no_number_of_steps_is_refused(length: Any) -> None:
+    with pytest.raises(RecipeError, match=r"^length: must be a whole number above 0, found .*; give the number"):
+        Monitor(length=length)
+
+
+@pytest.mark.parametrize("length", [1, np.int64(4000), None])
+def test_lengths(length: Any) -> None:
+    assert Monitor(length=length).history.length == length
+
+
+@pytest.mark.parametrize("family", [*sorted(ALL_FAMILIES), None])
+def test_settings_that_cannot_act(family: Any) -> None:
+    """Those of detectors that do not run for the family, that have no threshold or window, and no others."""
+    every = dict.fromkeys(DETECTORS, 2.0)
+    config = MonitorConfig(policy=dict.fromkeys(DETECTORS, "warn"), threshold=every, window=dict.fromkeys(DETECTORS, 9))
+    running = {detector.name for detector in Monitor(config, family)._detectors}
+    found = {(table, name) for table, name, _ in idle_settings(config, family)}
+    assert {name for table, name in found if table == "policy"} == DETECTORS.keys() - running
+    assert {name for table, name in found if table == "threshold"} == (DETECTORS.keys() - running) | {"not_finite"}
+    without_window = {"not_finite", "past_its_best"}
+    assert {name for table, name in found if table == "window"} == (DETECTORS.keys() - running) | without_window
+    assert idle_settings(MonitorConfig(policy=dict.fromkeys(DETECTORS, "off"), threshold=every), family) == []
 
 
 def test_policy_of() -> None:

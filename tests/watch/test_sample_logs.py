@@ -551,6 +551,11 @@ def test_thresholds_and_windows(poise: Callable[..., Any], tmp_path: Path) -> No
     assert steps() == []
     assert len(steps("--threshold", "d_at_zero=0.3")) == 1
     assert steps("--threshold", "d_at_zero=0.3", "--window", "d_at_zero=1000", "--threshold", "collapse=0.4")
+    idle = poise("watch", path, "--threshold", "not_finite=3", "--window", "past_its_best=9", "--window", "collapse=9")
+    assert [line for line in idle.err.splitlines() if "has no effect" in line] == [
+        "--threshold not_finite has no effect: not_finite has no threshold",
+        "--window past_its_best has no effect: past_its_best has no window",
+    ]
     poise("watch", path, "--threshold", "d_at_zeros=1").assert_error(
         2, "--threshold", "no such detector", "'d_at_zero'"
     )

@@ -63,6 +63,8 @@ def check(
     from poise.recipe.shipped import DEFAULT, load_recipe
 
     with _errors_reported(as_json=as_json):
+        if warm_up and no_data:
+            raise RecipeError("can't be combined with --no-data", where="--warm-up", cure="leave one of them out")
         changes = ["data.mirror=true", *(changes or [])] if mirror else changes
         seconds, choice, left = check_time(time), None, changes
         if seconds is not None and (steps is not None or sets_steps(changes)):

@@ -73,7 +73,7 @@ def watch(
     from poise.runs.remote_runs import local_run
     from poise.watch.columns import parse_columns
     from poise.watch.logs import read_log
-    from poise.watch.monitor import family_of
+    from poise.watch.monitor import family_of, idle_settings, monitor_config
     from poise.watch.replay import change_settings, parse_settings, replay
 
     if plot is not None:
@@ -90,6 +90,8 @@ def watch(
     log = change_settings(read_log(run, parse_columns(columns or ""), pattern, is_sum), settings)
     for note in log.notes:
         print_line(f"{with_urls(str(run))}: {note}", err=True)
+    for table, name, reason in idle_settings(monitor_config(settings), family or log.family):
+        print_line(f"--{table} {name} has no effect: {reason}", err=True)
     alarms, inactive = replay(log, family)
     if log.recipe:
         alarms = [alarm._replace(advice=fit_advice(alarm.advice, dict(log.recipe))) for alarm in alarms]

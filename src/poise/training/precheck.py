@@ -39,6 +39,7 @@ from poise.training.step_time import StepTime, row_seconds, time_steps
 from poise.user_code.loading import allow_user_code
 from poise.utils.printing import agree, count_noun
 from poise.watch.base import EQUILIBRIUM_LOSS, FAMILIES
+from poise.watch.monitor import MonitorConfig, idle_settings
 
 MAX_SIZE_RATIO = 20
 """The largest ratio of the players' numbers of weights without a warning (tip T22). The G of SNGAN and SAGAN has
@@ -160,7 +161,7 @@ def check(
         RecipeError: the device is not available, or user code is not trusted.
     """
     allow_user_code(recipe, trust_code)
-    findings, notes = check_compatibility(recipe), list[str]()
+    findings, notes = check_compatibility(recipe), notes_on_monitor(recipe)
     if not findings.refusals and isinstance(recipe.data, ImageDataConfig):
         findings = check_compatibility(recipe, (3, *recipe.data.height_width))
     if findings.refusals or not with_data:
@@ -205,6 +206,12 @@ def check(
         findings.warnings.append(Finding(f"network.{learner}", result.words, "T24", cure))
     state.initialize()
     return Report(findings, notes, _estimate(state), result, data.bad_files)
+
+
+def notes_on_monitor(recipe: Recipe) -> list[str]:
+    """A note on each setting of a detector in the table `[monitor]` that can't act in runs of this recipe."""
+    idle = idle_settings(recipe.monitor or MonitorConfig(), FAMILIES.get(str(recipe.objective.tag())))
+    return [f"monitor.{table}.{name} has no effect: {reason}" for table, name, reason in idle]
 
 
 def _check_images(recipe: Recipe, data: DataSplits, findings: Findings) -> None:

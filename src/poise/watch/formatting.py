@@ -33,6 +33,12 @@ def format_number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < MAX_RATIO else f"{value:.3g}"
 
 
+def format_factor(value: float) -> str:
+    """One decimal below 10, none from there on: 1.2, 57."""
+    shown = f"{value:.1f}"
+    return shown if float(shown) < 10 else f"{value:.0f}"
+
+
 def all_between(values: tuple[float, ...], low: float, high: float) -> bool:
     """Whether all values lie in [low, high]."""
     return all(low <= value <= high for value in values)

@@ -6,7 +6,7 @@ import math
 
 from poise.watch.advice import CLIPPING, lower_learning_rates
 from poise.watch.base import GAN_FAMILIES, Detection, Detector, DetectorSettings
-from poise.watch.formatting import MAX_MAGNITUDE, MAX_RATIO, RELATIVE_NOISE, ratio
+from poise.watch.formatting import MAX_MAGNITUDE, MAX_RATIO, RELATIVE_NOISE, format_factor, ratio
 from poise.watch.history import MetricHistory
 
 PLAYER_NAMES = {"d": "D", "g": "G"}
@@ -60,7 +60,7 @@ def _burst(history: MetricHistory, settings: DetectorSettings, metric: str, noun
         if not MIN_NORM < usual < MAX_MAGNITUDE or now.max <= settings.threshold * usual:
             continue
         factor = ratio(now.max, usual)
-        times = f"more than {MAX_RATIO:,.0f}" if factor is None else f"{factor:.0f}"
+        times = f"more than {MAX_RATIO:,.0f}" if factor is None else format_factor(factor)
         return side, f"{player}'s {noun} norm is {now.max:.3g}, {times} times its running median"
     return None
 

@@ -14,6 +14,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from numbers import Integral
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -109,6 +110,27 @@ def monitor_config(table: Mapping[str, Any]) -> MonitorConfig:
     return validate(_MonitorTable, {"monitor": dict(table)}).monitor
 
 
+def idle_settings(config: MonitorConfig, family: Family | None) -> list[tuple[str, str, str]]:
+    """The settings of detectors that can't act, each as its table, the detector and the reason.
+
+    The detector does not run for this family of losses, or has no threshold or window. If the family is None, every
+    detector runs.
+    """
+    tables = {"policy": config.policy, "threshold": config.threshold, "window": config.window}
+    idle: list[tuple[str, str, str]] = []
+    for table, names in tables.items():
+        for name in names:
+            detector = DETECTORS[name]
+            if config.policy_of(name) == "off":
+                continue
+            if family is not None and family not in detector.families:
+                applies = ", ".join(sorted(detector.families))
+                idle.append((table, name, f"losses are of the family {family}, and {name} is for {applies}"))
+            elif (table == "threshold" and not detector.threshold) or (table == "window" and detector.window == 1):
+                idle.append((table, name, f"{name} has no {table}"))
+    return idle
+
+
 def family_of(name: str | None, where: str = "family") -> Family | None:
     """The family of losses of that name, or of the objective that has this name; None for None.
 
@@ -139,10 +161,11 @@ class Monitor:
         config: policies, thresholds and windows that differ from the defaults, as a table like `[monitor]` in a recipe:
             `{"policy": {"d_fooled": "off"}, "threshold": {"collapse": 0.2}, "window": {"collapse": 500}}`.
         family: the family of the losses, or the name of an objective. If it is None, every detector is active.
-        length: the number of steps of the whole run, if known, see `MetricHistory`.
+        length: the number of steps of the whole run, at least 1, if known, see `MetricHistory`.
 
     Raises:
-        RecipeError: a key or a value of the table is invalid, or there is no such family.
+        RecipeError: a key or a value of the table is invalid, there is no such family, or the length is not a whole
+            number above 0.
     """
 
     def __init__(
@@ -153,7 +176,10 @@ class Monitor:
     ) -> None:
         self.config = config if isinstance(config, MonitorConfig) else monitor_config(config or {})
         self.family = family_of(family)
-        self.history = MetricHistory(length)
+        if length is not None and (not isinstance(length, Integral) or isinstance(length, bool) or length < 1):
+            cure = "give the number of steps of the whole run, or leave it out"
+            raise RecipeError("must be a whole number above 0", where="length", found=repr(length)[:60], cure=cure)
+        self.history = MetricHistory(None if length is None else int(length))
         self._pending: list[tuple[int, dict[str, Stat]]] = []
         self._num_rows = 0
         self._has_warned, self._num_repeats = False, 0
