@@ -103,21 +103,6 @@ def test_halves() -> None:
 # ---- series ----------------------------------------------------------------------------------------------
 
 
-def series() -> MetricSeries:
-    found = MetricSeries()
-    for step in (10, 20, 30, 40):
-        found.add(step, Stat.of(step / 10))
-    return found
-
-
-@pytest.mark.parametrize(("step", "left"), [(30, 3), (29, 2), (40, 4), (9, 0)], ids=str)
-def test_series_drop_after(step: int, left: int) -> None:
-    found = series()
-    found.drop_after(step)
-    assert found.steps == [10, 20, 30, 40][:left]
-    assert len(found.stats) == len(found.num_values) == left
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_accumulated_results_and_the_median_equal_those_computed_anew(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -125,9 +110,7 @@ def test_accumulated_results_and_the_median_equal_those_computed_anew(seed: int)
     for step in range(1, 300):
         value = float(random.choice([random.normal(), random.integers(3), math.inf, -math.inf, math.nan]))
         found.add(step, Stat.of(value))
-        if random.random() < 0.05:
-            found.drop_after(step - int(random.choice([1, 3, 500])))
-        if found.steps and random.random() < 0.5:
+        if random.random() < 0.5:
             means = np.array([stat.mean for stat in found.stats])
             np.testing.assert_array_equal(found.accumulate(np.maximum, -math.inf), np.maximum.accumulate(means))
             np.testing.assert_array_equal(found.accumulate(count_rows, 0), 1 + np.arange(len(means)))
@@ -154,16 +137,6 @@ def test_number_of_values(rows: list[tuple[int, float, int]], num_values: list[i
     for step, std, count in rows:
         found.add(step, {"other": Stat.of(1.0), NAME: Stat(1.0, std, 0.0, 2.0)}, {NAME: count, "other": count})
     assert found.series[NAME].num_values == found.series["other"].num_values == num_values
-
-
-def test_rows_of_statistics_remain_such_after_a_roll_back() -> None:
-    found = MetricHistory()
-    for step in (10, 20):
-        found.add(step, {NAME: Stat(1.0, 0.1, 0.0, 2.0)})
-    found.drop_after(0)
-    for step in (10, 20):
-        found.add(step, {NAME: Stat.of(1.0)})
-    assert found.series[NAME].num_values == [10, 20]
 
 
 # ---- the newest window -----------------------------------------------------------------------------------
@@ -313,7 +286,7 @@ def test_rows_at_one_step_form_no_window() -> None:
     assert make_history([7] * 9).last(NAME, window_length(300)) is None
 
 
-# ---- early, running_median, drop_after ---------------------------------------------------------------------------
+# ---- early, running_median ---------------------------------------------------------------------------------------
 
 
 def test_early_is_the_first_window_without_the_first_row() -> None:
@@ -377,26 +350,9 @@ def test_the_running_median_is_that_of_all_rows_but_the_newest() -> None:
     assert found.running_median(NAME) == 3.5
     found.add(100, {NAME: Stat.of(1e9)})
     assert found.running_median(NAME) == found.running_median(NAME) == 4
-    found.drop_after(90)
-    found.add(100, {NAME: Stat.of(math.nan)})
-    found.add(110, {NAME: Stat.of(-1)})
-    assert found.running_median(NAME) == 4
-
-
-def test_drop_after_affects_all_metrics() -> None:
-    found = make_history(steps_every(10, 400))
-    found.add(410, {"other": Stat.of(1)})
-    found.drop_after(205)
-    assert found.step == 205
-    assert found.series[NAME].steps == steps_every(10, 200)
-    assert found.window_steps("other", window_length(300)) == 300
-    assert found.series["other"].steps == []
-    assert not found.is_fresh(NAME)
-    assert found.newest("other") is None
-    found.add(210, {NAME: Stat.of(-1)})
-    assert found.newest(NAME) == Stat.of(-1)
-    found.drop_after(900)
-    assert found.step == 210
+    found.add(110, {NAME: Stat.of(math.nan)})
+    found.add(120, {NAME: Stat.of(-1)})
+    assert found.running_median(NAME) == 4.5
 
 
 def test_the_early_window_is_computed_once() -> None:
@@ -409,15 +365,3 @@ def test_the_early_window_is_computed_once() -> None:
     assert again is first
     assert (again.means.tolist(), again.median, again.spread) == before
     assert history.early(NAME, window_length(300, 9)) is not first
-
-
-def test_a_roll_back_forgets_the_early_window() -> None:
-    history = make_history(steps_every(50, 1000))
-    assert history.early(NAME, window_length(300)) is not None
-    history.drop_after(200)
-    assert history.early(NAME, window_length(300)) is None
-    for step in range(250, 1050, 50):
-        history.add(step, {NAME: Stat.of(7.0)})
-    found = history.early(NAME, window_length(300))
-    assert found is not None
-    assert found.means[-1] == 7.0

@@ -138,16 +138,6 @@ class MetricSeries:
         self.steps.append(step)
         self.stats.append(stat)
 
-    def drop_after(self, step: int) -> None:
-        """Delete the rows after `step`."""
-        count = bisect_right(self.steps, step)
-        del self.steps[count:], self.stats[count:], self.num_values[count:]
-        for results in self._accumulated.values():
-            del results[count:]
-        self._sorted.clear()
-        self._num_sorted = 0
-        self._first.clear()
-
     def accumulate(self, function: Callable[[T, float], T], initial: T) -> list[T]:
         """For each row the `function` of its result for the row before, or of `initial`, and of the row's mean.
 
@@ -229,12 +219,6 @@ class MetricHistory:
         for name, stat in stats.items():
             count = None if self.has_statistics else counts.get(name, 1)
             self.series.setdefault(name, MetricSeries()).add(step, stat, count)
-
-    def drop_after(self, step: int) -> None:
-        """Delete the rows after `step`, after a roll-back to it."""
-        self.step = min(self.step, step)
-        for series in self.series.values():
-            series.drop_after(step)
 
     def is_fresh(self, name: str) -> bool:
         """Whether the newest row has this metric."""
