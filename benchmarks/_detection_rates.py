@@ -220,6 +220,12 @@ def find_outcome(collection: str, run: Run) -> Outcome:
     )
 
 
+NEWER = frozenset({"losses_constant"})
+"""Detectors that did not exist when the runs of the committed outcomes were replayed, so that they have no rates.
+
+Whoever replays these runs again removes the names."""
+
+
 def is_alarm(detector: str) -> bool:
     """Whether what the detector raises counts as an alarm; notes do not."""
     return DETECTORS[detector].policy != "note"
@@ -260,6 +266,7 @@ def evaluate(outcomes: Sequence[Outcome], title: str) -> dict[str, Any]:
         "detectors": {
             name: {"threshold": detector.threshold} | rates(outcomes, of_detector(name))
             for name, detector in DETECTORS.items()
+            if name not in NEWER
         },
         "any": rates(outcomes, of_any),
         "configurations": {

@@ -765,7 +765,7 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         make_rows(50, 450, {"d/update": 0.01, "g/update": single_value(0.01, 0.08, 450)}),
         450,
         "update_burst",
-        "G's update norm is 0.08, 8 times",
+        "G's update norm is 0.08, 8.0 times",
     ),
     "coverage down": (
         "logistic",

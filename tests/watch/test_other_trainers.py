@@ -702,7 +702,7 @@ def test_a_single_run_in_a_subfolder(tmp_path: Path) -> None:
 
 
 def test_notes_go_to_stderr(poise: Any, tmp_path: Path) -> None:
-    path = written(tmp_path, "D_real,D_fake,g_loss\n" + "0.7,0.7,0.7\n" * 30, "a.csv")
+    path = written(tmp_path, "D_real,D_fake,g_loss\n" + "0.7,0.7,0.7\n0.6,0.6,0.8\n" * 15, "a.csv")
     for options in ((), ("--json",)):
         result = poise("watch", path, *options)
         assert result.code == 0
