@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from poise.core.config import ComponentConfig
 from poise.core.types import DiscriminatorOutput, EncoderOutput, OutputKind, Shape
+from poise.errors import RecipeError
 from poise.networks.conditioning import GeneratorConditioning, Incompatibility
 from poise.networks.norms import BATCH_STATISTICS_NORMS, apply_norm, match_spectral_norm_
 
@@ -40,6 +41,15 @@ class NetworkConfig(ComponentConfig):
         """Why the network does not support samples of `shape`, and what to do about it; None if it supports them."""
         return None
 
+    def check_shape(self, shape: Shape) -> None:
+        """Check that the network supports samples of `shape`, before it is built.
+
+        Raises:
+            RecipeError: it does not, see `incompatibility`.
+        """
+        if (mismatch := self.incompatibility(shape)) is not None:
+            raise RecipeError(mismatch[0], where="shape", found=str(tuple(shape)), cure=mismatch[1])
+
     def apply_norm(self, net: nn.Module, reference: Tensor | None) -> nn.Module:
         """Apply the part of the norm that concerns the whole network, once; see `norms.apply_norm`.
 
@@ -60,7 +70,8 @@ class GeneratorConfig(NetworkConfig):
             reference: latents, R x latent, the reference batch of the norm `virtual`; no other norm needs one.
 
         Raises:
-            RecipeError: the norm is `virtual`, and `reference` is missing.
+            RecipeError: the network does not support samples of this shape, or the norm is `virtual`, and `reference`
+                is missing.
         """
         return self.build_for(None, latent, shape, reference=reference)
 
@@ -89,6 +100,7 @@ class GeneratorConfig(NetworkConfig):
             RecipeError: see `build`; or the network does not fit the latents, such as too few for the parts of
                 `biggan`. Whether it supports the conditioning is asked with `conditioning_incompatibility`.
         """
+        self.check_shape(shape)
         return self.apply_norm(self.build_layers_for(conditioning, latent, shape), reference)
 
     def build_layers(self, latent: int, shape: Shape) -> nn.Module:
@@ -116,7 +128,12 @@ class TranslatorConfig(GeneratorConfig):
             in_shape: the shape of one sample of the domain that is translated.
             out_shape: the shape of one translated sample.
             reference: samples, R x in_shape; see `GeneratorConfig.build`.
+
+        Raises:
+            RecipeError: the network does not support samples of one of these shapes.
         """
+        self.check_shape(in_shape)
+        self.check_shape(out_shape)
         return self.apply_norm(self.build_translator_layers(in_shape, out_shape), reference)
 
     def build_translator_layers(self, in_shape: Shape, out_shape: Shape) -> nn.Module:
@@ -170,8 +187,10 @@ class DiscriminatorConfig(NetworkConfig):
             reference: samples, R x shape, the reference batch of the norm `virtual`; no other norm needs one.
 
         Raises:
-            RecipeError: the norm is `virtual`, and `reference` is missing.
+            RecipeError: the network does not support samples of this shape, or the norm is `virtual`, and `reference`
+                is missing.
         """
+        self.check_shape(shape)
         return self.apply_norm(self.build_layers(shape), reference)
 
     def build_layers(self, shape: Shape) -> nn.Module:
@@ -199,7 +218,11 @@ class EncoderConfig(NetworkConfig):
                 needs the variance of the codes.
             num_samples: the number of training samples.
             reference: see `DiscriminatorConfig.build`.
+
+        Raises:
+            RecipeError: the network does not support samples of this shape.
         """
+        self.check_shape(shape)
         return self.apply_norm(self.build_layers(shape, out_dim, num_samples), reference)
 
     def build_layers(self, shape: Shape, out_dim: int, num_samples: int) -> nn.Module:
