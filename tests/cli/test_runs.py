@@ -71,6 +71,19 @@ def change(run: Path, **entries: Any) -> None:
     (run / "run.json").write_text(json.dumps(info | entries))
 
 
+def test_a_run_is_listed_once_however_many_links_lead_to_it(poise: Any, runs: Path) -> None:
+    def names() -> list[str]:
+        return sorted(run["name"] for run in json.loads(poise("runs", runs, "--json").out))
+
+    before = names()
+    (runs / "a-latest").symlink_to(runs / "ring")
+    (runs / "above").symlink_to(runs)
+    (runs / "study" / "again").symlink_to(runs / "study")
+    assert names() == before
+    (runs / "elsewhere").symlink_to(shutil.copytree(runs / "ring", runs.parent / "other"))
+    assert names() == sorted([*before, "elsewhere"])
+
+
 def test_running_and_interrupted(poise: Any, runs: Path) -> None:
     run = runs / "ring"
     change(run, state="running", step=6)

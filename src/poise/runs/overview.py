@@ -115,15 +115,19 @@ class FoundFolder(NamedTuple):
 def search_folders(root: Path, *, follow_links: bool = True) -> Iterator[FoundFolder | None]:
     """The folders in and up to three levels below `root`; None at the end if there were more than are searched.
 
-    Nothing is looked for inside a run. Hidden folders are skipped.
+    Nothing is looked for inside a run. Hidden folders are skipped, and so are symbolic links to folders that were found
+    before, such as a link to a folder above.
 
     Args:
         root: the folder, itself included.
         follow_links: whether folders that are symbolic links are searched.
     """
-    pending, searched = deque([(root, 0)]), 0
+    pending, searched, seen = deque([(root, 0)]), 0, set[str]()
     while pending:
         folder, depth = pending.popleft()
+        if (real := os.path.realpath(folder)) in seen:
+            continue
+        seen.add(real)
         is_run = is_run_folder(folder)
         if not is_run and depth < MAX_DEPTH:
             searched += 1
@@ -135,11 +139,12 @@ def search_folders(root: Path, *, follow_links: bool = True) -> Iterator[FoundFo
 
 
 def _folders(folder: Path, follow_links: bool) -> list[Path]:
-    """The folders in a folder; none if it can't be read."""
+    """The folders in a folder, symbolic links last; none if it can't be read."""
     try:
         with os.scandir(folder) as entries:
             shown = (entry for entry in entries if not entry.name.startswith("."))
-            return sorted(Path(entry.path) for entry in shown if entry.is_dir(follow_symlinks=follow_links))
+            folders = [entry for entry in shown if entry.is_dir(follow_symlinks=follow_links)]
+            return [Path(entry.path) for entry in sorted(folders, key=lambda entry: (entry.is_symlink(), entry.path))]
     except OSError:
         return []
 
