@@ -329,6 +329,9 @@ def test_what_can_not_be_used_is_named(poise: Any, runs: dict[str, Path], photos
     assert not (tmp_path / "out" / "cut.png").exists()
     words = ("translate", runs["pairs"], "--data", photos / "cut.png", "--out", tmp_path / "none")
     poise(*words).assert_error(3, "none of the images can be used", "cut.png")
+    (photos / "cut.png").unlink()
+    (photos / "broken.png").unlink()
+    assert poise("translate", runs["pairs"], "--data", photos, "--out", tmp_path / "none").code == 0
 
 
 def test_refusals(

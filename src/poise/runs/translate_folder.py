@@ -140,11 +140,13 @@ def translate_folder(
                     remove_file(out / file)
             work = _Work(run, translator, out, settings, present)
             shown, bad = work.all(planned, record | {SOURCES: _stamps(planned)}, show, progress)
+            bad = [*sources.bad, *bad]
+            unreadable = {file.name for file in bad}
+            done = [one for one in planned if display_name(one.image.name) not in unreadable]
             with disk_errors(out):
+                if not done:  # the folder has no translation, so that it can be used for those of other images
+                    remove_file(out / RECORD)
                 remove_file(out / LOCK)
-    bad = [*sources.bad, *bad]
-    unreadable = {file.name for file in bad}
-    done = [one for one in planned if display_name(one.image.name) not in unreadable]
     if not done:
         examples = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3])
         raise DataError("none of the images can be used", where=WHERE, found=examples)
