@@ -111,7 +111,8 @@ def _conditioning(recipe: Recipe, classes: int | None, findings: Findings) -> No
 
     if recipe.uses_labels and classes is not None and classes < 2:
         reason = "the data has no class labels" if not classes else "the data has only one class"
-        cure = "sort the images into one folder per class, or remove the conditioning and the classifier"
+        removal = "the conditioning and the classifier" if classifies else "the conditioning (--set 'conditioning={}')"
+        cure = f"sort the images into one folder per class, or remove {removal}"
         refuse("conditioning", f"this recipe uses class labels, but {reason}", "T13", cure)
     judged = next((f"'{trick.tag()}' compares with the label" for trick in recipe.tricks if trick.needs_labels), "")
     if conditioning.g is None and (conditioning.d is not None or classifies or judged):
