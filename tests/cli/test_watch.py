@@ -155,7 +155,7 @@ def test_loss_family(poise: Any, won: Path) -> None:
 
 
 def test_critic_is_recognised_by_its_loss(poise: Any, tmp_path: Path) -> None:
-    path = csv(tmp_path, -5.0, rows=30)  # three windows of eight rows, 400 steps each
+    path = csv(tmp_path, -5.0, rows=24)  # three windows of eight rows, 400 steps each
     result = poise("watch", path)
     assert "loss family: wasserstein" in " ".join(result.out.split())
     assert [(a["step"], a["detector"]) for a in watch_json(poise, path)["alarms"]] == [(1200, "wasserstein_stuck")]

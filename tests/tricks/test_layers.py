@@ -74,7 +74,7 @@ KINDS: list[tuple[str, dict[str, Any], int]] = [
     ("pictures", {"kind": "mlp", "width": 6, "depth": 3}, 3),
     ("pictures", {"kind": "mlp", "width": 6, "depth": 2, "activation": "tanh", "output": "sigmoid"}, 2),
     ("pictures", {"kind": "resnet", "width": 2}, 3),
-    ("pictures", {"kind": "resnet", "width": 2, "activation": "tanh", "attention": 4, "norm": "spectral_batch"}, 3),
+    ("pictures", {"kind": "resnet", "width": 2, "activation": "tanh", "attention": 8, "norm": "spectral_batch"}, 3),
     ("pictures", {"kind": "biggan", "width": 2, "attention": 8}, 3),
     ("pictures", {"kind": "r3gan", "width": 4, "blocks": 1}, 6),
     ("pictures", {"kind": "r3gan", "width": 4, "blocks": 1, "output": "tanh"}, 6),
