@@ -716,5 +716,7 @@ def test_run_that_cannot_be_sampled(poise: Any, run: Path, ring_run: Path, npz: 
     (lost / "run.json").unlink()
     poise("compare", lost, npz).assert_error(4, "run.json")
     poise("compare", ring_run, npz).assert_error(3, "FAKE", "only images can be compared", "ring")
+    two_runs = poise("compare", ring_run, ring_run, "--measures", "modes")
+    two_runs.assert_error(3, "only images can be compared", "two run folders alone, without options")
     poise("compare", run / "samples", npz).assert_error(3, "FAKE", "samples is part of a run", str(run))
     poise("compare", npz, run / "samples").assert_error(3, "REAL", "samples is part of a run")

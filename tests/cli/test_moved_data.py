@@ -84,8 +84,9 @@ def test_other_images_are_refused_with_both_fingerprints(poise: Callable, there:
     draw(there / "others", seed=1)
     was = Run("run").info["data"]["fingerprint"]
     before = (there / "run" / "recipe.toml").read_text()
+    cures = ("these are other images", "give its new path with --data", "start a new run, with --init-from")
     for words in (("train", "--resume", "--out", "run", "--steps", 4), ("measure", "run", "--measures", "fid")):
-        poise(*words, "--data", "others").assert_error(3, "not what this run was trained on", "others", was, "--data")
+        poise(*words, "--data", "others").assert_error(3, "not what this run was trained on", "others", was, *cures)
     assert (there / "run" / "recipe.toml").read_text() == before
 
 

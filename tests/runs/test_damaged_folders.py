@@ -319,9 +319,17 @@ def test_a_damaged_line_after_the_checkpoint_is_deleted(run: Path, whole: Path, 
 def test_a_damaged_run_json_is_written_again(poise: Poise, run: Path, text: str, part: str) -> None:
     (run / "run.json").write_text(text)
     for command in ("sample", "interpolate", "measure"):
-        poise(command, run).assert_error(4, "run.json", "damaged", part)
+        poise(command, run).assert_error(4, "run.json", "damaged", part, "poise train --resume writes a new one")
     assert poise("train", "--resume", "--out", run).code == 0
     assert poise("sample", run).code == 0
+
+
+def test_a_damaged_run_json_without_checkpoints_is_not_said_to_be_written_again(poise: Poise, run: Path) -> None:
+    (run / "run.json").write_text("{")
+    shutil.rmtree(run / "saves")
+    result = poise("measure", run)
+    result.assert_error(4, "run.json", "damaged")
+    assert "--resume" not in result.err
 
 
 @pytest.mark.parametrize("key", ["shape", "classes", "count", "fingerprint", "kind"])

@@ -211,15 +211,17 @@ class RunFolder:
             raise CheckpointError("not a run folder: it has no run.json", where=str(self.path)) from None
         except OSError as error:
             raise CheckpointError(f"can't be read: {error.strerror or error}", where=str(self.info)) from None
-        return parse_info(content, str(self.info))
+        can_resume = self.recipe.is_file() and any(self.saves.glob("step-*"))
+        return parse_info(content, str(self.info), REWRITE if can_resume else "")
 
 
-def parse_info(content: bytes, where: str) -> dict[str, Any]:
+def parse_info(content: bytes, where: str, cure: str = "") -> dict[str, Any]:
     """The contents of a `run.json`.
 
     Args:
         content: the bytes of the file.
         where: its name, for errors.
+        cure: how another one can be had, for errors.
 
     Raises:
         CheckpointError: it is damaged.
@@ -228,16 +230,16 @@ def parse_info(content: bytes, where: str) -> dict[str, Any]:
         info = json.loads(content)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise CheckpointError(f"is damaged{line}", where=where, cure=REWRITE) from None
+        raise CheckpointError(f"is damaged{line}", where=where, cure=cure) from None
     for name, check in INFO_CHECKS.items():
         try:
             check(info)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(f"is damaged: invalid value of {name}", where=where, cure=REWRITE) from None
+            raise CheckpointError(f"is damaged: invalid value of {name}", where=where, cure=cure) from None
     return info
 
 
-REWRITE = "poise train --resume writes a new one"
+REWRITE = "poise train --resume writes a new one from the last checkpoint"
 
 
 def _check_list(value: Any, kind: type = str) -> None:

@@ -65,10 +65,11 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     Raises:
         DataError: the data is missing or differs; suggests `--data`.
     """
-    cure = "if it has moved, give its new path with --data" if data.paths else ""
+    option = "its new path with --data"
     if len(data.paths) > 1:
-        cure = "if it has moved, give the new folder of both with --data, or when training is continued, their new "
-        cure += "paths with --set data.a=PATH --set data.b=PATH"
+        option = "the new folder of both with --data, or when training is continued, their new "
+        option += "paths with --set data.a=PATH --set data.b=PATH"
+    cure = f"if it has moved, give {option}" if data.paths else ""
     try:
         splits = data.load(data_root)
     except DataError as error:
@@ -79,6 +80,9 @@ def reload_data(data: DataConfig, fingerprint: str | None, run: Path, data_root:
     loaded, place = splits.train.fingerprint, " and ".join(data.paths)
     if fingerprint is not None and loaded != fingerprint:
         found = f"{data.tag()}{f' {place}' if place else ''} with fingerprint {loaded}, but the run has {fingerprint}"
+        if data.paths:
+            cure = "these are other images, or some were added, removed or changed; if those of the run are elsewhere, "
+            cure += f"give {option}; to train on these, start a new run, with --init-from to keep the weights"
         cure = "; ".join([*filter(None, [cure]), *_divided_otherwise(data)])
         raise DataError("the data is not what this run was trained on", where=str(run), found=found, cure=cure)
     return splits

@@ -34,7 +34,9 @@ def open_run(folder: str | Path, where: str, *, trust_code: bool) -> Run | None:
         return None
     run = Run(folder, trust_code=trust_code)
     if len(run.shape) != 3:
-        raise DataError("only images can be compared", where=where, found=f"a run on {run.recipe.data.tag()}")
+        found = f"a run on {run.recipe.data.tag()}"
+        cure = "two run folders alone, without options, are compared by their recipes, progress, measures and alarms"
+        raise DataError("only images can be compared", where=where, found=found, cure=cure)
     _ = run.checkpoint  # raises if there is no valid checkpoint, before any other work is done
     return run
 
