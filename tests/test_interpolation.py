@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -68,6 +69,15 @@ def test_end_points_are_exact(interpolate: object, dtype: torch.dtype) -> None:
     assert torch.equal(interpolate(a, b, 0.0), a)  # type: ignore[operator]
     assert torch.equal(interpolate(a, b, 1.0), b)  # type: ignore[operator]
     assert interpolate(a, b, 0.5).dtype == dtype  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("interpolate", [lerp, slerp])
+def test_shapes_that_cannot_be_broadcast_are_refused(interpolate: Callable[..., Tensor]) -> None:
+    a, b = vectors(3, 7, 1), vectors(3, 7, 2)
+    for wrong in ((a[0], b[0], torch.linspace(0, 1, 5)), (a, b[:2], 0.5), (a, b[:, :4], 0.5)):
+        with pytest.raises(ValueError, match=r"cannot be broadcast, found a: .* are t of shape \(n, 1\)"):
+            interpolate(*wrong)
+    assert interpolate(a[0], b[0], torch.linspace(0, 1, 5)[:, None]).shape == (5, 7)
 
 
 def test_lerp_is_linear() -> None:

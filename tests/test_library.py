@@ -377,6 +377,9 @@ def test_values_that_would_be_nonsense_are_refused() -> None:
             cut()
     with pytest.raises(ValueError, match="the threshold must be above 0, found -1"):
         F.truncated(2, 2, generator, -1.0)
+    for draw in (F.gaussian, F.uniform, F.sphere, F.truncated):
+        with pytest.raises(ValueError, match=r"must be a torch.Generator, found 3; .*manual_seed"):
+            draw(2, 2, 3)  # type: ignore[operator]
     for bad in (-1.0, 0.0, float("nan")):
         for nonsense in (
             lambda value: F.truncate_gaussian(real, 0.5, value),

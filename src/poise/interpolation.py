@@ -20,10 +20,9 @@ def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         The latents, of the shape to which a, b and t are broadcast.
 
     Raises:
-        ValueError: the latents are integers.
+        ValueError: the latents are integers, or the shapes cannot be broadcast.
     """
-    check_floating_point(a)
-    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
+    t = _check_inputs(a, b, t)
     return torch.where(t == 1, b, a + t * (b - a))
 
 
@@ -44,12 +43,12 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         The latents, of the shape to which a, b and t are broadcast.
 
     Raises:
-        ValueError: the latents are integers.
+        ValueError: the latents are integers, or the shapes cannot be broadcast.
     """
     check_floating_point(a)
     if torch.finfo(a.dtype).bits < 32:
         return slerp(a.float(), b.float(), t).to(a.dtype)
-    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
+    t = _check_inputs(a, b, t)
     unit_a, unit_b = (x / x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (a, b))
     # atan2 of the chord lengths of the half-angle is accurate at small and wide angles, unlike acos of the dot product
     angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True))
@@ -60,3 +59,15 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     arc = ((1 - t) * angle).sin() / safe * a + (t * angle).sin() / safe * b
     path = torch.where(linear, lerp(a, b, t), arc)
     return torch.where(t == 0, a, torch.where(t == 1, b, path))
+
+
+def _check_inputs(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """The fraction t as a tensor like a; a ValueError if the latents or the shapes do not allow an interpolation."""
+    check_floating_point(a)
+    t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
+    try:
+        torch.broadcast_shapes(a.shape, b.shape, t.shape)
+    except RuntimeError:
+        shapes = f"a: {tuple(a.shape)}, b: {tuple(b.shape)}, t: {tuple(t.shape)}"
+        raise ValueError(f"the shapes cannot be broadcast, found {shapes}; n fractions are t of shape (n, 1)") from None
+    return t

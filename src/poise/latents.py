@@ -30,12 +30,20 @@ def gaussian(n: int, dim: int, generator: torch.Generator | None = None) -> Tens
         dim: the dimension.
         generator: random numbers, on the device of the latents; by default PyTorch's global generator of the default
             device.
+
+    Raises:
+        ValueError: the generator is something else, such as a seed.
     """
     return torch.randn(n, dim, generator=generator, device=_device(generator))
 
 
 def _device(generator: torch.Generator | None) -> torch.device | None:
-    return None if generator is None else generator.device
+    if generator is None:
+        return None
+    if not isinstance(generator, torch.Generator):
+        cure = "for a seed give torch.Generator().manual_seed(seed)"
+        raise ValueError(f"the generator must be a torch.Generator, found {generator!r}; {cure}")
+    return generator.device
 
 
 def sphere(n: int, dim: int, generator: torch.Generator | None = None, length: float = 1.0) -> Tensor:
