@@ -14,6 +14,7 @@ from torch import Tensor
 from contracts.tiny import recipe
 from poise.core.config import find_components
 from poise.errors import RecipeError
+from poise.interpolation import slerp
 from poise.latents import (
     LARGEST_BELOW_1,
     CodeLayout,
@@ -298,3 +299,16 @@ def test_truncation_and_projection_keep_codes_on_their_support() -> None:
     (pull,) = torch.autograd.grad((held[:, :3] * torch.tensor([1.0, 2.0, 3.0])).sum(), anywhere)
     assert torch.equal(pull[:, :3], torch.tensor([[1.0, 2.0, 3.0]]).expand(50, 3)), "the gradient passes through"
     assert torch.allclose(latent.project_to_typical(z), z, atol=1e-5)
+
+
+@pytest.mark.parametrize("latent", [Uniform(dim=100), Truncated(dim=100, threshold=1), Sphere(dim=100)], ids=str)
+def test_interpolations_are_mapped_to_the_support(latent: Latent) -> None:
+    """Spherical interpolation leaves a cube; what is inside already is kept."""
+    z = latent.sample(64, seeded())
+    middle = slerp(z[::2], z[1::2], 0.5)
+    held = latent.to_support(middle)
+    inside = middle.abs() <= z.abs().max()
+    assert held.abs().max() <= max(1.0, float(z.abs().max()))
+    assert inside.all() == isinstance(latent, Sphere)
+    torch.testing.assert_close(latent.to_support(z), z)
+    torch.testing.assert_close(held[inside], middle[inside])

@@ -368,10 +368,15 @@ def test_values_that_would_be_nonsense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sides must be .* found 'three'"):
         F.wgan_gp(lambda x: x.sum(1), real, real, generator, sides="three")  # type: ignore[arg-type]
     whole = torch.tensor([[1, 3, -5]])
+    for factor in (0.0, 2.0, float("nan")):
+        with pytest.raises(ValueError, match="the truncation must be above 0 and at most 1, found"):
+            F.truncate_gaussian(real, factor)
     for cut in (
         lambda: F.truncate_gaussian(whole, 0.5),
         lambda: F.lerp(whole, whole, 0.5),
         lambda: F.slerp(whole, whole, 0.5),
+        lambda: F.lerp(whole.float(), whole, 0.5),
+        lambda: F.slerp(whole.float(), whole, 0.5),
     ):
         with pytest.raises(ValueError, match=r"must be floating-point numbers, found torch\.int64"):
             cut()

@@ -20,7 +20,7 @@ def lerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         The latents, of the shape to which a, b and t are broadcast.
 
     Raises:
-        ValueError: the latents are integers, or the shapes cannot be broadcast.
+        ValueError: latents are integers, or the shapes cannot be broadcast.
     """
     t = _check_inputs(a, b, t)
     return torch.where(t == 1, b, a + t * (b - a))
@@ -43,9 +43,10 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         The latents, of the shape to which a, b and t are broadcast.
 
     Raises:
-        ValueError: the latents are integers, or the shapes cannot be broadcast.
+        ValueError: latents are integers, or the shapes cannot be broadcast.
     """
     check_floating_point(a)
+    check_floating_point(b)
     if torch.finfo(a.dtype).bits < 32:
         return slerp(a.float(), b.float(), t).to(a.dtype)
     t = _check_inputs(a, b, t)
@@ -64,6 +65,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
 def _check_inputs(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """The fraction t as a tensor like a; a ValueError if the latents or the shapes do not allow an interpolation."""
     check_floating_point(a)
+    check_floating_point(b)
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
     try:
         torch.broadcast_shapes(a.shape, b.shape, t.shape)

@@ -175,15 +175,25 @@ class Latent(ComponentConfig):
         return self
 
     def project(self, codes: Tensor) -> Tensor:
-        """Map codes, n x dim, onto the support of the distribution: the codes themselves, unless overridden."""
+        """Map an encoder's codes, n x dim, to latents of G, also in training: to the sphere, or the codes themselves.
+
+        Codes of the other distributions with a bounded support are not clamped, as a clamp has no gradient.
+        """
         return codes
+
+    def to_support(self, latents: Tensor) -> Tensor:
+        """Map latents, n x dim, such as those of an interpolation, to the nearest ones in the support.
+
+        A support without bounds changes nothing. Neither does that of codes: between two classes lie mixtures of both.
+        """
+        return self.project(latents)
 
     def project_to_typical(self, codes: Tensor) -> Tensor:
         """Map codes, n x dim, to the nearest latents of which the distribution has at least 99.8 %; differentiable.
 
         By default the nearest ones in the support.
         """
-        return self.project(codes)
+        return self.to_support(codes)
 
     def truncate(self, latents: Tensor, truncation: float) -> Tensor:
         """Map latents, n x dim, to latents nearer to the mode of the distribution: refused, unless overridden.
@@ -231,6 +241,7 @@ class Gaussian(Latent):
 
     def truncate(self, latents: Tensor, truncation: float) -> Tensor:
         """See `truncate_gaussian`."""
+        check_truncation(truncation)
         return truncate_gaussian(latents, truncation)
 
     @property
@@ -308,9 +319,9 @@ class Uniform(Latent):
         """See `Latent.in_words`."""
         return "each coordinate uniform in [-1, 1]"
 
-    def project_to_typical(self, codes: Tensor) -> Tensor:
-        """The codes, clamped to the cube."""
-        return codes.clamp(-1, 1)
+    def to_support(self, latents: Tensor) -> Tensor:
+        """The latents, clamped to the cube."""
+        return latents.clamp(-1, 1)
 
 
 class Truncated(Latent):
@@ -345,9 +356,9 @@ class Truncated(Latent):
         check_truncation(truncation)
         return truncation * latents
 
-    def project_to_typical(self, codes: Tensor) -> Tensor:
-        """The codes, clamped to the threshold."""
-        return codes.clamp(-self.threshold, self.threshold)
+    def to_support(self, latents: Tensor) -> Tensor:
+        """The latents, clamped to the threshold."""
+        return latents.clamp(-self.threshold, self.threshold)
 
 
 def codes(n: int, layout: CodeLayout, generator: torch.Generator) -> Tensor:

@@ -35,10 +35,10 @@ def truncate_gaussian(latents: Tensor, truncation: float, threshold: float = 2.0
         threshold: t, above 0.
 
     Raises:
-        RecipeError: F is out of range.
-        ValueError: the latents are integers, or the threshold is not above 0.
+        ValueError: F is out of range, the latents are integers, or the threshold is not above 0.
     """
-    check_truncation(truncation)
+    if not 0 < truncation <= 1:
+        raise ValueError(f"the truncation must be above 0 and at most 1, found {truncation:g}")
     check_threshold(threshold)
     check_floating_point(latents)
     if truncation == 1:

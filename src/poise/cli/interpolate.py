@@ -140,9 +140,9 @@ def interpolate(
         shares, start, end = shares[columns], start[:num_rows], end[:num_rows]
         labels = None if labels is None else labels[:num_rows]
         real_ends = None if real_ends is None else (real_ends[0][:num_rows], real_ends[1][:num_rows])
-    off_sphere = path == "lerp" and towards is None  # lerp was asked for, so its points are not projected to the sphere
+    is_free = path == "lerp" and towards is None  # lerp was asked for, so its points are not mapped to the sphere
     points = [interpolation(start, end, share) for share in shares]
-    frames = [generate(net, z if off_sphere else latent.project(z), labels, streams=streams) for z in points]
+    frames = [generate(net, z if is_free else latent.to_support(z), labels, streams=streams) for z in points]
     if real_ends is not None:
         frames = [real_ends[0], *frames, *([real_ends[1]] if towards is None else [])]
     samples = torch.stack(frames, dim=1)  # rows x steps x shape

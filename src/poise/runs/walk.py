@@ -62,11 +62,11 @@ def walk_samples(
         seed: the seed of the latents and of random layers, which draw the same in all frames.
         label: the label of all walks; by default each walk has a class.
         raw: whether to use the non-averaged weights.
-        project: whether the latents are projected to the support of the latent distribution.
+        project: whether the latents are mapped to the support of the latent distribution (`Latent.to_support`).
     """
     run.check_space()
     latent, net, streams = run.recipe.latent, run.generator(raw=raw), RandomStreams(seed)
     latents = run.latents(walks * keyframes, seed).unflatten(0, (walks, keyframes))
     labels = run.labels_by_row(walks) if label is None else run.labels(walks, label)
     for z in closed_walk(latents, frames, interpolation):
-        yield generate(net, latent.project(z) if project else z, labels, streams=streams, block=walks)
+        yield generate(net, latent.to_support(z) if project else z, labels, streams=streams, block=walks)
