@@ -44,7 +44,7 @@ SMALL_ALONE = ["--set", "network.g.width=4"]
 SMALL_MAP = ["--set", "network.d.width=4"]
 FEW = 60
 ALONE = {"autoencoder", "vae", "latent-optimisation"}
-READS_WHAT_COMMANDS_WRITE = {"export.md", "translation.md"}
+READS_WHAT_COMMANDS_WRITE = {"export.md", "folder-of-images.md", "translation.md"}
 """Pages whose blocks of Python need the files that their commands write; both are run together."""
 
 

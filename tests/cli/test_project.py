@@ -140,8 +140,17 @@ def test_start_is_the_nearest_of_the_samples(runs: Path) -> None:
     torch.testing.assert_close(few.trajectory.snapshots[0], run.sample(1)[0])
     assert many.start == "the nearest of 200 random samples"
     assert many.trajectory.distances[0] < few.trajectory.distances[0]
-    assert few.comparison.nearest == many.comparison.nearest
-    assert few.comparison.random == pytest.approx(few.trajectory.distances[0], rel=1e-4)
+    assert few.comparison == many.comparison
+
+
+def test_many_starts_are_divided_among_classes_and_this_is_said(runs: Path) -> None:
+    image, cut = images(1)[0][0], "682 starts for each of 3 classes, 2,048 in all"
+    of_all = projected(runs / "labelled", image, steps=1, starts=2100)
+    assert of_all.start == "the nearest of 682 random samples"
+    assert any(cut in note for note in of_all.notes)
+    of_one = projected(runs / "labelled", image, steps=1, starts=2100, label=0)
+    assert of_one.start == "the nearest of 2,100 random samples"
+    assert not any("starts for each" in note for note in of_one.notes)
 
 
 def test_live_or_averaged_weights(runs: Path) -> None:

@@ -31,7 +31,10 @@ from poise.utils.images import to_float
 from poise.utils.progress import Progress, no_progress
 
 MAX_STARTS = 2048
-"""The largest number of random samples to start from over all labels, if no label is given."""
+"""The largest number of random samples to start from over all labels, if there are several."""
+
+NUM_RANDOM = 64
+"""The number of random samples whose distances the result is compared with."""
 
 NUM_REAL, NUM_SEARCHED = 500, 2000
 """The numbers of training images that set the scale of the distance, and that are searched for the nearest one."""
@@ -155,12 +158,12 @@ def project(
     encoded = _encode(run, target, index, streams)
     progress("comparing with random samples", 0.0)
     with _evaluation(net, streams):
-        spaces = _make_spaces(run, net, space_name, settings, streams)
+        spaces = _make_spaces(run, net, space_name, settings, streams, notes.append)
         starts = {label: _nearest_start(space, encoded, distance_to_target) for label, space in spaces.items()}
         label = min(starts, key=lambda label: starts[label].distance)
         start, noise = starts[label].start, streams("project/noise")
         trajectory = optimize_latent(spaces[label], start, distance_to_target, settings.steps, noise, progress)
-    latents = run.latents(settings.starts, settings.seed)
+    latents = run.latents(NUM_RANDOM, settings.seed)
     with torch.no_grad():
         random = distance_to_target(generate(net, latents, repeat_label(label, latents), streams=streams))
     comparison = Comparison(float(random.median()), nearest, num_searched)
@@ -223,7 +226,12 @@ def _encode(run: Run, target: Tensor, nearest_index: int, streams: RandomStreams
 
 
 def _make_spaces(
-    run: Run, net: nn.Module, name: Space, settings: ProjectionSettings, streams: RandomStreams
+    run: Run,
+    net: nn.Module,
+    name: Space,
+    settings: ProjectionSettings,
+    streams: RandomStreams,
+    note: Callable[[str], None],
 ) -> dict[int | None, LatentSpace]:
     """The latent space for each label that the result may have."""
     labels: list[int | None] = [settings.label]
@@ -233,7 +241,11 @@ def _make_spaces(
     if name == "w" and intermediate is not None:
         latents = run.latents(NUM_MEAN, settings.seed)
         return {label: WSpace(intermediate, label, latents, streams) for label in labels}
-    latents = run.latents(max(1, min(settings.starts, MAX_STARTS // len(labels))), settings.seed)
+    starts, most = settings.starts, max(1, MAX_STARTS // len(labels))
+    if len(labels) > 1 and starts > most:
+        starts = most
+        note(f"{most:,} starts for each of {len(labels):,} classes, {MAX_STARTS:,} in all; give a label for more")
+    latents = run.latents(starts, settings.seed)
     return {label: ZSpace(net, run.recipe.latent, label, latents, streams) for label in labels}
 
 
