@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from poise import api
@@ -165,11 +166,15 @@ def test_an_invalid_table_is_an_error_of_the_recipe(
     poise("train", file, *words, "--out", tmp_path / "run").assert_error(2)
 
 
-def test_a_folder_that_is_no_run_is_an_error(poise: Callable, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_an_error(poise: Callable, ring_run: Path, tmp_path: Path) -> None:
     result = poise("train", "--init-from", tmp_path, "--out", tmp_path / "run")
     result.assert_error(4, f"--init-from {tmp_path}", "not a run folder")
+    result = poise("train", "--init-from", tmp_path / "none", "--out", tmp_path / "run")
+    result.assert_error(4, "not a run folder: it does not exist")
     result = poise("train", "ring", "--init-from", tmp_path / "none", "--out", tmp_path / "run")
     result.assert_error(4, "not a run folder")
+    result = poise("train", "--init-from", ring_run / "recipe.toml", "--out", tmp_path / "run")
+    result.assert_error(4, "not a run folder: it is a file", f"give the folder of the run, {ring_run}")
     result = poise("train", "ring", "--init-players", "g", "--out", tmp_path / "run")
     result.assert_error(2, "--init-players", "give it with --init-from")
     assert not (tmp_path / "run").exists()
@@ -191,6 +196,102 @@ def test_a_resumed_run_needs_the_other_run_no_more(poise: Callable, ring_run: Pa
     assert recipe(out)["init"] == before | {"from": str((tmp_path / "moved").resolve())}
     result = poise("train", "--resume", "--out", out, "--init-players", "g", "--steps", 6)
     result.assert_error(2, "init.players")
+
+
+def test_a_resumed_run_keeps_its_origin(poise: Callable, ring_run: Path, tmp_path: Path, small: list[str]) -> None:
+    """Another run, or none, is refused as a new path of the run that it started from."""
+    out, other = tmp_path / "fine", tmp_path / "other"
+    assert poise("train", "--init-from", ring_run, "--out", out, "--steps", 3).code == 0
+    assert poise("train", "ring", *small, "--out", other, "--steps", 1).code == 0
+    before = (out / "recipe.toml").read_text("utf-8")
+    for wrong in (other, tmp_path / "nowhere"):
+        result = poise("train", "--resume", "--out", out, "--init-from", wrong, "--steps", 4)
+        result.assert_error(2, f"--init-from {wrong}", "has not the weights that this run started from", "leave")
+        assert (out / "recipe.toml").read_text("utf-8") == before
+
+
+CODE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, latent, shape):
+        super().__init__()
+        self.layer = nn.Linear(latent, shape[0])
+
+    def forward(self, z):
+        return {factor} * self.layer(z)
+"""
+
+
+def test_code_of_the_other_run_is_that_of_its_copies(
+    poise: Callable, tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the file has changed since or is missing, the start is the G of the other run, here after a step."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "net.py"
+    file.write_text(CODE.format(factor=1))
+    g = ["--set", 'network.g={kind="python", file="net.py", name="Net"}', "--trust-code", "--set", "tricks=[]"]
+    assert poise("train", "ring", *small, *g, "--out", "base", "--steps", 1).code == 0
+    words = ["train", "--init-from", "base", "--trust-code", "--steps", 1]
+
+    def tuned(name: str) -> tuple[str, Run]:
+        result = poise(*words, "--out", name)
+        assert result.code == 0, result.err
+        return result.err, Run(name, trust_code=True)
+
+    base = Run("base", trust_code=True).sample(64)
+    said, run = tuned("same")
+    assert "copy" not in said
+    assert recipe(Path("same"))["network"]["g"]["file"] == "net.py"
+    assert torch.cosine_similarity(run.sample(64), base).mean() > 0.9
+    for name in ("changed", "missing"):
+        file.write_text(CODE.format(factor=-1)) if name == "changed" else file.unlink()
+        said, run = tuned(name)
+        assert "code: base/code/net.py, the copy of the run that the weights come from" in said
+        assert torch.cosine_similarity(run.sample(64), base).mean() > 0.9
+
+
+def test_frozen_layers_that_take_no_weights_are_noted(poise: Callable, ring_run: Path, tmp_path: Path) -> None:
+    """Such as those of another width, though D starts from a run."""
+    wider = ["--set", "network.d.width=24", "--freeze", "d:1"]
+    for words, said in ((wider, True), (wider[2:], False)):
+        result = poise("train", "--init-from", ring_run, *words, "--out", tmp_path / f"run-{said}", "--steps", 1)
+        assert result.code == 0, result.err
+        assert ("warning: D's frozen layers keep random weights: trunk." in result.err) == said
+
+
+@pytest.fixture(scope="module")
+def vae_run(poise: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE, which has no D."""
+    out = tmp_path_factory.mktemp("vae") / "run"
+    words = [
+        "--set",
+        "data.size=8",
+        "--set",
+        "network.g.width=4",
+        "--set",
+        "network.e.width=4",
+        "--set",
+        "measure=none",
+    ]
+    assert poise("train", "vae", *words, "--out", out, "--steps", 1).code == 0
+    return out
+
+
+def test_layers_of_a_generator_without_a_discriminator_are_frozen(
+    poise: Callable, vae_run: Path, tmp_path: Path
+) -> None:
+    result = poise("train", "--init-from", vae_run, "--freeze", "g:1", "--out", tmp_path / "run", "--steps", 1)
+    assert result.code == 0, result.err
+    assert "of G's parameters" in result.err
+    result = poise("train", "--init-from", vae_run, "--freeze", "d:1", "--out", tmp_path / "other", "--steps", 1)
+    result.assert_error(2, "'frozen_layers' acts on D or its output")
+
+
+def test_a_player_that_only_one_of_the_runs_has_is_named(poise: Callable, vae_run: Path, tmp_path: Path) -> None:
+    words = ["--init-from", vae_run, "--init-players", "d", "--out", tmp_path / "run", "--steps", 1]
+    poise("train", *words).assert_error(2, "init.players", "this recipe has no D", "leave --init-players out")
+    poise("train", "ring", *words).assert_error(2, "init.players", "that run has no D", "leave --init-players out")
 
 
 def test_check_refuses_what_train_refuses(poise: Callable, ring_run: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from poise.core.config import find_components
 from poise.data.config import DataConfig
 from poise.data.lookup import path_text
 from poise.errors import CheckpointError, RecipeError
+from poise.recipe.decode import decode
 from poise.recipe.toml import Table
+from poise.runs.code_copies import copies_of_changed, replace_files
 from poise.runs.folder import RunFolder
 from poise.runs.reload import root_of_run
 from poise.utils.paths import url_of
@@ -28,8 +30,28 @@ def recipe_of_run(run: str) -> Table:
     _refuse_url(run)
     folder = RunFolder(Path(run))
     if not folder.recipe.is_file():
-        raise CheckpointError("not a run folder: it has no recipe.toml", where=f"--init-from {run}")
-    return {key: value for key, value in folder.read_recipe().items() if key != "init"}
+        found = "it has no recipe.toml" if folder.path.is_dir() else "it does not exist"
+        if folder.path.is_file():
+            found = "it is a file"
+        parents = [parent for parent in folder.path.absolute().parents if (parent / "run.json").is_file()]
+        cure = f"give the folder of the run, {parents[0]}" if parents else ""
+        raise CheckpointError(f"not a run folder: {found}", where=f"--init-from {run}", cure=cure)
+    table = {key: value for key, value in folder.read_recipe().items() if key != "init"}
+    return _with_code_of(folder, table) if _python_files(table) else table
+
+
+def _with_code_of(folder: RunFolder, table: Table) -> Table:
+    """The table with the run's copies of Python files that are missing, or have changed since the run."""
+    hashes = folder.read_info().get("code", {})
+    copies = copies_of_changed(folder.parse_recipe(decode), folder.code, hashes)
+    return replace_files(table, copies)
+
+
+def _python_files(value: Any) -> bool:
+    """Whether a table has a component that comes from a Python file."""
+    if isinstance(value, dict):
+        return value.get("kind") == "python" or any(map(_python_files, value.values()))
+    return isinstance(value, list | tuple) and any(map(_python_files, value))
 
 
 def keep_channels(table: Table, run: str) -> None:

@@ -125,6 +125,41 @@ def substitute_missing(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) 
     return notes
 
 
+def copies_of_changed(recipe: Recipe, folder: Path, hashes: Mapping[str, str]) -> dict[str, str]:
+    """The paths of a run's copies of the files that are missing, or have changed since the run, by file.
+
+    Args:
+        recipe: the recipe of the run.
+        folder: the folder of its copies.
+        hashes: the hash of the code that it was trained with, by file.
+
+    Raises:
+        CheckpointError: such a copy is missing or damaged.
+    """
+    copies: dict[str, str] = {}
+    for file, name in copy_names(recipe).items():
+        known = hashes.get(file)
+        if known is not None and digest_of_file(Path(file)) != known:
+            copies[file] = _unchanged(file, folder / name, known)
+    return copies
+
+
+def replace_files(value: Any, paths: Mapping[str, str]) -> Any:
+    """A table of a recipe, or a part of one, whose components from Python files have other paths."""
+    if isinstance(value, dict):
+        replaced = {key: replace_files(item, paths) for key, item in value.items()}
+        is_code = value.get("kind") == "python" and value.get("file") in paths
+        return {**replaced, "file": paths[value["file"]]} if is_code else replaced
+    return [replace_files(item, paths) for item in value] if isinstance(value, list) else value
+
+
+def notes_on_copies(recipe: Recipe, folder: Path) -> list[str]:
+    """A note on each Python file of a recipe that is a copy in this folder of a run."""
+    files = {one.file for one in user_components(recipe) if Path(one.file).resolve().parent == folder.resolve()}
+    why = "as the file is missing, or has changed since that run"
+    return [f"code: {file}, the copy of the run that the weights come from, {why}" for file in sorted(files)]
+
+
 def _fields(component: Config) -> dict[str, Any]:
     return {name: value for name, value in vars(component).items() if name in type(component).model_fields}
 

@@ -34,7 +34,7 @@ from poise.errors import RecipeError
 from poise.recipe.init import InitConfig
 from poise.runs.run import Run
 from poise.utils.paths import expand_home
-from poise.utils.printing import agree, count_noun
+from poise.utils.printing import agree, count_noun, shorten_list
 
 
 class InitialWeights(NamedTuple):
@@ -108,16 +108,19 @@ def describe_initial_weights(initial: InitialWeights, game: Game, classes: Seque
     """
     networks = {"g": game.g.net, "e": game.g.encoder, "d": None if game.d is None else game.d.net}
     lines, left, matrices = [f"initial weights: {initial.origin}"], list[str](), 0
+    random, found = list[str](), False
     rows, by_class = class_rows(initial.classes, classes), False
     shared = 1.0 if rows is None else sum(row is not None for row in rows) / len(rows)
     for name, net in networks.items():
         player = "g" if name == "e" else name  # the encoder belongs to G
-        if net is None or player not in initial.init.players:
+        if player not in initial.init.players:
             continue
         source, label = initial.tensors.get(name), NETWORK_NAMES[name]
-        if source is None:
-            lines.append(f"{label}: all tensors keep their initial values, because that run has no {label}")
+        if net is None or source is None:
+            if net is not None:
+                lines.append(f"{label}: all tensors keep their initial values, because that run has no {label}")
             continue
+        found = True
         source = fit_classes(net, align_names(net, source), rows)
         state, matches = net.state_dict(), match_tensors(net, source)
         parts = {key: shared if key in class_tensors(net) else 1.0 for key in matches.taken}
@@ -129,13 +132,21 @@ def describe_initial_weights(initial: InitialWeights, game: Game, classes: Seque
         averaged = " from its averaged weights" if name == "g" and initial.averaged else ""
         lines.append(f"{label}: {len(taken):,} of {len(state):,} tensors ({share:.0%} of the values){averaged}")
         left += describe_left(label, net, source, "that run")
+        frozen = [key for key, value in net.named_parameters() if not value.requires_grad and key not in taken]
+        if frozen:
+            random.append(f"warning: {label}'s frozen layers keep random weights: {shorten_list(frozen)}")
+    if not found:
+        player = initial.init.players[-1]
+        label, lacking = player.upper(), "that run" if networks[player] is not None else "this recipe"
+        what, cure = f"there is nothing to start from: {lacking} has no {label}", "leave --init-players out"
+        raise RecipeError(what, where="init.players", found=initial.origin, cure=cure)
     if not matrices:
         cure = "use the networks of that run: leave RECIPE out, or copy [network] from its recipe.toml"
         what = "no weight of a layer has the name and shape of one in this recipe's networks"
         raise RecipeError(what, where="init.from", found=initial.origin, cure=cure)
     if rows is not None and by_class:
         lines.append(_describe_classes(rows, classes))
-    return [*lines, *shortened(left)]
+    return [*lines, *random, *shortened(left)]
 
 
 def _describe_classes(rows: ClassRows, classes: Sequence[str]) -> str:

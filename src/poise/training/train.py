@@ -12,7 +12,7 @@ from poise.core.ranks import ALONE, Ranks
 from poise.data.config import ImageDataConfig, loading_memory
 from poise.engine.batches import notes_on_starts
 from poise.engine.compute import choose_compute, is_available
-from poise.errors import CheckpointError, RankLost, RecipeError, memory_errors
+from poise.errors import CheckpointError, PoiseError, RankLost, RecipeError, memory_errors
 from poise.measure.evaluator import notes_on_known_images
 from poise.measure.extractors import check_features
 from poise.recipe.checks.compatibility import check_compatibility
@@ -20,7 +20,7 @@ from poise.recipe.checks.suspicious import untrained_layers_note, unused_labels_
 from poise.recipe.decode import decode
 from poise.recipe.model import Recipe, differences
 from poise.runs import checkpoint_folder
-from poise.runs.code_copies import substitute_missing
+from poise.runs.code_copies import notes_on_copies, substitute_missing
 from poise.runs.folder import RunFolder, Stamp, unused_name
 from poise.runs.reload import moved_note, reload_data, root_of_run
 from poise.runs.resume import KEEP, find_stage
@@ -39,7 +39,7 @@ from poise.training.trackers.choose import check_trackers
 from poise.training.trainer import Trainer
 from poise.user_code.loading import allow_user_code
 from poise.utils.launcher import number_of_ranks
-from poise.utils.paths import folder_around
+from poise.utils.paths import expand_home, folder_around
 from poise.utils.printing import count_noun, shorten_list
 from poise.utils.progress import progress_to
 
@@ -234,9 +234,11 @@ def _prepare(
         stage = find_stage(folder, _with_known_checksum(folder, recipe))
         recipe, original = stage.recipe, stage.original
         notes += _check_same_recipe(folder, recipe, stage.known)
+        _check_same_origin(folder, recipe, trust_code=start.trust_code)
         check_division(recipe, ranks, accumulate, resume=True)
     elif recipe.init is not None:
         initial = read_initial_weights(recipe.init, trust_code=start.trust_code)
+        notes += notes_on_copies(recipe, RunFolder(expand_home(recipe.init.run)).code)
         recipe = recipe.model_copy(update={"init": initial.init})
     if isinstance(recipe.data, ImageDataConfig):
         check_compatibility(recipe, (3, *recipe.data.height_width)).raise_first()
@@ -321,6 +323,26 @@ def _with_known_checksum(folder: RunFolder, new: Recipe) -> Recipe:
         if (old := folder.parse_recipe(decode).init) is not None:
             return new.model_copy(update={"init": new.init.model_copy(update={"sha256": old.sha256})})
     return new
+
+
+def _check_same_origin(folder: RunFolder, new: Recipe, *, trust_code: bool) -> None:
+    """Refuse a new path of the run that a resumed run started from, unless the weights there are the same.
+
+    Raises:
+        RecipeError: they are not, or can't be read.
+    """
+    with suppress(CheckpointError):
+        old = folder.parse_recipe(decode)
+        if new.init is None or old.init is None or new.init.run == old.init.run:
+            return
+    if new.init is None:
+        return
+    try:
+        read_initial_weights(new.init, trust_code=trust_code)
+    except PoiseError as error:
+        what = "has not the weights that this run started from"
+        cure = "leave the option out, as a resumed run does not need them"
+        raise RecipeError(what, where=f"--init-from {new.init.run}", found=error.what, cure=cure) from None
 
 
 def _check_same_recipe(folder: RunFolder, new: Recipe, known: Collection[str] = ()) -> list[str]:

@@ -87,6 +87,11 @@ class FrozenLayersConfig(TrickConfig):
     d: int = Field(default=1, ge=0)
     g: int = Field(default=0, ge=0)
 
+    @property
+    def needs_discriminator(self) -> bool:  # type: ignore[bad-override]
+        """Whether layers of D are frozen."""
+        return self.d > 0
+
     def build(self, name: str, context: TrickContext) -> FrozenLayers:
         """See `FrozenLayers`."""
         return FrozenLayers(name, {Side.D: self.d, Side.G: self.g})
