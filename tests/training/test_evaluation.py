@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from poise.runs.folder import RunFolder
 from poise.runs.run import Run
 from poise.training.evaluation import PATIENCE, Best, PeriodicEvaluator, settings_of
 from poise.training.listener import NullListener, StartInfo
+from poise.training.run_info import closing_messages
 from poise.training.train import train
 from poise.utils.files import append_line, write_text
 from poise.watch.base import Alarm
@@ -343,6 +345,20 @@ def test_the_summary(tmp_path: Path, best: float, last: float, gap: str) -> None
     evaluator = _evaluator(tmp_path, "kid")
     evaluator.best, evaluator.last = Best(1000, best), last
     assert evaluator.summary() == f"kid: best {best:.4g} at step 1,000; last {last:.4g}{gap}"
+
+
+def test_few_samples_recommend_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best of values that can't be told apart is chance; the closing messages name it, and do not send to it."""
+    evaluator, handler = _evaluator(tmp_path, "fid"), SimpleNamespace(summary=lambda: "done")
+    evaluator.best, evaluator.last = Best(14, 1428.0), 1956.0
+    monkeypatch.setattr(PeriodicEvaluator, "best_is_kept", True)
+    for n in (ENOUGH_TO_RANK - 1, ENOUGH_TO_RANK):
+        evaluator.n = n
+        summary, _, more, _ = closing_messages(RunFolder(tmp_path / "run"), 114, handler, evaluator)  # type: ignore[arg-type]
+        assert more.endswith(" --best") == (n == ENOUGH_TO_RANK)
+        assert summary.endswith("99 samples can't rank checkpoints: compare the sample grids") != more.endswith(
+            "--best"
+        )
 
 
 def test_no_summary_without_results(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from poise.runs.evaluate import MeasuredSamples
 from poise.runs.folder import RunFolder
 from poise.runs.generate import no_interrupt
 from poise.runs.jsonl import JsonLinesFile
+from poise.utils.printing import count_noun
 from poise.utils.progress import report, reporting
 
 PATIENCE = 3
@@ -247,8 +248,10 @@ class PeriodicEvaluator:
             return f"{name} {last:.4g} at step {best.step:,}, which is both the best and the last"
         gap = f" ({(last / best.value - 1):+.0%})" if best.value > 0 else ""
         kept = f", kept in {self.folder.best}" if self.best_is_kept else ""
-        stalled = f"; none of the last {self.num_since_best} measurements was better" if self.is_stalled else ""
-        return f"{name}: best {best.value:.4g} at step {best.step:,}{kept}; last {last:.4g}{gap}{stalled}"
+        remark = f"; none of the last {self.num_since_best} measurements was better" if self.is_stalled else ""
+        if self.n > 0 and not self.can_rank:
+            remark = f"; {count_noun(self.n, 'sample')} can't rank checkpoints: compare the sample grids"
+        return f"{name}: best {best.value:.4g} at step {best.step:,}{kept}; last {last:.4g}{gap}{remark}"
 
     @property
     def best_is_kept(self) -> bool:
@@ -256,12 +259,17 @@ class PeriodicEvaluator:
         return self.best is not None and self._path_of_best(self.best.step).is_dir()
 
     @property
+    def can_rank(self) -> bool:
+        """Whether there are enough samples for the measure to tell better checkpoints from worse ones."""
+        return self.n >= ENOUGH_TO_RANK
+
+    @property
     def is_stalled(self) -> bool:
         """Whether the selecting measure has not improved in the last `PATIENCE` measurements or more.
 
         Always false with too few samples to tell.
         """
-        return self.num_since_best >= PATIENCE and self.n >= ENOUGH_TO_RANK
+        return self.num_since_best >= PATIENCE and self.can_rank
 
     def best_info(self) -> dict[str, Any] | None:
         """The best and the last value for `run.json`; None if there is none."""

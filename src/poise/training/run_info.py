@@ -113,7 +113,8 @@ def closing_messages(
     summary, option = "", ""
     if evaluator is not None:
         summary = evaluator.summary()
-        option = " --best" if evaluator.best_is_kept and not evaluator.is_best(step) else ""
+        is_better = evaluator.can_rank and evaluator.best_is_kept and not evaluator.is_best(step)
+        option = " --best" if is_better else ""
     grid, run = max(folder.samples.glob("step-*.png"), default=folder.path), shlex.quote(str(folder.path))
     more = f"to generate more samples: poise sample {run}{option}"
     if translates:
