@@ -122,6 +122,9 @@ def test_train_accepts_names_paths_tables_and_recipes(tmp_path: Path) -> None:
     named = poise.train("ring", tmp_path / "named", steps=2, seed=3, progress=False)
     assert (named.recipe.name, named.recipe.steps, named.recipe.seed) == ("ring", 2, 3)
     assert repr(named) == f"Run({str(tmp_path / 'named')!r}, done at step 2)"
+    assert (
+        repr(poise.Run(named.path, best=True)) == f"Run({str(tmp_path / 'named')!r}, done at step 2, best checkpoint)"
+    )
 
 
 def test_train_does_not_modify_its_table(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_suggestions_exist_for_any_size() -> None:
 def test_a_given_depth_may_leave_a_large_map() -> None:
     assert shape_incompatibility("network", (3, 50, 70), 1) is None
     assert shape_incompatibility("network", (3, 50, 70), 2) == (
-        "depth 2 is too large for images of 50 x 70 pixels",
+        "depth 2 is too large for images of 50 x 70 pixels (height x width)",
         "use at most 1",
     )
     odd = shape_incompatibility("network", (3, 45, 64), 1)

@@ -336,7 +336,7 @@ CASES: dict[str, DetectorCase] = {
         make_rows(50, 550, {"g/diversity": step_change(0.9, 0.49, 100)}),
         400,
         100,
-        "samples are 49% as diverse as real samples, measured in pixels",
+        "samples are 49% as diverse as real samples",
         make_rows(50, 900, {"g/diversity": alternating(0.3, 0.51)}),
         " ".join(GAN_FAMILIES),
         0.48,
@@ -744,7 +744,7 @@ HARMFUL: dict[str, tuple[str, Rows, int, str, str]] = {
         make_rows(50, 750, {"g/diversity": 0.4, "g/feature_diversity": 0.9}),
         600,
         "collapse",
-        "samples are 40% as diverse as real samples, measured in pixels",
+        "samples are 40% as diverse as real samples",
     ),
     "D's gradient large": (
         "logistic",

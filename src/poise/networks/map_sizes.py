@@ -67,13 +67,14 @@ def shape_incompatibility(name: str, shape: Shape, depth: int | None = None) -> 
     cure = f"set data.size to {' or '.join(filter(None, (', '.join(others), last)))}"
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         return f"a {name} needs images with sides of {MIN_SIDE} to {MAX_SIDE} pixels", cure
-    reason = f"images of {height} x {width} pixels can't be halved often enough for a {name}"
+    size = f"{height} x {width} pixels{'' if height == width else ' (height x width)'}"
+    reason = f"images of {size} can't be halved often enough for a {name}"
     most = max_halvings(shape)
     if most == 0:
         return f"{reason}, because a side is odd", cure
     if depth is not None:
         limit = max_halvings(shape, 2)
-        too_large = f"depth {depth} is too large for images of {height} x {width} pixels"
+        too_large = f"depth {depth} is too large for images of {size}"
         return (too_large, f"use at most {limit}") if depth > limit else None
     if _is_usable((height, width)):
         return None

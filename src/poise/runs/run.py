@@ -66,7 +66,8 @@ class Run:
         self.info: dict[str, Any] = self.folder.read_info()
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.info.get('state')} at step {self.info.get('step', 0):,})"
+        best = ", best checkpoint" if self.best else ""
+        return f"Run({str(self.path)!r}, {self.info.get('state')} at step {self.info.get('step', 0):,}{best})"
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -28,7 +28,7 @@ def collapse(history: MetricHistory, settings: DetectorSettings) -> Detection | 
 
     If the samples have never been diverse, it waits for twice the window.
     """
-    for name, space in (("g/diversity", "in pixels"), ("g/feature_diversity", "in D's features")):
+    for name, space in (("g/diversity", ""), ("g/feature_diversity", ", measured in D's features")):
         window = history.last(name, settings.window)
         if window is None or not is_fraction_below(window, settings.threshold):
             continue
@@ -36,7 +36,7 @@ def collapse(history: MetricHistory, settings: DetectorSettings) -> Detection | 
         never_diverse = not series.accumulate(np.fmax, -math.inf)[-1] >= settings.threshold
         if never_diverse and series.age < 2 * history.window_steps(name, settings.window):
             continue
-        message = f"samples are {window.median:.0%} as diverse as real samples, measured {space}"
+        message = f"samples are {window.median:.0%} as diverse as real samples{space}"
         restart = "restart with another seed and a lower learning rate for G"
         return Detection(message, f"{increase_diversity(history)}; or {restart}", 0 if never_diverse else None)
     return None
