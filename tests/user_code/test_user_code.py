@@ -1059,7 +1059,7 @@ REFUSED: dict[str, Case] = {
     "plain objective": ("objective", {"name": "plain"}, ("wrong.py", "Objective", "found int")),
     "plain trick": ("trick", {"name": "plain"}, ("wrong.py", "poise.core.hooks", "found int")),
     "a module is not an objective": ("objective", {"name": "Grand"}, ("wrong.py", "Objective", "found Grand")),
-    "an objective is not a trick": ("trick", {"name": "Silent"}, ("wrong.py", "poise.core.hooks", "found Silent")),
+    "an objective is not a trick": ("trick", {"name": "Silent"}, ("wrong.py", "a subclass of one of the hooks")),
     "g's shape": ("g", {"name": "Grand"}, ("wrong.py", "'Grand'", "3")),
     "g's failure": ("g", {"name": "Torn"}, ("wrong.py", "'Torn'")),
     "d's shape": ("d", {"name": "Twofold"}, ("wrong.py", "'Twofold'", "2")),

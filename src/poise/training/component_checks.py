@@ -25,13 +25,11 @@ from poise.recipe.model import Recipe
 from poise.runs.state_tensors import layout_of, refuse_changed_layout
 from poise.training.state import STEP_FUNCTIONS, TrainState
 from poise.user_code.components import UserObjective, UserTrick
-from poise.user_code.loading import UserCode, describe_result, fault_of_user_code, short_error, user_components
+from poise.user_code.loading import COMPARE, UserCode, describe_result, fault_of_user_code, short_error, user_components
 
 SMALL_BATCH = 8
 """The number of scores of D in the trial. If the step fails, it is repeated with the batch of the recipe, which a
 component may need."""
-
-COMPARE = "compare with docs/custom-components.md"
 
 
 class Expectation(NamedTuple):

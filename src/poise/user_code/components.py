@@ -16,7 +16,7 @@ from poise.networks.critics import CriticConfig
 from poise.objectives.base import Objective, ObjectiveModule
 from poise.retired import DISCRIMINATOR_MEMBERS, adopt
 from poise.tricks.base import TrickConfig, TrickContext
-from poise.user_code.loading import UserCode, short_error
+from poise.user_code.loading import COMPARE, UserCode, short_error
 
 TEST_BATCH = 5
 """The number of samples that a network is tested on before anything is written."""
@@ -246,6 +246,11 @@ class UserTrick(UserCode, TrickConfig):
         Raises:
             RecipeError: the constructor fails, or the object is no trick; later, `transform_network` returns no module.
         """
+        component = self.load()
+        if isinstance(component, type) and not issubclass(component, Trick):
+            what = f"'{self.name}' must be a subclass of one of the hooks in poise.core.hooks, such as LossTerm"
+            bases = ", ".join(base.__name__ for base in component.__bases__)
+            raise RecipeError(what, where=self.file, found=f"a subclass of {bases}", cure=COMPARE)
         trick = _check_type(self, self.instantiate(name), Trick, "one of the hooks in poise.core.hooks")
         if trick.name != name:
             cure = "take it as the first argument of __init__ and pass it on: super().__init__(name)"

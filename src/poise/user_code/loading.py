@@ -21,6 +21,9 @@ from pydantic import Field, ValidationError, field_validator
 from poise.core.config import Config, did_you_mean, reject_value
 from poise.errors import RecipeError
 
+COMPARE = "compare with docs/custom-components.md"
+"""What to do about a component that is not what poise expects."""
+
 _trusted: set[Path] = set()
 _copies: dict[Path, Path] = {}
 """Copies that are used for missing files, by the path of the file."""
@@ -92,7 +95,7 @@ class UserCode(Config):
             raise
         except Exception as error:
             wrong_arguments = isinstance(error, TypeError | ValidationError)
-            cure = "compare with docs/custom-components.md" if wrong_arguments else "see the traceback with --debug"
+            cure = COMPARE if wrong_arguments else "see the traceback with --debug"
             what = f"'{self.name}' can't be constructed"
             raise RecipeError(what, where=self.file, found=short_error(error), cure=cure) from error
 
