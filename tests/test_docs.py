@@ -21,10 +21,12 @@ from typer.main import get_command
 from poise import cli
 from poise.core import hooks
 from poise.core.config import find_components
+from poise.core.types import Side
 from poise.data.clouds import CloudsConfig
 from poise.data.source import DataSplits, SizedSource
 from poise.data.word_vectors import write_word_vectors
 from poise.measure.evaluator import Evaluator
+from poise.objectives.base import Objective
 from poise.study.engines import ENGINES
 from poise.training import precheck
 from poise.tricks.base import TrickConfig
@@ -222,6 +224,18 @@ def test_the_navigation_of_the_site_has_every_page() -> None:
 def test_the_page_of_commands_has_every_command() -> None:
     page = (ROOT / "docs/commands.md").read_text("utf-8")
     assert re.findall(r"^\| `poise (\w+)` \|", page, re.M) == list(get_command(cli.app).commands)
+
+
+def test_the_equilibrium_of_every_objective_is_told() -> None:
+    page = (ROOT / "docs/how-to/learning-gans.md").read_text("utf-8")
+    told = {}
+    for names, *losses in re.findall(r"^\| (`.+`) \| (-?[\d.]+) \| (-?[\d.]+) \|", page, re.M):
+        told |= {key: [float(loss) for loss in losses] for key in re.findall(r"`(\w+)`", names)}
+    objectives = find_components(Objective, "poise.objectives").items()
+    known = {kind: one().equilibrium for kind, one in objectives if one().equilibrium}
+    assert told == {
+        kind: [pytest.approx(loss[side], abs=5e-4) for side in (Side.D, Side.G)] for kind, loss in known.items()
+    }
 
 
 def test_the_cost_of_every_trick_is_told() -> None:
