@@ -206,7 +206,7 @@ def test_a_resumed_run_keeps_its_origin(poise: Callable, ring_run: Path, tmp_pat
     before = (out / "recipe.toml").read_text("utf-8")
     for wrong in (other, tmp_path / "nowhere"):
         result = poise("train", "--resume", "--out", out, "--init-from", wrong, "--steps", 4)
-        result.assert_error(2, f"--init-from {wrong}", "has not the weights that this run started from", "leave")
+        result.assert_error(2, f"--init-from {wrong}", "does not have the weights that this run started from", "leave")
         assert (out / "recipe.toml").read_text("utf-8") == before
 
 

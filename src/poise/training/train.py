@@ -340,7 +340,7 @@ def _check_same_origin(folder: RunFolder, new: Recipe, *, trust_code: bool) -> N
     try:
         read_initial_weights(new.init, trust_code=trust_code)
     except PoiseError as error:
-        what = "has not the weights that this run started from"
+        what = "does not have the weights that this run started from"
         cure = "leave the option out, as a resumed run does not need them"
         raise RecipeError(what, where=f"--init-from {new.init.run}", found=error.what, cure=cure) from None
 
