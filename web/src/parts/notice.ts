@@ -59,7 +59,7 @@ export function isMissing(error: unknown): boolean {
 
 /** What to show instead of a view whose data could not be fetched. */
 export function failureState(error: unknown): HTMLElement {
-  const missing = "There is nothing here of this id: the folder may have been moved or removed.";
+  const missing = "Nothing here has this id: the folder may have been moved or removed.";
   const isTold = error instanceof RequestError || error instanceof Unavailable;
   const message = isTold ? error.message : "The server cannot be reached. This page tries again by itself.";
   const title = error instanceof Unavailable ? error.title : isMissing(error) ? "Not found" : "This could not be shown";
