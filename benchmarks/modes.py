@@ -16,7 +16,7 @@ stacked     The recipe `stacked-digits` on the complete MNIST, with 26,000 sampl
             the uniform distribution.
 small       The recipe `stacked-digits-small`, the published networks with a D of a quarter of G's width, with 25,600
             samples: without tricks, with packing, and with the relativistic loss and penalties of `stacked-digits`. The
-            published runs have 500,000 steps; with five times their rates, as above, 60,000 tell the tricks apart.
+            published runs have 500,000 steps; with five times their rates, modes appear after 20,000 to 40,000.
 
 The results are those of `poise measure`, with latents that were not used in training. The training time is in CPU
 seconds, which do not depend on other load on the machine.
