@@ -191,11 +191,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="threads per run; default: 1 for ring and grid, 2 otherwise")
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="the folder of the complete MNIST")
     parser.add_argument(
-        "--quick", action="store_true", help="one seed, twenty steps, in this process; not a measurement"
+        "--quick", action="store_true", help="one seed, twenty steps, one thread, in this process; not a measurement"
     )
     args = parser.parse_args()
     if args.quick:
-        args.seeds, args.steps = 1, 20
+        args.seeds, args.steps, args.threads = 1, 20, 1
     toy = args.experiment in TOYS
     seeds, threads = args.seeds or (10 if toy else 3), args.threads or (1 if toy else 2)
     print(f"{RECIPES[args.experiment]}, {seeds} seeds, {threads} thread(s) per run, {args.workers} run(s) at a time\n")
