@@ -96,8 +96,9 @@ def test_what_cannot_be_sampled(tmp_path: Path, world: str) -> None:
     assert run.sample(0).shape == (0, *run.shape)
     assert all(len(images) == 0 for images in run.sample_images(0).values())
     labels = torch.zeros(3, dtype=torch.int64)
-    with pytest.raises(RecipeError, match="the number of samples can't be negative"):
-        run.sample(-1)
+    for draw_fewer in (run.sample, run.latents, run.labels):
+        with pytest.raises(RecipeError, match="the number of samples can't be negative"):
+            draw_fewer(-1)
     if world == "labelled":
         assert torch.equal(run.sample(3, labels=labels), run.sample(3, label=0))
         for draw in (run.sample, run.sample_images):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from poise.core.random_streams import RandomStreams
-from poise.errors import RecipeError
 from poise.latents import Latent
 from poise.networks.base import call_network
+from poise.runs.labels import check_number
 
 BLOCK = 32
 """The number of samples in a block: one sample takes only milliseconds, and the kernels are still well used."""
@@ -27,8 +27,7 @@ def sample_latents(latent: Latent, n: int, streams: RandomStreams, stream: str) 
     Raises:
         RecipeError: n is negative.
     """
-    if n < 0:
-        raise RecipeError("the number of samples can't be negative", where="n", found=str(n))
+    check_number(n)
     blocks = [latent_block(latent, block, streams, stream) for block in range(max(1, -(-n // BLOCK)))]
     return torch.cat(blocks)[:n]
 

@@ -21,6 +21,12 @@ MAX_LISTED = 20
 """The number of classes that the message about an unknown one lists."""
 
 
+def check_number(n: int) -> None:
+    """Raise a RecipeError if a number of samples is negative."""
+    if n < 0:
+        raise RecipeError("the number of samples can't be negative", where="n", found=str(n))
+
+
 def proportional_labels(n: int, counts: Sequence[int], seed: int) -> Tensor:
     """n labels, int64, in proportion to `counts`, the number of training samples of each class.
 

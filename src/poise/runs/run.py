@@ -29,7 +29,15 @@ from poise.runs import checkpoint, checkpoint_folder, state_tensors
 from poise.runs.code_copies import use_copies
 from poise.runs.folder import RunFolder
 from poise.runs.generate import generate, latent_block, sample_latents
-from poise.runs.labels import MAX_LISTED, check_label, check_labels, class_number, labels_by_class, proportional_labels
+from poise.runs.labels import (
+    MAX_LISTED,
+    check_label,
+    check_labels,
+    check_number,
+    class_number,
+    labels_by_class,
+    proportional_labels,
+)
 from poise.runs.reload import reload_data, root_of_run
 from poise.runs.remote_runs import open_remote_run
 from poise.runs.sample_view import SampleView
@@ -331,8 +339,10 @@ class Run:
         """n labels, int64, n: all `label`, or in the proportions of the training samples; None if G takes none.
 
         Raises:
-            RecipeError: G takes no labels and there is a `label`, or there is no class of this number or name.
+            RecipeError: G takes no labels and there is a `label`, there is no class of this number or name, or n is
+                negative.
         """
+        check_number(n)
         if label is not None:
             return torch.full((n,), self._number_of(label))
         return None if self.recipe.labels.g is None else proportional_labels(n, self.class_counts, seed)
